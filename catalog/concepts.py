@@ -1,0 +1,183 @@
+"""Concepts: what a label value may mean, with codes, sides and relations.
+
+Codes come from the dictionaries that pydicom ships; a concept they lack has none. Two concepts
+never share a code and a side.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from catalog.vocab import FOLDER, VocabularyError, normalise
+
+CATEGORIES = ("anatomy", "tissue", "substance", "finding", "cell")
+LATERALITIES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A coded entry: scheme designator, value and meaning."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One row of the concept table; `part_of` and `is_a` hold ids of other rows."""
+
+    id: str
+    label: str
+    category: str
+    code: Code | None = None
+    laterality: str | None = None
+    part_of: tuple[str, ...] = ()
+    is_a: tuple[str, ...] = ()
+    synonyms: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data with every key, as manifests carry it."""
+        code = self.code
+        return {
+            "id": self.id,
+            "label": self.label,
+            "category": self.category,
+            "code": code and {"scheme": code.scheme, "value": code.value, "meaning": code.meaning},
+            "laterality": self.laterality,
+            "part_of": list(self.part_of),
+            "is_a": list(self.is_a),
+            "synonyms": list(self.synonyms),
+        }
+
+
+@cache
+def concepts() -> Mapping[str, Concept]:
+    """The concept table by id.
+
+    Raises:
+        VocabularyError: the table contradicts itself.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    rows = yaml.load((FOLDER / "concepts.yaml").read_text("utf-8"), Loader=loader)  # noqa: S506
+    table = check(_concept(row) for row in rows)
+    return MappingProxyType(table)
+
+
+def _concept(row: dict[str, Any]) -> Concept:
+    code = row.get("code")
+    lists = {key: tuple(row.get(key, ())) for key in ("part_of", "is_a", "synonyms")}
+    return Concept(**{**row, **lists, "code": Code(**code) if code else None})
+
+
+def check(rows: Iterable[Concept]) -> dict[str, Concept]:
+    """The rows by id, once they hold together.
+
+    Raises:
+        VocabularyError: an id twice, two rows with one code and side, an unknown parent, category
+            or side, or a cycle.
+    """
+    table: dict[str, Concept] = {}
+    coded: dict[tuple[str, str, str | None], str] = {}
+    for row in rows:
+        if row.id in table:
+            raise VocabularyError(f"concept {row.id!r} is listed twice")
+        _check_row(row)
+        if row.code is not None:
+            key = (row.code.scheme, row.code.value, row.laterality)
+            if (other := coded.setdefault(key, row.id)) != row.id:
+                raise VocabularyError(f"concepts {other!r} and {row.id!r} share {key}")
+        table[row.id] = row
+    _check_parents(table)
+    return table
+
+
+def _check_row(row: Concept) -> None:
+    if row.category not in CATEGORIES:
+        expected = ", ".join(CATEGORIES)
+        raise VocabularyError(
+            f"concept {row.id!r}: category: found {row.category!r}, expected one of {expected}"
+        )
+    if row.laterality not in (None, *LATERALITIES):
+        raise VocabularyError(
+            f"concept {row.id!r}: laterality: found {row.laterality!r}, "
+            "expected left, right or null"
+        )
+
+
+def _check_parents(table: Mapping[str, Concept]) -> None:
+    for row in table.values():
+        for parent in (*row.part_of, *row.is_a):
+            if parent not in table:
+                raise VocabularyError(f"concept {row.id!r}: parent {parent!r} is no concept")
+    for concept_id in table:
+        if concept_id in _above(table, concept_id):
+            raise VocabularyError(f"concept {concept_id!r} is its own ancestor")
+
+
+def _above(table: Mapping[str, Concept], concept_id: str) -> dict[str, int]:
+    """Ancestors by either relation with their distance in steps; finite on cycles too."""
+    found: dict[str, int] = {}
+    level, steps = [concept_id], 0
+    while level:
+        steps += 1
+        parents = [p for cid in level for p in (*table[cid].part_of, *table[cid].is_a)]
+        level = [p for p in dict.fromkeys(parents) if p not in found]
+        found.update(dict.fromkeys(level, steps))
+    return found
+
+
+def concept(concept_id: str) -> Concept:
+    """One concept by id.
+
+    Raises:
+        VocabularyError: no such concept; the message names the nearest id.
+    """
+    if concept_id in concepts():
+        return concepts()[concept_id]
+    close = difflib.get_close_matches(concept_id, list(concepts()), n=1, cutoff=0.4)
+    hint = f"; nearest: {close[0]}" if close else ""
+    raise VocabularyError(f"concept: found {concept_id!r}, expected an id of concepts.yaml{hint}")
+
+
+@cache
+def _lookup() -> Mapping[str, Concept]:
+    table: dict[str, Concept] = {}
+    for row in concepts().values():
+        for word in (*row.synonyms, row.label, row.id.replace("_", " ")):
+            table.setdefault(normalise(word), row)
+    return table
+
+
+def resolve(text: str) -> Concept | None:
+    """The concept whose id, label or synonym is `text`."""
+    return _lookup().get(normalise(text.replace("_", " ")))
+
+
+def nearest(text: str) -> Concept | None:
+    """The concept spelled most like `text`; None when nothing is close."""
+    close = difflib.get_close_matches(normalise(text), list(_lookup()), n=1, cutoff=0.5)
+    return _lookup()[close[0]] if close else None
+
+
+def ancestors(concept_id: str) -> Mapping[str, int]:
+    """Every broader concept (part_of and is_a) with its distance in steps."""
+    concept(concept_id)
+    return MappingProxyType(_above(concepts(), concept_id))
+
+
+def common_ancestor(first: str, second: str) -> Concept | None:
+    """The nearest concept that is above or equal to both; ties go to the smaller id."""
+    above_first = {first: 0, **ancestors(first)}
+    above_second = {second: 0, **ancestors(second)}
+    shared = above_first.keys() & above_second.keys()
+    if not shared:
+        return None
+    return concept(min(shared, key=lambda cid: (above_first[cid] + above_second[cid], cid)))

@@ -1,0 +1,1 @@
+"""Search over the catalog: one query object, two engines, one answer."""

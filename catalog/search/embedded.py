@@ -1,0 +1,268 @@
+"""Search in this process: a tantivy index in a folder, built anew for each state of the catalog.
+
+Several processes may share the folder. An index is built under a name of its own and renamed when
+it is whole, so a reader never sees half of one; whoever is second throws its copy away.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tantivy
+from rapidfuzz.distance import OSA
+
+from catalog.search.documents import Document
+from catalog.search.engine import Answer
+from catalog.search.interpret import WordMatch, allowed_slips
+from catalog.search.plan import Constraint, Every, Node, Plan, Some, Term, Years
+from catalog.search.query import FACETS, FILTERS
+
+TEXT_FIELDS = ("name_words", "stated", "text")
+DIRECT_FIELDS = tuple(f"direct_{facet}" for facet in FILTERS)
+SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
+MEMORY_BYTES = 64_000_000
+KEPT = 2  # indexes in the folder: another process may still read the one before
+ABANDONED_SECONDS = 3600
+_PARTIAL = "partial-"
+_MUST, _SHOULD, _NOT = tantivy.Occur.Must, tantivy.Occur.Should, tantivy.Occur.MustNot
+_Query = tantivy.Query
+
+
+def schema() -> Any:
+    """Words split at blanks (they come folded), values whole, sort keys and quality as columns."""
+    builder = tantivy.SchemaBuilder()
+    for name in TEXT_FIELDS:
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    for name in ("exact", *DIRECT_FIELDS):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for name in (*FILTERS, *SORT_FIELDS.values()):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
+    builder.add_unsigned_field("year_number", indexed=True, fast=True)
+    builder.add_float_field("quality", fast=True)
+    builder.add_bytes_field("stored", stored=True, indexed=False)
+    return builder.build()
+
+
+SCHEMA = schema()
+
+
+def build(folder: Path, documents: Iterable[Document]) -> int:
+    """Write an index into an empty folder; returns the number of documents."""
+    index = tantivy.Index(SCHEMA, path=str(folder))
+    writer = index.writer(MEMORY_BYTES, 1)  # one thread: one segment, in the order given
+    number = 0
+    for number, item in enumerate(documents, start=1):  # noqa: B007
+        writer.add_document(_row(item))
+    writer.commit()
+    writer.wait_merging_threads()
+    return number
+
+
+def _row(item: Document) -> Any:
+    row = tantivy.Document()
+    for name in TEXT_FIELDS:
+        row.add_text(name, " ".join(item.words(name)))
+    for name in ("exact", *DIRECT_FIELDS, *FILTERS):
+        for value in item.words(name):
+            row.add_text(name, value)
+    for name in SORT_FIELDS.values():
+        row.add_text(name, getattr(item, name))
+    if item.year:
+        row.add_unsigned("year_number", item.year)
+    row.add_float("quality", item.quality)
+    row.add_bytes("stored", item.to_json().encode())
+    return row
+
+
+@dataclass
+class EmbeddedEngine:
+    """Answers from `folder`; `key` names the right index and `documents` gives what goes in."""
+
+    folder: Path
+    key: Callable[[], str]
+    documents: Callable[[], Iterable[Document]]
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: tuple[str, Any] = ("", None)
+
+    def refresh(self) -> None:
+        """Have the index of the catalog's present state open; build it when nobody has yet."""
+        key = self.key()
+        if self._open[0] == key:
+            return
+        with self._lock:
+            if self._open[0] == key:
+                return
+            target = self.folder / key
+            if not _is_whole(target):
+                self._build(target)
+            self._open = (key, _searcher(target))
+            self._clean(key)
+
+    def rebuild(self) -> int:
+        """Build the index anew even when it is current; returns the number of documents."""
+        with self._lock:
+            key = self.key()
+            target = self.folder / key
+            number = self._build(target, replace=True)
+            self._open = (key, _searcher(target))
+            self._clean(key)
+        return number
+
+    def _build(self, target: Path, *, replace: bool = False) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
+        try:
+            number = build(partial, self.documents())
+            if replace and target.exists():
+                target.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder)) / "old")
+            try:
+                partial.rename(target)
+            except OSError:
+                # Another process was faster; its index has the same content.
+                if not _is_whole(target):
+                    raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        return number
+
+    def _clean(self, key: str) -> None:
+        """Drop indexes of former states, and what a killed builder left."""
+        with suppress(OSError):  # another process cleans at the same time
+            old = [path for path in self.folder.iterdir() if path.is_dir() and path.name != key]
+            old.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+            whole = [path for path in old if not path.name.startswith(_PARTIAL)]
+            limit = time.time() - ABANDONED_SECONDS
+            stale = [
+                path
+                for path in old
+                if path.name.startswith(_PARTIAL) and path.stat().st_mtime < limit
+            ]
+            for path in (*whole[KEPT - 1 :], *stale):
+                shutil.rmtree(path, ignore_errors=True)
+
+    @property
+    def _searcher(self) -> Any:
+        return self._open[1]
+
+    def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
+        """For each word whether it occurs in any document, else those spelled alike."""
+        return {word: self._look_up(word) for word in words}
+
+    def _look_up(self, word: str) -> WordMatch:
+        searcher = self._searcher
+        if searcher.doc_freq("text", word):
+            return WordMatch(known=True)
+        slips = allowed_slips(word)
+        if not slips:
+            return WordMatch()
+        found = {
+            other: count
+            for other, count in searcher.terms_with_prefix("text", word[0])
+            if OSA.distance(word, other, score_cutoff=slips) <= slips
+        }
+        return WordMatch(similar=found)
+
+    def run(self, plan: Plan) -> Answer:
+        """One page of strict matches, their number, and the counts of every facet."""
+        searcher = self._searcher
+        query = _whole(plan)
+        options: dict[str, Any] = {"weight_by_field": "quality"}
+        if plan.sort in SORT_FIELDS:
+            field = SORT_FIELDS[plan.sort]
+            options = {"order_by_field": field, "order": tantivy.Order.Asc}
+        found = searcher.search(query, plan.limit, offset=plan.offset, **options)
+        free = [facet for facet in FACETS if facet not in plan.choices]
+        counts = _count(searcher, query, free)
+        for facet in FACETS:
+            if facet in plan.choices:
+                counts |= _count(searcher, _whole(plan, but=facet), [facet])
+        return Answer(found.count, tuple(_hits(searcher, found)), counts)
+
+    def near(
+        self, plan: Plan, minimum: int, limit: int
+    ) -> tuple[tuple[float, Document], ...]:
+        """Best documents that satisfy at least `minimum` constraints, but not all."""
+        each = [_translate(constraint.node) for constraint in plan.constraints]
+        some = [(_SHOULD, node) for node in each]
+        enough = _Query.boolean_query(some, minimum) if minimum else _Query.all_query()
+        strict = _Query.boolean_query([(_MUST, node) for node in each])
+        nearer = [(_SHOULD, _translate(term)) for term in plan.related]
+        query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *nearer])
+        found = self._searcher.search(query, limit, weight_by_field="quality")
+        return tuple(_hits(self._searcher, found))
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "meta.json").exists()
+
+
+def _searcher(folder: Path) -> Any:
+    index = tantivy.Index.open(str(folder))
+    index.reload()
+    return index.searcher()
+
+
+def _hits(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
+    for score, address in found.hits:
+        stored = searcher.doc(address)["stored"][0]
+        number = float(score) if isinstance(score, int | float) else 0.0
+        yield number, Document.from_json(bytes(stored).decode())
+
+
+def _count(searcher: Any, query: Any, facets: Sequence[str]) -> dict[str, dict[str, int]]:
+    if not facets:
+        return {}
+    asked = {facet: {"terms": {"field": facet, "size": 1000}} for facet in facets}
+    answer = searcher.aggregate(query, asked)
+    return {
+        facet: {row["key"]: int(row["doc_count"]) for row in answer[facet]["buckets"]}
+        for facet in facets
+    }
+
+
+def _whole(plan: Plan, *, but: str = "") -> Any:
+    """Everything asked, leaving out the choice of one facet."""
+    nodes: list[Constraint] = list(plan.musts)
+    nodes += [item for facet, item in plan.choices.items() if facet != but]
+    clauses = [(_MUST, _translate(item.node)) for item in nodes] or [(_MUST, _Query.all_query())]
+    if all(item.facet in plan.choices for item in nodes) and nodes and not plan.musts:
+        clauses.append((_MUST, _Query.all_query()))  # choices score nothing: quality decides
+    return _Query.boolean_query([*clauses, *((_SHOULD, _translate(term)) for term in plan.bonus)])
+
+
+def _translate(node: Node) -> Any:
+    match node:
+        case Term():
+            return _term(node)
+        case Years(first=first, last=last):
+            inside = _Query.range_query(
+                SCHEMA, "year_number", tantivy.FieldType.Unsigned, first, last
+            )
+            return _Query.const_score_query(inside, 0.0)
+        case Some(nodes=nodes):
+            return _Query.boolean_query([(_SHOULD, _translate(inner)) for inner in nodes])
+        case Every(nodes=nodes):
+            return _Query.boolean_query([(_MUST, _translate(inner)) for inner in nodes])
+
+
+def _term(term: Term) -> Any:
+    if term.prefix:
+        # Folded words hold letters, digits, + and &: only + means something in a pattern.
+        pattern = term.value.replace("+", "\\+") + ".*"
+        query = _Query.regex_query(SCHEMA, term.field, pattern)
+    else:
+        option = "freq" if term.field in TEXT_FIELDS else "basic"
+        query = _Query.term_query(SCHEMA, term.field, term.value, option)
+    if term.constant is not None:
+        return _Query.const_score_query(query, term.constant)
+    return query if term.boost == 1.0 else _Query.boost_query(query, term.boost)

@@ -1,0 +1,183 @@
+"""What a question means: words that the vocabulary knows become concepts, the rest stays text.
+
+Pure: what the index knows of a word comes in as `WordMatch`, found by the engine beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from catalog import vocab
+from catalog.search.words import fold, singular, words
+
+# In this order a word that two facets know is taken for a concept of the first.
+CONCEPT_FACETS = ("modality", "anatomy", "disease", "task", "dimension", "access")
+TEXT = "text"  # the "facet" of a corrected word that stays free text
+# Words that say nothing about which dataset is meant, and vocabulary words too common in other
+# senses to be taken for the concept: "MR images" does not ask for 2D.
+NOISE = frozenset(
+    "a all an and any are as at by collection data database dataset datasets datas find for from "
+    "have i image images imaging in is it me medical of on or scan scans set sets show some that "
+    "the their to want where which with".split()
+)
+NOT_CONCEPTS = frozenset(
+    "account anterior body ct&mr dynamic free image images lab login other others pupil report "
+    "request series data template text translation various volume".split()
+)
+_NOT_ASKED_FOR = frozenset({"Other", "Derived object"})
+_LONGEST_SPAN = 6
+
+
+@dataclass(frozen=True)
+class Understood:
+    """One concept that was read from `source`, the words as they were typed."""
+
+    facet: str
+    term: str
+    source: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"facet": self.facet, "term": self.term, "from": self.source}
+
+
+@dataclass(frozen=True)
+class WordMatch:
+    """What an index knows of one word: whether it occurs, and words spelled alike with counts."""
+
+    known: bool = False
+    similar: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """Concepts, and `free`: the words that must occur as they are.
+
+    `corrections` are typing slips in free words (facet "text"); `unknown` words occur nowhere and
+    are searched for as the beginning of a word.
+    """
+
+    concepts: tuple[Understood, ...] = ()
+    free: tuple[str, ...] = ()
+    corrections: tuple[Understood, ...] = ()
+    unknown: frozenset[str] = frozenset()
+
+    @property
+    def understood(self) -> tuple[Understood, ...]:
+        return (*self.concepts, *self.corrections)
+
+
+def words_to_look_up(text: str) -> tuple[str, ...]:
+    """Words that the vocabulary does not know: an engine says whether its index does."""
+    known = _vocabulary_words()
+    asked = dict.fromkeys(words(text))
+    return tuple(word for word in asked if word not in known and word not in NOISE)
+
+
+def interpret(text: str, matches: Mapping[str, WordMatch] | None = None) -> Interpretation:
+    """Read `text`; `matches` says what the index knows of `words_to_look_up(text)`."""
+    typed = words(text)
+    repaired = tuple(_repair(word, (matches or {}).get(word)) for word in typed)
+    concepts: list[Understood] = []
+    free: dict[str, str] = {}
+    noise: dict[str, str] = {}
+    for start, stop, concept in _spans(repaired):
+        source = " ".join(typed[start:stop])
+        if concept is not None:
+            concepts.append(Understood(*concept, source))
+        else:
+            (noise if repaired[start] in NOISE else free)[repaired[start]] = source
+    if not concepts and not free:
+        free = noise  # a question of noise alone is meant literally
+    corrected = [Understood(TEXT, word, said) for word, said in free.items() if word != said]
+    lost = {word for word in free if (matches or {}).get(word, WordMatch(known=True)) == WordMatch()}
+    return Interpretation(
+        tuple(dict.fromkeys(concepts)), tuple(free), tuple(corrected), frozenset(lost)
+    )
+
+
+def allowed_slips(word: str) -> int:
+    """Typing slips forgiven in a word: none in short ones or with digits, else one or two."""
+    if len(word) < 4 or any(char.isdigit() for char in word):  # noqa: PLR2004
+        return 0
+    return 1 if len(word) < 6 else 2  # noqa: PLR2004
+
+
+def _repair(word: str, match: WordMatch | None) -> str:
+    """The word that was meant: itself when anything knows it, else the closest known one."""
+    if match is None or match.known or not (slips := allowed_slips(word)):
+        return word
+    # Fewest slips first, then vocabulary before other words, then the more frequent.
+    candidates = [
+        (OSA.distance(word, other), 1, -count, other) for other, count in match.similar.items()
+    ]
+    candidates += [
+        (int(distance), 0, -len(other), other)
+        for other, distance, _ in process.extract(
+            word, _vocabulary_list(), scorer=OSA.distance, score_cutoff=slips, limit=10
+        )
+    ]
+    close = [row for row in candidates if row[0] <= slips]
+    return min(close)[3] if close else word
+
+
+def _spans(typed: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, str] | None]]:
+    """Longest runs of words that are a concept, and single words that are none."""
+    table = _concepts()
+    start = 0
+    while start < len(typed):
+        for stop in range(min(len(typed), start + _LONGEST_SPAN), start, -1):
+            span = typed[start:stop]
+            concept = table.get(" ".join(span)) or table.get(
+                " ".join((*span[:-1], singular(span[-1])))
+            )
+            if concept is not None:
+                yield start, stop, concept
+                start = stop
+                break
+        else:
+            yield start, start + 1, None
+            start += 1
+
+
+@cache
+def _concepts() -> Mapping[str, tuple[str, str]]:
+    """Folded words, also written together ("xray"), to (facet, term)."""
+    spaced: dict[str, tuple[str, str]] = {}
+    joined: dict[str, tuple[str, str]] = {}
+    for facet in CONCEPT_FACETS:
+        for term in vocab.terms(facet).values():
+            if term.name in _NOT_ASKED_FOR or term.name == "unknown":
+                continue
+            for word in map(fold, term.words):
+                if word and word not in NOT_CONCEPTS:
+                    spaced.setdefault(word, (facet, term.name))
+                    joined.setdefault(word.replace(" ", ""), (facet, term.name))
+    return MappingProxyType({**joined, **spaced})
+
+
+@cache
+def _vocabulary_words() -> frozenset[str]:
+    """Every single word of a concept's names: those are never taken for slips."""
+    single = {word for name in _concepts() for word in name.split()}
+    return frozenset(single | {singular(word) for word in single})
+
+
+@cache
+def _vocabulary_list() -> tuple[str, ...]:
+    return tuple(sorted(_vocabulary_words() - NOISE))
+
+
+def vocabulary_state() -> Any:
+    """What `interpret` and documents take from the vocabulary: an index built on another is old."""
+    return [
+        (facet, term.name, term.synonyms, term.parent)
+        for facet in CONCEPT_FACETS
+        for term in vocab.terms(facet).values()
+    ]

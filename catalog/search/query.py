@@ -1,0 +1,222 @@
+"""The one query object: page, API, command line and rules all ask with it. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Self
+
+from rapidfuzz import fuzz, process
+
+from catalog import vocab
+from catalog.licences import LICENCES
+from catalog.search.errors import Fault, QueryError
+
+UNKNOWN = "unknown"
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "modality": "Modality",
+        "anatomy": "Anatomy",
+        "task": "Task",
+        "dimension": "Dimension",
+        "access": "Access",
+        "licence": "Licence",
+        "year": "Year",
+        "disease": "Disease",
+    }
+)
+FACETS = ("modality", "anatomy", "task", "dimension", "access", "licence", "year")
+FILTERS = (*FACETS, "disease")  # a disease can be asked for, but is no list beside the results
+SORTS = ("relevance", "name", "newest", "oldest")
+MAX_LIMIT = 100
+MAX_DEPTH = 10_000  # the last hit that any engine will page to
+FIRST_YEAR, LAST_YEAR = 1895, 2100
+PARAMETERS = ("q", *FILTERS, "year_from", "year_to", "sort", "page", "limit")
+_NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked. `filters` holds canonical values per facet; values of one facet are or-ed.
+
+    Years are inclusive; a dataset without a year lies in no range. Pages count from 1.
+    """
+
+    text: str = ""
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    year_from: int | None = None
+    year_to: int | None = None
+    sort: str = "relevance"
+    page: int = 1
+    limit: int = 20
+
+    def __post_init__(self) -> None:
+        kept = {name: tuple(self.filters[name]) for name in FILTERS if self.filters.get(name)}
+        object.__setattr__(self, "filters", MappingProxyType(kept))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.to_params()))
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """Read a query string (a QueryDict or a dict of text or lists of text).
+
+        Raises:
+            QueryError: names every unknown parameter or value with the nearest valid one.
+        """
+        faults: list[Fault] = []
+        given = {name: _values(params, name) for name in params}
+        for name in given:
+            if name not in PARAMETERS:
+                expected = f"one of {', '.join(PARAMETERS)}"
+                faults.append(Fault(name, name, expected, _closest(name, PARAMETERS)))
+        filters = {name: _canonical(name, given.get(name, ()), faults) for name in FILTERS}
+        read = _Reader(given, faults)
+        query = cls(
+            text=" ".join(" ".join(given.get("q", ())).split()),
+            filters=filters,
+            year_from=read.number("year_from", None, FIRST_YEAR, LAST_YEAR),
+            year_to=read.number("year_to", None, FIRST_YEAR, LAST_YEAR),
+            sort=read.choice("sort", "relevance", SORTS),
+            page=read.number("page", 1, 1, MAX_DEPTH) or 1,
+            limit=read.number("limit", 20, 1, MAX_LIMIT) or 20,
+        )
+        faults.extend(query.contradictions())
+        if faults:
+            raise QueryError(faults)
+        return query
+
+    def contradictions(self) -> list[Fault]:
+        """Parameters that are valid alone and not together."""
+        faults = []
+        if self.year_from and self.year_to and self.year_from > self.year_to:
+            expected = f"a year up to year_to ({self.year_to})"
+            faults.append(Fault("year_from", str(self.year_from), expected))
+        if self.page * self.limit > MAX_DEPTH:
+            expected = f"page x limit up to {MAX_DEPTH}"
+            faults.append(Fault("page", str(self.page), expected))
+        return faults
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.limit
+
+    def to_params(self) -> list[tuple[str, str]]:
+        """The query string as pairs, without defaults: `from_params` of it is this query."""
+        pairs = [("q", self.text)] if self.text else []
+        pairs += [(name, value) for name, values in self.filters.items() for value in values]
+        for item in ("year_from", "year_to", "sort", "page", "limit"):
+            value = getattr(self, item)
+            if value is not None and value != getattr(type(self), item):
+                pairs.append((item, str(value)))
+        return pairs
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with `changes`, back on its first page unless a page is given."""
+        return dataclasses.replace(self, **{"page": 1, **changes})
+
+    def toggle(self, facet: str, value: str) -> Self:
+        """A copy with one option chosen, or no longer chosen."""
+        chosen = self.filters.get(facet, ())
+        kept = tuple(other for other in chosen if other != value)
+        return self.replace(
+            filters={**self.filters, facet: kept if value in chosen else (*chosen, value)}
+        )
+
+
+@cache
+def known_values(facet: str) -> tuple[str, ...]:
+    """Every canonical value of a facet with a closed list; years have none."""
+    if facet == "licence":
+        return (*LICENCES, UNKNOWN)
+    terms = tuple(vocab.terms(facet))
+    return terms if UNKNOWN in terms else (*terms, UNKNOWN)
+
+
+def resolve(facet: str, text: str) -> str | None:
+    """The canonical value that `text` names; None when there is none."""
+    wanted = text.strip().casefold()
+    if wanted == UNKNOWN:
+        return UNKNOWN
+    if facet == "year":
+        is_year = wanted.isdecimal() and FIRST_YEAR <= int(wanted) <= LAST_YEAR
+        return str(int(wanted)) if is_year else None
+    if facet == "licence":
+        return next((name for name in LICENCES if name.casefold() == wanted), None)
+    term = vocab.resolve(facet, text) if wanted else None
+    return term.name if term else None
+
+
+def _canonical(facet: str, texts: Iterable[str], faults: list[Fault]) -> tuple[str, ...]:
+    found: dict[str, None] = {}  # a set that keeps its order
+    for text in texts:
+        if not text.strip():
+            continue  # an empty choice of a form
+        value = resolve(facet, text)
+        if value is None:
+            faults.append(_unknown_value(facet, text))
+        else:
+            found[value] = None
+    return tuple(found)
+
+
+def _unknown_value(facet: str, text: str) -> Fault:
+    if facet == "year":
+        expected = f"a year from {FIRST_YEAR} to {LAST_YEAR}, or unknown"
+        return Fault(facet, text, expected, _closest(text, (UNKNOWN,)))
+    words = {value.casefold(): value for value in known_values(facet)}
+    if facet != "licence":
+        for term in vocab.terms(facet).values():
+            words.update({word.casefold(): term.name for word in term.synonyms})
+    close = _closest(text.casefold(), tuple(words))
+    nearest = words[close] if close else None
+    return Fault(facet, text, f"a known {TITLES[facet].lower()} or {UNKNOWN}", nearest)
+
+
+def _closest(text: str, words: tuple[str, ...]) -> str | None:
+    match = process.extractOne(text, words, scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH)
+    return match[0] if match else None
+
+
+def _values(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    getlist: Callable[[str], list[str]] | None = getattr(params, "getlist", None)
+    value = getlist(name) if getlist else params[name]
+    if value is None:
+        return ()
+    if isinstance(value, list | tuple | set):
+        return tuple(str(item) for item in value)
+    return (str(value),)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads parameters that take one value; what cannot be used is added to `faults`."""
+
+    given: Mapping[str, tuple[str, ...]]
+    faults: list[Fault]
+
+    def _text(self, name: str) -> str:
+        values = [value.strip() for value in self.given.get(name, ()) if value.strip()]
+        if len(set(values)) > 1:
+            self.faults.append(Fault(name, ", ".join(values), "one value"))
+        return values[0] if values else ""
+
+    def number(self, name: str, default: int | None, least: int, most: int) -> int | None:
+        text = self._text(name)
+        if not text:
+            return default
+        if not (text.isdecimal() and least <= int(text) <= most):
+            self.faults.append(Fault(name, text, f"a whole number from {least} to {most}"))
+            return default
+        return int(text)
+
+    def choice(self, name: str, default: str, allowed: tuple[str, ...]) -> str:
+        text = self._text(name).casefold()
+        if text and text not in allowed:
+            expected = f"one of {', '.join(allowed)}"
+            self.faults.append(Fault(name, text, expected, _closest(text, allowed)))
+            return default
+        return text or default

@@ -1,0 +1,353 @@
+"""The single checks of a bundle: each yields one sentence per thing that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from fusion.bundle.croissant import missing_fields
+from fusion.bundle.errors import BundleError
+from fusion.bundle.gate import find_leaks
+from fusion.bundle.manifest import FilePart, Manifest, role_of
+from fusion.bundle.names import CASE_ID, is_safe_path
+from fusion.bundle.opened import Opened, sha256_at
+from fusion.bundle.pixels import Decoded, decode
+from fusion.bundle.privacy import find_private
+from fusion.bundle.write import BUILD_INFO, SUMS
+
+TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", ".cff", ".bib")
+REQUIRED_FILES = (
+    "manifest.json", "croissant.json", "README.md", "data-meta.jsonl", "CITATION.cff",
+    "references.bib", "report.json", "recipe/recipe.json", "recipe/lock.json", SUMS,
+)  # fmt: skip
+META_FIELDS = 16  # of the fusion paper's data-meta.jsonl
+CORNER_TOLERANCE = 1e-3  # of affine entries, mm
+
+
+@dataclass
+class Subject:
+    """The bundle under check. What several checks need is read once."""
+
+    opened: Opened
+    decoded_words: list[str] = field(default_factory=list)
+
+    @cached_property
+    def names(self) -> set[str]:
+        return set(self.opened.names())
+
+    @cached_property
+    def sums(self) -> dict[str, str]:
+        """Path -> expected SHA-256."""
+        rows = (line.partition("  ") for line in self.text(SUMS).splitlines())
+        return {path: sha256 for sha256, _, path in rows}
+
+    @cached_property
+    def found(self) -> dict[str, str]:
+        """Path -> SHA-256 as it is now."""
+        return {name: sha256_at(self.opened, name) for name in sorted(self.names)}
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return Manifest.model_validate_json(self.text("manifest.json"))
+
+    @cached_property
+    def raw_cases(self) -> list[dict[str, Any]]:
+        return [case.model_dump() for case in self.manifest.cases]
+
+    def text(self, name: str) -> str:
+        if name not in self.names:
+            raise BundleError("not_found", f"{name}: found no such file, expected one")
+        with self.opened.open(name) as handle:
+            return handle.read().decode("utf-8")
+
+    def member(self, row: FilePart) -> bytes:
+        """Data of a shard member, by offset."""
+        if row.path not in self.names:
+            raise BundleError("not_found", f"{row.path}: found no such file, expected a shard")
+        with self.opened.open(row.path) as handle:
+            handle.seek(row.offset)
+            return handle.read(row.bytes)
+
+
+def check_names(subject: Subject) -> Iterator[str]:
+    yield from subject.opened.refused
+    yield from (f"{name!r}: unsafe name" for name in subject.names if not is_safe_path(name))
+    folded: dict[str, str] = {}
+    for name in sorted(subject.names):
+        if other := folded.get(name.lower()):
+            yield f"{name}: differs from {other} in case only"
+        folded[name.lower()] = name
+
+
+def check_files(subject: Subject) -> Iterator[str]:
+    listed = set(subject.sums)
+    yield from (f"{n}: in {SUMS}, but missing" for n in sorted(listed - subject.names))
+    extra = subject.names - listed - {SUMS, BUILD_INFO}
+    yield from (f"{n}: found, but not in {SUMS}" for n in sorted(extra))
+    yield from (f"{n}: missing" for n in REQUIRED_FILES if n not in subject.names)
+    if list(subject.sums) != sorted(subject.sums):
+        yield f"{SUMS}: paths are not in order"
+
+
+def check_sums(subject: Subject) -> Iterator[str]:
+    for name, expected in subject.sums.items():
+        found = subject.found.get(name)
+        if found and found != expected:
+            yield f"{name}: found SHA-256 {found}, expected {expected}"
+
+
+def check_manifest(subject: Subject) -> Iterator[str]:
+    try:
+        manifest = subject.manifest
+    except ValidationError as error:
+        for row in error.errors()[:20]:
+            yield f"manifest.json: {'.'.join(map(str, row['loc']))}: {row['msg']}"
+        return
+    ids = [case.id for case in manifest.cases]
+    yield from (f"case id {i!r}: unsafe name" for i in ids if not CASE_ID.fullmatch(i))
+    if len(set(ids)) != len(ids):
+        yield "manifest.json: a case id stands twice"
+    for source in manifest.sources:
+        used = sum(case.source == source.id for case in manifest.cases)
+        if source.n_used != used or source.n_cases_in != used + sum(source.excluded.values()):
+            yield (
+                f"source {source.id}: found {used} cases, expected {source.n_used} used of "
+                f"{source.n_cases_in} with {sum(source.excluded.values())} left out"
+            )
+
+
+def check_shards(subject: Subject) -> Iterator[str]:
+    """Shard hashes, then every member by its offset, then nothing besides."""
+    by_shard: dict[str, list[FilePart]] = {}
+    for case in subject.manifest.cases:
+        for row in case.files:
+            by_shard.setdefault(row.path, []).append(row)
+            if row.member.partition(".")[0] != case.id:
+                yield f"{row.member}: expected a member of case {case.id}"
+            elif hashlib.sha256(data := subject.member(row)).hexdigest() != row.sha256:
+                found = hashlib.sha256(data).hexdigest()
+                yield f"{row.path}#{row.member}: found SHA-256 {found}, expected {row.sha256}"
+    for shard in subject.manifest.shards:
+        if (found := subject.found.get(shard.path, "no file")) != shard.sha256:
+            yield f"{shard.path}: found SHA-256 {found}, expected {shard.sha256}"
+        else:
+            yield from _check_scan(subject, shard.path, by_shard.get(shard.path, []))
+    listed = {shard.path for shard in subject.manifest.shards}
+    on_disk = {name for name in subject.names if name.startswith("shards/")}
+    yield from (f"{name}: no shard of the manifest" for name in sorted(on_disk - listed))
+
+
+def _check_scan(subject: Subject, path: str, rows: list[FilePart]) -> Iterator[str]:
+    """A tar reader must see the same members at the same offsets as the manifest."""
+    expected = [(r.member, r.offset, r.bytes) for r in sorted(rows, key=lambda r: r.offset)]
+    with subject.opened.open(path) as handle, tarfile.open(fileobj=handle, mode="r:") as tar:
+        found = [(m.name, m.offset_data, m.size) for m in tar]
+    for one, other in zip(found, expected, strict=False):
+        if one != other:
+            yield f"{path}: found member {one}, expected {other}"
+            return
+    if len(found) != len(expected):
+        yield f"{path}: found {len(found)} members, expected {len(expected)}"
+
+
+def check_origin(subject: Subject) -> Iterator[str]:
+    """Every case traces to source files that recipe/lock.json pins."""
+    lock = json.loads(subject.text("recipe/lock.json"))
+    pinned = {
+        (source, row["path"]): row["sha256"]
+        for source, rows in lock["sources"].items()
+        for row in rows
+    }
+    sources = {source.id for source in subject.manifest.sources}
+    for case in subject.manifest.cases:
+        if case.source not in sources:
+            yield f"{case.id}: found source {case.source}, expected one of {sorted(sources)}"
+        if lock["expected_t1"].get(case.id) != case.t1:
+            yield f"{case.id}: recipe/lock.json expects another T1 than {case.t1}"
+        for row in (case.origin.image, *case.origin.labels):
+            if not is_safe_path(row.path.removesuffix("/")):
+                yield f"{case.id}: source path {row.path!r} is not relative and safe"
+            elif pinned.get((case.source, row.path)) != row.sha256:
+                found = pinned.get((case.source, row.path), "nothing")
+                yield f"{case.id}: {row.path} is pinned to {found}, expected {row.sha256}"
+
+
+def check_splits(subject: Subject) -> Iterator[str]:
+    yield from find_leaks(subject.raw_cases)
+    loso = subject.manifest.plan.protocol == "loso"
+    for case in subject.manifest.cases:
+        if isinstance(case.split, dict) != loso:
+            yield f"{case.id}: split {case.split!r} does not fit the protocol"
+        for row in case.files:
+            prefix = "all" if isinstance(case.split, dict) else case.split
+            if not row.path.startswith(f"shards/{prefix}-"):
+                yield f"{case.id}: of split {prefix}, but stored in {row.path}"
+
+
+def check_pixels(subject: Subject) -> Iterator[str]:
+    """Images and labels decode, lie on one grid, and labels hold annotated concepts only."""
+    concepts = subject.manifest.plan.concepts
+    for case in subject.manifest.cases:
+        rows = {row.role: row for row in case.files}
+        decoded: dict[str, Decoded] = {}
+        for role in ("image", "label"):
+            if role not in rows:
+                continue
+            try:
+                decoded[role] = decode(rows[role].member, subject.member(rows[role]))
+            except BundleError as error:
+                yield str(error)
+                continue
+            for word in decoded[role].words:
+                subject.decoded_words.append(f"{rows[role].member}: {word}")
+        if (image := decoded.get("image")) is not None:
+            yield from _check_image(case.id, image)
+            if (label := decoded.get("label")) is not None:
+                yield from _check_grid(case.id, image, label)
+        if (label := decoded.get("label")) is not None:
+            yield from _check_labels(case.id, label, concepts, case.annotated, case.present)
+
+
+def _check_image(case_id: str, image: Decoded) -> Iterator[str]:
+    if image.array.dtype.kind == "f" and not np.isfinite(image.array).all():
+        yield f"{case_id}: the image holds NaN or infinite values"
+
+
+def _check_grid(case_id: str, image: Decoded, label: Decoded) -> Iterator[str]:
+    if image.grid_shape != label.grid_shape:
+        yield f"{case_id}: image {image.grid_shape}, label {label.grid_shape}: grids differ"
+    elif image.affine is not None and label.affine is not None:
+        off = float(np.abs(image.affine - label.affine).max())
+        if off > CORNER_TOLERANCE:
+            yield f"{case_id}: affines of image and label differ by {off:.4g} mm"
+
+
+def _check_labels(
+    case_id: str, label: Decoded, concepts: list[str], annotated: list[str], present: dict[str, int]
+) -> Iterator[str]:
+    if label.array.dtype.kind not in "ui" or (label.array.size and label.array.min() < 0):
+        yield f"{case_id}: label of type {label.array.dtype}, expected unsigned whole numbers"
+        return
+    counts = np.bincount(label.array.ravel())
+    for value in np.flatnonzero(counts[1:]) + 1:
+        if value > len(concepts):
+            yield f"{case_id}: found label value {value}, expected 0 to {len(concepts)}"
+        elif concepts[value - 1] not in annotated:
+            yield f"{case_id}: shows {concepts[value - 1]}, which is not in its annotated list"
+    for concept, expected in present.items():
+        value = concepts.index(concept) + 1 if concept in concepts else -1
+        found = int(counts[value]) if 0 < value < len(counts) else 0
+        if found != expected:
+            yield f"{case_id}: found {found} pixels of {concept}, expected {expected}"
+
+
+def check_croissant(subject: Subject) -> Iterator[str]:
+    data = json.loads(subject.text("croissant.json"))
+    yield from (f"croissant.json: {field} is missing" for field in missing_fields(data))
+    for row in data.get("distribution", []):
+        if "sha256" not in row:
+            continue
+        if (found := subject.found.get(row["contentUrl"], "no file")) != row["sha256"]:
+            yield (
+                f"croissant.json: {row['contentUrl']}: found SHA-256 {found}, "
+                f"expected {row['sha256']}"
+            )
+
+
+def check_rows(subject: Subject) -> Iterator[str]:
+    """The two JSONL files have a row per source and per case."""
+    manifest = subject.manifest
+    meta = [json.loads(line) for line in subject.text("data-meta.jsonl").splitlines()]
+    if len(meta) != len(manifest.sources) or any(len(row) != META_FIELDS for row in meta):
+        yield f"data-meta.jsonl: expected {len(manifest.sources)} rows of {META_FIELDS} fields"
+    name = f"annotations-{manifest.plan.task}.jsonl"
+    rows = [json.loads(line) for line in subject.text(name).splitlines()]
+    if [row["record"]["sample_id"] for row in rows] != [case.id for case in manifest.cases]:
+        yield f"{name}: expected one row per case, in the manifest's order"
+
+
+def check_nnunet(subject: Subject) -> Iterator[str]:
+    """dataset.json agrees with the files, and unchanged pixels are the shards' pixels."""
+    view = subject.manifest.views.get("nnunet") or {}
+    if not (folder := view.get("folder")):
+        return
+    data = json.loads(subject.text(f"{folder}/dataset.json"))
+    ending = data["file_ending"]
+    if sorted(data["labels"].values()) != list(range(len(data["labels"]))):
+        yield f"{folder}: label values {sorted(data['labels'].values())} are not consecutive"
+    if [c for c in data["labels"] if c != "background"] and data["labels"].get("background") != 0:
+        yield f"{folder}: background is not 0"
+    images = _stems(subject, f"{folder}/imagesTr/", f"_0000{ending}")
+    labels = _stems(subject, f"{folder}/labelsTr/", ending)
+    if images != labels or len(images) != data["numTraining"]:
+        yield (
+            f"{folder}: found {len(images)} images and {len(labels)} labels, "
+            f"expected {data['numTraining']} of the same cases"
+        )
+    if f"{folder}/splits_final.json" in subject.names:
+        for fold in json.loads(subject.text(f"{folder}/splits_final.json")):
+            if set(fold["train"]) & set(fold["val"]) or {*fold["train"], *fold["val"]} - images:
+                yield f"{folder}/splits_final.json: a fold overlaps or names an absent case"
+    yield from _check_same_bytes(subject, folder, ending, view)
+
+
+def _stems(subject: Subject, prefix: str, suffix: str) -> set[str]:
+    names = (n.removeprefix(prefix) for n in subject.names if n.startswith(prefix))
+    return {name.removesuffix(suffix) for name in names}
+
+
+def _check_same_bytes(
+    subject: Subject, folder: str, ending: str, view: dict[str, Any]
+) -> Iterator[str]:
+    same_labels = view["concepts"] == subject.manifest.plan.concepts
+    for case in subject.manifest.cases:
+        for row in case.files:
+            role = role_of(row.member)
+            if role == "image" and case.channels == view["channels"]:
+                names = [f"{folder}/images{part}/{case.id}_0000{ending}" for part in ("Tr", "Ts")]
+            elif role == "label" and same_labels:
+                names = [f"{folder}/labels{part}/{case.id}{ending}" for part in ("Tr", "Ts")]
+            else:
+                continue
+            for name in names:
+                if (found := subject.found.get(name, row.sha256)) != row.sha256:
+                    yield f"{name}: found SHA-256 {found}, expected that of {row.member}"
+
+
+def check_privacy(subject: Subject) -> Iterator[str]:
+    """Words beside the pixels, and text files. build_info.json may name the machine."""
+    yield from subject.decoded_words
+    for name in sorted(subject.names - {BUILD_INFO}):
+        if name.endswith(TEXT_SUFFIXES):
+            yield from (f"{name}: {what}" for what in find_private(subject.text(name)))
+    for case in subject.manifest.cases:
+        for row in case.files:
+            if row.role == "record":
+                text = subject.member(row).decode("utf-8")
+                yield from (f"{row.member}: {what}" for what in find_private(text))
+
+
+Check = Callable[[Subject], Iterator[str]]
+#: code -> what it establishes, and how. Order matters: check_privacy reports what pixels showed.
+CHECKS: dict[str, tuple[str, Check]] = {
+    "names": ("every name is safe, no links", check_names),
+    "files": ("no file is missing and none is extra", check_files),
+    "checksums": ("every file has its SHA-256", check_sums),
+    "manifest": ("manifest.json fits its schema and its counts agree", check_manifest),
+    "shards": ("every member is where the manifest says, with its SHA-256", check_shards),
+    "origin": ("every case traces to pinned source files", check_origin),
+    "leaks": ("no group and no image is in two splits", check_splits),
+    "pixels": ("images and labels decode on one grid with known values", check_pixels),
+    "croissant": ("croissant.json holds every required field", check_croissant),
+    "rows": ("data-meta and annotations have their rows", check_rows),
+    "nnunet": ("the nnU-Net view agrees with the shards", check_nnunet),
+    "privacy": ("no identifier, path or machine name", check_privacy),
+}

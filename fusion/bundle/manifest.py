@@ -1,0 +1,357 @@
+"""manifest.json: its schema, and how it follows from the content and the written shards."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fusion.bundle.content import (
+    Content,
+    Row,
+    citations,
+    described,
+    known_limits,
+    licence_of,
+    shard_prefix,
+    source_name,
+    split_names,
+)
+from fusion.bundle.shards import Member, Shard
+from fusion.bundle.text import dump_json, sha256_of, sha256_text
+
+SCHEMA_VERSION = "imaging-x/bundle/1"
+BUILDER_VERSION = "0.1.0"
+LOCK_FILE = Path(__file__).resolve().parents[2] / "requirements.txt"
+
+Sha256 = str
+_SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Part(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Builder(Part):
+    version: str
+    lock_sha256: str  # of the pinned requirements; empty when they are not at hand
+
+
+class PlanPart(Part):
+    mode: str
+    task: Literal["segmentation", "classification"]
+    build: Literal["private", "shareable"]
+    dimension: Literal["2D", "3D"]
+    profile: str
+    target: dict[str, Any]
+    concepts: list[str]
+    seed: int
+    protocol: Literal["holdout", "loso"]
+    accept: dict[str, Any]
+
+
+class SourcePart(Part):
+    id: str
+    name: str
+    dataset: str
+    version: str
+    url: str
+    doi: str
+    retrieved: str | None
+    licence: dict[str, Any]
+    citation: str
+    official_split: bool
+    n_cases_in: int = Field(ge=0)
+    n_used: int = Field(ge=0)
+    excluded: dict[str, int]
+
+
+class FilePart(Part):
+    """`path` is the shard; the bytes are at `offset` in it and form the tar member `member`."""
+
+    path: str
+    member: str
+    offset: int = Field(ge=0)
+    bytes: int = Field(ge=0)
+    sha256: Sha256 = _SHA256
+    licence: str
+    role: Literal["image", "label", "record"]
+
+
+class OriginFile(BaseModel):
+    """A file as its publisher gave it; further keys say which part of it was used."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    path: str
+    sha256: Sha256 = _SHA256
+    bytes: int = Field(ge=0)
+
+
+class Origin(Part):
+    image: OriginFile
+    labels: list[OriginFile]
+
+
+class CasePart(Part):
+    id: str
+    source: str
+    name: str
+    group: str
+    split: str | dict[str, str]
+    origin: Origin
+    files: list[FilePart] = Field(min_length=2)
+    t1: Sha256 = _SHA256
+    shape: list[int]
+    spacing: list[float] | None
+    axcodes: str | None
+    channels: int
+    dtype: str
+    unit: str
+    annotated: list[str]
+    present: dict[str, int]
+    classes: dict[str, int] | None
+    flags: list[str]
+    transforms: list[dict[str, Any]]
+    norm_ref: int | None
+
+
+class ShardPart(Part):
+    path: str
+    bytes: int
+    sha256: Sha256 = _SHA256
+    cases: int
+
+
+class Manifest(Part):
+    """The whole of manifest.json; every field is required."""
+
+    schema_version: Literal["imaging-x/bundle/1"]
+    bundle_id: Sha256 = _SHA256
+    title: str
+    builder: Builder
+    plan: PlanPart
+    sources: list[SourcePart]
+    compatibility: dict[str, Any]
+    overlaps: list[dict[str, Any]]
+    concepts: list[dict[str, Any]]
+    label_maps: list[dict[str, Any]]
+    cases: list[CasePart]
+    groups: dict[str, Any]
+    splits: dict[str, Any]
+    norm: list[dict[str, Any]]
+    dedup: dict[str, Any]
+    checks: dict[str, Any]
+    privacy: dict[str, Any]
+    known_limits: list[str]
+    citations: list[str]
+    shards: list[ShardPart]
+    views: dict[str, Any]
+
+
+def build_manifest(
+    content: Content, shards: Sequence[Shard], views: Row, checks: Row
+) -> dict[str, Any]:
+    """The manifest as plain data, checked against its schema."""
+    norms, norm_of = _norms(content)
+    members = _members(shards)
+    data = {
+        "schema_version": SCHEMA_VERSION,
+        "bundle_id": content.bundle_id,
+        "title": content.title,
+        "builder": {"version": BUILDER_VERSION, "lock_sha256": _lock_sha256()},
+        "plan": _plan(content),
+        "sources": [_source(content, source) for source in content.sources],
+        "compatibility": content.plan.get("compatibility")
+        or {"S": None, "C": None, "parts": {}, "gates": []},
+        "overlaps": list(content.plan.get("overlaps") or []),
+        "concepts": list(content.plan["concepts"]),
+        "label_maps": _label_maps(content),
+        "cases": [
+            _case(content, case, members[str(case["id"])], norm_of.get(str(case["id"])))
+            for case in content.cases
+        ],
+        "groups": {
+            "n": len({case["group"] for case in content.cases}),
+            "merged_by": dict(content.dedup.get("merged_by") or {}),
+        },
+        "splits": _splits(content),
+        "norm": norms,
+        "dedup": {"tiers": [], "thresholds": {}, "hits": [], "reviewed": []} | dict(content.dedup),
+        "checks": dict(checks),
+        "privacy": dict(content.plan.get("privacy") or {})
+        | {"text_fields": "blanked", "header_extensions": "removed", "original_names": "kept"},
+        "known_limits": known_limits(content),
+        "citations": citations(content),
+        "shards": [
+            {
+                "path": f"shards/{shard.name}",
+                "bytes": shard.size_bytes,
+                "sha256": shard.sha256,
+                "cases": len({member.key for member in shard.members}),
+            }
+            for shard in shards
+        ],
+        "views": dict(views),
+    }
+    return Manifest.model_validate(data).model_dump(mode="json")
+
+
+def case_record(content: Content, case: Row) -> dict[str, Any]:
+    """What stands in `<case>.json` inside a shard: enough to train on the shard alone."""
+    kept = ("id", "source", "group", "split", "t1", "shape", "spacing_mm", "axcodes")
+    kept += ("channels", "dtype", "unit", "annotated", "present", "classes", "flags", "norm")
+    return {key: case.get(key) for key in kept} | {"concepts": content.concepts}
+
+
+def _lock_sha256() -> str:
+    return sha256_of(LOCK_FILE) if LOCK_FILE.is_file() else ""
+
+
+def _plan(content: Content) -> dict[str, Any]:
+    plan = content.plan
+    return {
+        "mode": plan.get("mode", "intersection"),
+        "task": plan["task"],
+        "build": plan.get("build", "private"),
+        "dimension": plan["dimension"],
+        "profile": plan.get("profile", "canonical"),
+        "target": {"spacing_mm": plan.get("spacing_mm")},
+        "concepts": content.concepts,
+        "seed": plan.get("seed", 0),
+        "protocol": plan.get("protocol", "holdout"),
+        "accept": dict(plan.get("accept") or {}),
+    }
+
+
+def _source(content: Content, source: Row) -> dict[str, Any]:
+    facts, used = described(source), len(content.of_source(str(source["id"])))
+    codes = Counter(str(row.get("code")) for row in content.excluded_of(str(source["id"])))
+    return {
+        "id": str(source["id"]),
+        "name": source_name(source),
+        "dataset": str(source.get("dataset") or ""),
+        "version": str(facts.get("version") or ""),
+        "url": str(facts.get("homepage") or ""),
+        "doi": str(facts.get("doi") or ""),
+        "retrieved": source.get("retrieved"),
+        "licence": {
+            "images": licence_of(source, "images"),
+            "labels": licence_of(source, "labels"),
+            "url": str((facts.get("licence") or {}).get("url") or ""),
+            "result": source.get("licence_result"),
+        },
+        "citation": str(facts.get("citation") or ""),
+        "official_split": bool((facts.get("cases") or {}).get("split")),
+        "n_cases_in": used + sum(codes.values()),
+        "n_used": used,
+        "excluded": dict(codes),
+    }
+
+
+def _label_maps(content: Content) -> list[dict[str, Any]]:
+    """Value -> concept in the bundle, then how each source's own labels were read."""
+    values = {str(value): concept for value, concept in enumerate(content.concepts, start=1)}
+    maps: list[dict[str, Any]] = [{"source": None, "values": {"0": "background"} | values}]
+    for source in content.sources:
+        facts = described(source)
+        maps.append(
+            {
+                "source": str(source["id"]),
+                "layers": list(facts.get("layers") or []),
+                "classes": facts.get("classes"),
+            }
+        )
+    return maps
+
+
+def _case(
+    content: Content, case: Row, written: Sequence[tuple[str, Member]], norm_ref: int | None
+) -> dict[str, Any]:
+    source = next(one for one in content.sources if one["id"] == case["source"])
+    files = []
+    for shard, member in written:
+        role = role_of(member.name)
+        files.append(
+            {
+                "path": f"shards/{shard}",
+                "member": member.name,
+                "offset": member.offset,
+                "bytes": member.size_bytes,
+                "sha256": member.sha256,
+                "licence": "CC0-1.0" if role == "record" else licence_of(source, f"{role}s"),
+                "role": role,
+            }
+        )
+    kept = ("id", "source", "name", "group", "split", "t1", "shape", "axcodes", "channels")
+    kept += ("dtype", "unit", "annotated", "present", "classes", "flags", "transforms")
+    return {key: case.get(key) for key in kept} | {
+        "origin": {"image": case["origin"]["image"], "labels": case["origin"].get("labels", [])},
+        "files": files,
+        "spacing": case.get("spacing_mm"),
+        "norm_ref": norm_ref,
+    }
+
+
+def role_of(member: str) -> str:
+    """`image`, `label` or `record`, from a member's name."""
+    part = member.partition(".")[2].partition(".")[0]
+    return part if part in ("image", "label") else "record"
+
+
+def _members(shards: Sequence[Shard]) -> dict[str, list[tuple[str, Member]]]:
+    by_case: dict[str, list[tuple[str, Member]]] = defaultdict(list)
+    for shard in shards:
+        for member in shard.members:
+            by_case[member.key].append((shard.name, member))
+    return by_case
+
+
+def _splits(content: Content) -> dict[str, Any]:
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    by_concept: dict[str, dict[str, dict[str, int]]] = {}
+    assignment = []
+    for case in content.cases:
+        assignment.append([case["id"], case["split"]])
+        for fold, split in split_names(case).items():
+            key = split if fold == "holdout" else f"{fold}/{split}"
+            row = counts.setdefault(key, {}).setdefault(str(case["source"]), {"cases": 0})
+            row["cases"] += 1
+            cells = by_concept.setdefault(key, {}).setdefault(str(case["source"]), {})
+            for concept, n in sorted((case.get("present") or {}).items()):
+                cells[concept] = cells.get(concept, 0) + int(n > 0)
+    extra = {key: value for key, value in content.splits.items() if key not in ("id", "counts")}
+    return extra | {
+        "id": sha256_text(dump_json(assignment, indent=None)),
+        "protocol": content.plan.get("protocol", "holdout"),
+        "prefixes": sorted({shard_prefix(case) for case in content.cases}),
+        "counts": {
+            key: {
+                source: {"cases": row["cases"], "with_concept": by_concept[key][source]}
+                for source, row in sources.items()
+            }
+            for key, sources in counts.items()
+        },
+    }
+
+
+def _norms(content: Content) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Distinct normalisations, and which one each case refers to."""
+    norms: dict[str, int] = {}
+    rows: list[dict[str, Any]] = []
+    of_case = {}
+    for case in content.cases:
+        norm: Mapping[str, Any] | None = case.get("norm")
+        if not norm:
+            continue
+        key = dump_json(norm, indent=None)
+        if key not in norms:
+            norms[key] = len(rows)
+            rows.append(dict(norm))
+        of_case[str(case["id"])] = norms[key]
+    return rows, of_case

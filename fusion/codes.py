@@ -1,0 +1,46 @@
+"""Stable codes: why a case was left out, and what was noticed.
+
+The meanings are shown to people wherever a code is shown.
+"""
+
+from __future__ import annotations
+
+#: A case with one of these codes is not in the bundle.
+EXCLUSIONS: dict[str, str] = {
+    "image_missing": "a label names a case whose image is not there",
+    "label_missing": "the image has no label",
+    "unreadable": "the file cannot be read",
+    "size_limit": "the file is larger than the limits for untrusted files",
+    "dtype_refused": "the file's data type cannot be an image or a label",
+    "no_geometry": "the header gives no place in the world",
+    "geometry_conflict": "the header's two affines disagree",
+    "geometry_irregular": "slices are missing, doubled or unevenly spaced",
+    "grid_conflict": "image and label do not lie on compatible grids",
+    "label_unmapped": "the label holds a value that the source description does not map",
+    "label_collision": "two concepts claim one voxel",
+    "degenerate": "the image holds one value only",
+    "structure_lost": "a structure does not survive the target grid",
+    "duplicate": "the same image is already in the bundle",
+    "official_test_group": "another case of this subject is official test data",
+    "hidden": "official hidden test data are never used",
+}
+
+#: Noticed and reported; the case stays unless it also has an exclusion code.
+FINDINGS: dict[str, str] = {
+    "label_duplicate": "two cases have byte-identical labels",
+    "label_conflict": "one image has two different labels",
+    "near_duplicate": "two images are almost the same picture; kept in one group",
+    "leak_review": "two images look alike across groups; a person should look",
+    "geometry_outlier": "grid far from the source's other cases",
+    "label_resampled": "the label lies on another grid and was taken to the image's",
+    "low_roundtrip": "a label loses detail on the target grid",
+    "overlap_certain": "two sources share people or images",
+    "overlap_possible": "two sources may share people or images",
+    "licence_unknown": "a source states no licence",
+    "recipe_only": "a source may not be passed on; only a recipe entry could be shared",
+    "subjects_unknown": "subject ids are not published; cases of one person may be split",
+    "small_stratum": "too few groups to split; all go to train",
+    "shared_scale": "this copy was resized by its host and taken back to the native size",
+}
+
+MEANINGS: dict[str, str] = {**EXCLUSIONS, **FINDINGS}

@@ -1,0 +1,147 @@
+"""Bring volumes to one grid. Nothing moves in the world: only the places of the samples change.
+
+One rule for grids: RAS order on the scan's own axes, origin at the first voxel centre, shape
+max(1, round(n * spacing / new spacing)).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from fusion.imaging import sample_numpy
+from fusion.imaging.geometry import is_sheared, orthonormal, ras_order
+from fusion.imaging.labels import as_integers
+from fusion.imaging.resize import resize_picture
+from fusion.imaging.sampling import align, steps, to_source
+from fusion.imaging.structures import damaged
+from fusion.imaging.volume import Array, Grid, Volume
+
+__all__ = ["resample", "resample_labels", "resize_picture", "smooth_for", "target_grid"]
+
+INTERPOLATIONS = ("linear", "nearest", "one_hot")
+BACKENDS = ("auto", "numba", "numpy", "torch")
+#: Sigma of the smoothing before an axis is thinned, in source voxels per factor.
+SIGMA = 0.35
+#: Beyond this ratio of spacings the slices are apart: nothing is smoothed across them.
+THICK_SLICES = 3.0
+
+
+def target_grid(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
+    """The grid of `spacing_mm` (per RAS axis) over the same region, on the scan's own axes."""
+    if len(spacing_mm) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):  # noqa: PLR2004
+        raise ValueError(f"spacing_mm is {spacing_mm}, expected three sizes above 0")
+    ras = ras_order(grid)[2]
+    source = Grid(ras.shape, orthonormal(ras)) if is_sheared(ras) else ras
+    # Rounded first: float32 headers would tip halves either way.
+    shape = [
+        max(1, math.floor(round(n * s / t, 6) + 0.5))
+        for n, s, t in zip(source.shape, source.spacing_mm, spacing_mm, strict=True)
+    ]
+    affine = source.affine.copy()
+    affine[:3, :3] *= np.asarray(spacing_mm, float) / source.spacing_mm
+    return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def resample(
+    volume: Volume,
+    grid: Grid,
+    *,
+    interpolation: str = "linear",
+    backend: str = "auto",
+    device: str = "cpu",
+    fill: float = 0.0,
+) -> Volume:
+    """Sample `volume` at the voxel centres of `grid`.
+
+    Args:
+        volume: array (I, J, K) of any real dtype.
+        grid: target shape and affine.
+        interpolation: "linear" gives float32; "nearest" keeps values and type; "one_hot"
+            interpolates the mask of each label and takes the largest, so no label is invented.
+        backend: "auto" takes numba on a CPU (numpy where numba is missing), torch elsewhere.
+        device: a torch device, such as "cuda:0".
+        fill: value of voxels outside the source; labels get 0.
+    """
+    if interpolation not in INTERPOLATIONS or backend not in BACKENDS:
+        raise ValueError(
+            f"interpolation {interpolation!r} (expected one of {INTERPOLATIONS}) or backend"
+            f" {backend!r} (expected one of {BACKENDS}) is not known"
+        )
+    array = volume.array
+    labels = as_integers(array) if interpolation == "one_hot" else array
+    sampled = _sample(labels, volume.grid, grid, interpolation, backend, str(device), fill)
+    if interpolation == "one_hot":
+        sampled = sampled.astype(array.dtype, copy=False)
+    return replace(volume, array=sampled, grid=grid)
+
+
+def _sample(
+    array: Array, source: Grid, target: Grid, kind: str, backend: str, device: str, fill: float
+) -> Array:
+    aligned = align(source, target)
+    matrix = to_source(source, target)
+    if backend == "torch" or (backend == "auto" and device != "cpu"):
+        from fusion.imaging import sample_torch
+
+        if aligned is not None:
+            return sample_torch.sample_aligned(array, aligned, kind, fill, device)
+        return sample_torch.sample_rotated(array, matrix, target.shape, kind, fill, device)
+    if device != "cpu":
+        raise ValueError(f"backend {backend!r} runs on the CPU, device is {device!r}")
+    if backend == "numpy" or (backend == "auto" and importlib.util.find_spec("numba") is None):
+        if aligned is not None:
+            return sample_numpy.sample_aligned(array, aligned, kind, fill)
+        return sample_numpy.sample_rotated(array, matrix, target.shape, kind, fill)
+    from fusion.imaging import kernels
+
+    if aligned is not None:
+        return kernels.sample_aligned(array, aligned, kind, fill)
+    return kernels.sample_rotated(array, matrix, target.shape, kind, fill)
+
+
+def resample_labels(
+    volume: Volume, grid: Grid, *, backend: str = "auto", device: str = "cpu"
+) -> tuple[Volume, list[str]]:
+    """A label map on `grid`, and what happened: [], ["label_nearest"] or ["structure_lost"].
+
+    Linear votes first. Where a structure's volume or its number of parts changes too much, the
+    whole map is taken by nearest neighbour; where that does not help either, `structure_lost`:
+    the caller keeps the native mask.
+    """
+    source = volume.with_array(as_integers(volume.array))
+    flags: list[str] = []
+    voted = resample(source, grid, interpolation="one_hot", backend=backend, device=device)
+    if lost := damaged(source, voted):
+        nearest = resample(source, grid, interpolation="nearest", backend=backend, device=device)
+        still = damaged(source, nearest)
+        flags = ["structure_lost"] if still else ["label_nearest"]
+        voted = voted if len(still) > len(lost) else nearest
+    return voted, flags
+
+
+def smooth_for(volume: Volume, grid: Grid) -> Volume:
+    """Blur the axes that `grid` thins, so that fine detail does not turn into false coarse detail.
+
+    Gaussian, sigma = 0.35 * factor voxels where the factor is above 1. Thick slices (more than
+    three times the finest spacing) are left alone across. Intensities only.
+    """
+    factors = steps(to_source(volume.grid, grid))
+    spacing = np.array(volume.grid.spacing_mm)
+    thin = (factors > 1 + 1e-3) & (np.array(volume.grid.shape) > 1)
+    if spacing.max() > THICK_SLICES * spacing.min():
+        thin &= spacing <= THICK_SLICES * spacing.min()
+    array: Array = volume.array
+    for axis in np.flatnonzero(thin):
+        sigma = SIGMA * float(factors[axis])
+        array = ndimage.gaussian_filter1d(
+            array, sigma, axis=int(axis), output=np.float32, mode="nearest"
+        )
+    return volume.with_array(array)
+
+

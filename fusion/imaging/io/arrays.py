@@ -1,0 +1,66 @@
+"""Numpy files, without pickle and with sizes checked from the header."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from fusion.imaging.errors import CaseError
+from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.streams import open_stream, read_exactly, refuse_rest
+from fusion.imaging.volume import Array, Picture
+
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_npz(path: Path | str, key: str, limits: Limits = LIMITS) -> Array:
+    """The array `key` of an .npz archive (any shape; the first axis may count items)."""
+    path = Path(path)
+    limits.check_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+            if key not in keys:
+                raise CaseError("unreadable", f"{path.name}: no array {key!r}; it has {keys}")
+            with archive.open(archive.namelist()[keys.index(key)]) as member:
+                return _read_npy(member, f"{path.name}[{key}]", limits)
+    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        raise CaseError("unreadable", f"{path.name}: {error}") from error
+
+
+def read_stack_free(path: Path, limits: Limits = LIMITS) -> Picture:
+    """A picture from an .npy file; an array of more axes has no place in the world."""
+    with open_stream(path, limits) as stream:
+        array = _read_npy(stream, path.name, limits)
+    if array.ndim == 3 and array.shape[2] == 4:  # noqa: PLR2004
+        array = array[..., :3]
+    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3):  # noqa: PLR2004
+        return Picture(array, bits=array.dtype.itemsize * 8)
+    raise CaseError("no_geometry", f"{path.name}: {array.shape} without an affine")
+
+
+def _read_npy(stream: IO[bytes], name: str, limits: Limits) -> Array:
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran_order, dtype = _HEADERS[version](stream)
+    except (ValueError, KeyError, SyntaxError) as error:
+        raise CaseError("unreadable", f"{name}: not an .npy header: {error}") from error
+    if dtype.kind not in "buif" or dtype.itemsize > 8:  # noqa: PLR2004
+        raise CaseError("dtype_refused", f"{name}: {dtype}, expected real numbers")
+    if not shape or math.prod(shape) == 0:
+        raise CaseError("unreadable", f"{name}: empty array of shape {shape}")
+    expected = limits.check_shape(name, shape, dtype.itemsize, rows=1)
+    payload = read_exactly(stream, expected, name)
+    refuse_rest(stream, name, expected)
+    array: Array = np.frombuffer(payload, dtype).reshape(shape, order="F" if fortran_order else "C")
+    if dtype.kind == "f" and not np.isfinite(array).all():
+        raise CaseError("unreadable", f"{name}: NaN or infinite values")
+    return array.astype(dtype.newbyteorder("="), copy=False)

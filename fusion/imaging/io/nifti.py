@@ -1,0 +1,223 @@
+"""NIfTI-1 and NIfTI-2, plain or gzipped, read against a hostile header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from defusedxml import ElementTree
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from fusion.imaging.errors import CaseError
+from fusion.imaging.geometry import choose_affine, without_shear
+from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.streams import (
+    gzip_bytes,
+    open_stream,
+    read_exactly,
+    refuse_rest,
+    write_atomically,
+)
+from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
+
+_CODES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
+_CODES |= {1024: "i8", 1280: "u8"}
+_SIZES = {348: Nifti1Header, 540: Nifti2Header}
+_MAGIC = {348: b"n+1", 540: b"n+2"}
+_OFFSET = 352
+#: Share of NaN and infinite voxels that may be replaced by the smallest finite value.
+NAN_SHARE = 1e-3
+
+
+def read_nifti(path: Path, limits: Limits = LIMITS, *, form: str | None = None) -> Volume:
+    """One 3D volume, slope and intercept applied; see `read_image` for the arguments."""
+    with open_stream(path, limits) as stream:
+        header, offset = _read_header(stream, path.name)
+        shape, dtype = _shape(header, path.name), _dtype(header, path.name)
+        expected = limits.check_shape(path.name, shape, dtype.itemsize)
+        _skip_extensions(stream, offset, path.name, limits)
+        payload = read_exactly(stream, expected, path.name)
+        refuse_rest(stream, path.name, expected)
+    array: Array = np.frombuffer(payload, dtype).reshape(shape, order="F")
+    array = _scaled(array.astype(dtype.newbyteorder("="), copy=False), header)
+    array, flags = _finite(array, path.name)
+    affine, geometry = _place(header, shape, path.name, form)
+    return without_shear(Volume(array, Grid(shape, affine), geometry, flags=flags))
+
+
+def _read_header(stream: IO[bytes], name: str) -> tuple[Nifti1Header, int]:
+    first = bytes(read_exactly(stream, 4, f"{name} header"))
+    sizes = {order: int.from_bytes(first, order) for order in ("little", "big")}
+    order, size = next(((o, s) for o, s in sizes.items() if s in _SIZES), ("", 0))
+    if not order:
+        raise CaseError("unreadable", f"{name}: header size {sizes['little']}, expected 348 or 540")
+    block = first + bytes(read_exactly(stream, size - 4, f"{name} header"))
+    header = _SIZES[size](block, endianness="<" if order == "little" else ">", check=False)
+    magic = bytes(header["magic"])[:3]
+    if magic != _MAGIC[size]:
+        raise CaseError("unreadable", f"{name}: magic {magic!r}, expected {_MAGIC[size]!r}")
+    offset = float(header["vox_offset"])
+    least = size + 4
+    if not np.isfinite(offset) or (offset != 0 and offset < size) or offset != int(offset):
+        raise CaseError("unreadable", f"{name}: voxels start at {offset}, expected >= {least}")
+    return header, (int(offset) or least) - size
+
+
+def _shape(header: Nifti1Header, name: str) -> Shape:
+    dims = [int(n) for n in header["dim"]]
+    count = dims[0]
+    if not 1 <= count <= 7:  # noqa: PLR2004
+        raise CaseError("unreadable", f"{name}: {count} axes, expected 3")
+    sizes = dims[1 : count + 1]
+    if any(n != 1 for n in sizes[3:]):
+        raise CaseError("unreadable", f"{name}: {count}D {tuple(sizes)}, expected one 3D volume")
+    i, j, k = (sizes + [1, 1])[:3]
+    return i, j, k
+
+
+def _dtype(header: Nifti1Header, name: str) -> np.dtype[Any]:
+    code = int(header["datatype"])
+    if code not in _CODES:
+        raise CaseError(
+            "dtype_refused", f"{name}: NIfTI datatype {code}, expected one of {sorted(_CODES)}"
+        )
+    return np.dtype(header.endianness + _CODES[code])
+
+
+def _skip_extensions(stream: IO[bytes], count: int, name: str, limits: Limits) -> bytes:
+    if count > limits.header_bytes:
+        raise CaseError("size_limit", f"{name}: {count} bytes of header extensions")
+    return bytes(read_exactly(stream, count, f"{name} header extensions"))
+
+
+def _scaled(array: Array, header: Nifti1Header) -> Array:
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:
+        return array
+    intercept = intercept if np.isfinite(intercept) else 0.0
+    return rescaled(array, slope, intercept)
+
+
+def rescaled(array: Array, slope: float, intercept: float) -> Array:
+    """`array * slope + intercept`; integers stay integers where nothing is lost."""
+    if (slope, intercept) == (1.0, 0.0):
+        return array
+    if array.dtype.kind == "f":
+        return array * array.dtype.type(slope) + array.dtype.type(intercept)
+    if slope == int(slope) and intercept == int(intercept):
+        ends = [int(array.min()) * int(slope) + int(intercept)]
+        ends.append(int(array.max()) * int(slope) + int(intercept))
+        for kind in (np.int16, np.int32):
+            if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max:
+                return (array.astype(np.int64) * int(slope) + int(intercept)).astype(kind)
+    return (array * slope + intercept).astype(np.float32)
+
+
+def _finite(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
+    if array.dtype.kind != "f":
+        return array, ()
+    good = np.isfinite(array)
+    if good.all():
+        return array, ()
+    share = 1 - float(np.count_nonzero(good)) / array.size
+    if share > NAN_SHARE:
+        raise CaseError(
+            "unreadable", f"{name}: {share:.2%} of voxels are NaN or infinite, limit 0.1%"
+        )
+    return np.where(good, array, array[good].min()), ("nan_replaced",)
+
+
+def _place(header: Nifti1Header, shape: Shape, name: str, form: str | None) -> tuple[Affine, str]:
+    forms = {"sform": _form(header, "sform"), "qform": _form(header, "qform")}
+    if form is None and shape[2] == 1 and all(affine is None for affine in forms.values()):
+        sizes = np.abs(np.nan_to_num(header["pixdim"][1:4].astype(float)))
+        return np.diag([*np.where(sizes > 0, sizes, 1.0), 1.0]), "none"
+    return choose_affine(name, shape, forms, form)
+
+
+def _form(header: Nifti1Header, which: str) -> Affine | None:
+    try:
+        with np.errstate(all="ignore"):
+            found: Affine | None = getattr(header, f"get_{which}")(coded=True)[0]
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
+        return np.full((4, 4), np.nan)
+    return found
+
+
+def label_names(path: Path | str, limits: Limits = LIMITS) -> dict[int, str]:
+    """Names of label values that travel in the header extensions (XML `<Label Key="1">spleen`)."""
+    path = Path(path)
+    with open_stream(path, limits) as stream:
+        header, offset = _read_header(stream, path.name)
+        block = _skip_extensions(stream, offset, path.name, limits)
+    names: dict[int, str] = {}
+    for content in _extensions(block, header.endianness):
+        names |= _names_in(content)
+    return names
+
+
+def _extensions(block: bytes, endianness: str) -> list[bytes]:
+    """Contents of the extensions; `block` starts with the four bytes that announce them."""
+    found: list[bytes] = []
+    at = 4
+    order: Any = "little" if endianness == "<" else "big"
+    while block[:1] != b"\0" and at + 8 <= len(block):
+        size = int.from_bytes(block[at : at + 4], order)
+        if size < 8 or at + size > len(block):  # noqa: PLR2004
+            break
+        found.append(block[at + 8 : at + size].rstrip(b"\0"))
+        at += size
+    return found
+
+
+def _names_in(content: bytes) -> dict[int, str]:
+    if b"<Label" not in content:
+        return {}
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError):
+        return {}
+    keyed = [(node.get("Key", ""), (node.text or "").strip()) for node in root.iter("Label")]
+    return {int(key): text for key, text in keyed if key.isdigit() and text}
+
+
+def write_nifti(volume: Volume, path: Path | str) -> None:
+    """Write .nii or .nii.gz: equal volumes give equal bytes; free-text fields are blank."""
+    path = Path(path)
+    array = _storable(volume.array)
+    header = Nifti1Header()
+    header.set_data_dtype(array.dtype)
+    header.set_data_shape(array.shape)
+    header.set_xyzt_units("mm", "unknown")
+    header["magic"], header["vox_offset"] = b"n+1", _OFFSET
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["descrip"] = header["aux_file"] = header["intent_name"] = header["db_name"] = b""
+    _set_forms(header, volume.grid)
+    voxels = memoryview(np.ascontiguousarray(array.T)).cast("B")
+    parts = (bytes(header.binaryblock), b"\0\0\0\0", voxels)
+    content = gzip_bytes(*parts) if path.name.endswith(".gz") else b"".join(parts)
+    write_atomically(path, content)
+
+
+def _storable(array: Array) -> Array:
+    if array.dtype == bool:
+        return array.astype(np.uint8)
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind in "ui" and array.dtype.itemsize == 8:  # noqa: PLR2004
+        low, high = int(array.min()), int(array.max())
+        if np.iinfo(np.int32).min <= low and high <= np.iinfo(np.int32).max:
+            return array.astype(np.int32)
+    return array
+
+
+def _set_forms(header: Nifti1Header, grid: Grid) -> None:
+    header.set_sform(grid.affine, code=1)
+    header.set_qform(grid.affine, code=1, strip_shears=True)
+    # A quaternion cannot hold a sheared grid: then the sform stands alone.
+    sform, qform = header.get_sform(), header.get_qform()
+    if np.abs(sform - qform).max() > 1e-3 * min(grid.spacing_mm):  # noqa: PLR2004
+        header["qform_code"] = 0

@@ -1,0 +1,25 @@
+"""Rows of built bundles; the files are in the bundle storage, below `bundle_id`."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class Bundle(models.Model):
+    """A built and verified bundle."""
+
+    bundle_id = models.CharField(max_length=64, primary_key=True)  # SHA-256 of the plan
+    title = models.CharField(max_length=300)
+    build = models.CharField(max_length=20)  # private or shareable
+    recipe = models.JSONField()
+    summary = models.JSONField()  # fusion.build.summarise(): sources, cases, splits, exclusions
+    baseline = models.JSONField(null=True)
+    files = models.JSONField()  # [{path, bytes, sha256}] in the order of SHA256SUMS
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.title} ({self.bundle_id[:12]})"

@@ -1,0 +1,289 @@
+"""From a checked recipe to a plan: eligibility, common concepts, licences. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from typing import Any
+
+from catalog import concepts
+from catalog.licences import licence
+from fusion.errors import Problem, RecipeError
+from fusion.recipe import Member, Recipe
+
+#: Raised when the same plan gives other files; part of every bundle id.
+BUILDER_VERSION = "0.1"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One eligibility rule with its verdict: pass, accepted or block."""
+
+    code: str
+    verdict: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the bundle's bytes, but for the source files themselves.
+
+    `lock_sha256` is the digest over the source files; a plan without it has not acquired them yet.
+    """
+
+    title: str
+    about: str
+    task: str
+    mode: str
+    build: str
+    seed: int
+    dimension: str
+    profile: str
+    spacing_mm: tuple[float, float, float] | None
+    concepts: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    protocol: str
+    splits: dict[str, float]
+    accept: dict[str, Any]
+    views: list[str]
+    baseline: dict[str, str]
+    gates: list[dict[str, str]]
+    overlaps: list[dict[str, str]]
+    known_limits: list[str]
+    builder_version: str = BUILDER_VERSION
+    lock_sha256: str = ""
+
+    @property
+    def plan_id(self) -> str:
+        """Digest of the plan before acquisition."""
+        return _digest(asdict(replace(self, lock_sha256="")))
+
+    @property
+    def bundle_id(self) -> str:
+        """Digest of the plan and of the source files it was made from."""
+        return _digest(asdict(self))
+
+    def with_lock(self, lock_sha256: str) -> Plan:
+        """The plan, bound to source files."""
+        return replace(self, lock_sha256=lock_sha256)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {"bundle_id": self.bundle_id, **data}
+
+    def concept_ids(self) -> list[str]:
+        """Label value v > 0 means the concept at v - 1."""
+        return [concept["id"] for concept in self.concepts]
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Decide what will be built.
+
+    Raises:
+        RecipeError: one problem per eligibility rule that blocks, with the values it saw.
+    """
+    wanted, label_gates = _common_concepts(recipe)
+    overlaps, overlap_gates = _overlaps(recipe)
+    gates = [
+        *_same_kind(recipe),
+        *label_gates,
+        *overlap_gates,
+        *_licences(recipe),
+        *_subjects(recipe),
+    ]
+    if blocked := [gate for gate in gates if gate.verdict == "block"]:
+        raise RecipeError([Problem(g.code, g.detail, "", f"{g.code}: {g.detail}") for g in blocked])
+    first = recipe.sources[0].description
+    return Plan(
+        title=recipe.title,
+        about=recipe.about,
+        task=recipe.task,
+        mode=recipe.mode,
+        build=recipe.build,
+        seed=recipe.seed,
+        dimension=first.dimension,
+        profile=recipe.target.profile,
+        spacing_mm=recipe.target.spacing_mm,
+        concepts=[concepts.concept(c).as_dict() for c in wanted],
+        sources=[_source(member, wanted) for member in recipe.sources],
+        protocol=recipe.splits.protocol,
+        splits={name: getattr(recipe.splits, name) for name in ("train", "val", "test")},
+        accept=recipe.accept.model_dump(mode="json"),
+        views=sorted(recipe.views),
+        baseline=recipe.baseline.model_dump(),
+        gates=[asdict(gate) for gate in gates],
+        overlaps=overlaps,
+        known_limits=_known_limits(recipe, gates),
+    )
+
+
+def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
+    """The wanted concepts that a voxel of `concept_id` belongs to."""
+    return [w for w in wanted if w == concept_id or w in concepts.ancestors(concept_id)]
+
+
+def _spoken(member: Member) -> set[str]:
+    """Concepts that somebody looked for in this source."""
+    return {*member.description.concepts(), *member.description.covers}
+
+
+def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
+    """The label set of the bundle, in a stable order, and rule E05."""
+    spoken = {m.id: _spoken(m) for m in recipe.sources}
+    if recipe.concepts:
+        wanted = list(dict.fromkeys(recipe.concepts))
+    elif recipe.mode == "intersection":
+        wanted = _finest(set.intersection(*spoken.values()))
+    else:
+        wanted = _finest(set.union(*spoken.values()))
+    gates = []
+    if not wanted:
+        seen = "; ".join(f"{i}: {', '.join(sorted(c)) or 'none'}" for i, c in spoken.items())
+        gates.append(Gate("E05", "block", f"the sources have no concept in common ({seen})"))
+    for member in recipe.sources:
+        lacking = [w for w in wanted if w not in spoken[member.id]]
+        if lacking and (recipe.mode == "intersection" or len(lacking) == len(wanted)):
+            gates.append(
+                Gate(
+                    "E05",
+                    "block",
+                    f"source {member.id} has no {', '.join(lacking)}; it has "
+                    f"{', '.join(sorted(spoken[member.id]))} (list a parent whose parts are all "
+                    "annotated under `covers`)",
+                )
+            )
+        for concept in member.description.concepts():
+            if len(targets := targets_of(concept, wanted)) > 1:
+                gates.append(
+                    Gate(
+                        "E05",
+                        "block",
+                        f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)}"
+                        " at once; ask for one of them",
+                    )
+                )
+    return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
+
+
+def _finest(shared: set[str]) -> list[str]:
+    """Without concepts that are above another one of the set."""
+    above = {a for c in shared for a in concepts.ancestors(c)}
+    return sorted(shared - above)
+
+
+def _same_kind(recipe: Recipe) -> list[Gate]:
+    """Rules E01 to E04: species, dimension, modality family and task agree."""
+    gates = []
+    for code, what, values in (
+        ("E01", "species", {m.id: m.description.species for m in recipe.sources}),
+        ("E01", "synthetic", {m.id: str(m.description.synthetic) for m in recipe.sources}),
+        ("E02", "dimension", {m.id: m.description.dimension for m in recipe.sources}),
+        ("E03", "modality family", {m.id: m.description.family for m in recipe.sources}),
+    ):
+        same = len(set(values.values())) == 1
+        seen = ", ".join(f"{i} {v}" for i, v in values.items())
+        gates.append(Gate(code, "pass" if same else "block", f"{what}: {seen}"))
+    for member in recipe.sources:
+        has = member.description.layers if recipe.task == "segmentation" else member.description.classes
+        if not has:
+            gates.append(Gate("E04", "block", f"source {member.id} has no {recipe.task} labels"))
+    return gates
+
+
+def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
+    """Rule E07: sources known to share people or images need a plan."""
+    accepted = {frozenset(a.datasets): a.reason for a in recipe.accept.overlap}
+    rows, gates = [], []
+    for a, b in combinations(recipe.sources, 2):
+        declared = [
+            o
+            for one, other in ((a, b), (b, a))
+            for o in one.description.overlaps
+            if o.dataset == other.dataset
+        ]
+        if a.dataset == b.dataset:
+            gates.append(Gate("E07", "block", f"{a.id} and {b.id} are one dataset: {a.dataset}"))
+        if not declared:
+            continue
+        reason = accepted.get(frozenset((a.dataset, b.dataset)), "")
+        row = {"a": a.id, "b": b.id, "class": "certain", "kind": declared[0].kind}
+        rows.append(row | {"path": "direct", "evidence": declared[0].evidence, "plan": reason})
+        detail = f"{a.id} and {b.id}: {declared[0].kind}: {declared[0].evidence}"
+        verdict = "accepted" if reason else "block"
+        hint = f"; accepted: {reason}" if reason else "; accept it under accept.overlap to go on"
+        gates.append(Gate("E07", verdict, detail + hint))
+    return rows, gates or [Gate("E07", "pass", "no overlap between the sources is known")]
+
+
+def _licences(recipe: Recipe) -> list[Gate]:
+    """Rules E08 and E09."""
+    gates = []
+    for member in recipe.sources:
+        for part in ("images", "labels"):
+            stated = getattr(member.description.licence, part)
+            terms = licence(stated)
+            name = f"{member.id} {part}: {stated or 'unknown'}"
+            if terms.no_combination:
+                gates.append(Gate("E08", "block", f"{name} forbids combination"))
+            elif terms.redistribute and (terms.adapt or recipe.target.profile == "native"):
+                gates.append(Gate("E09", "pass", name))
+            elif recipe.build == "shareable":
+                lack = "redistribution" if not terms.redistribute else "adaptation"
+                gates.append(
+                    Gate("E09", "block", f"{name} does not allow {lack}; use build: private")
+                )
+            else:
+                gates.append(Gate("E09", "accepted", f"{name}: private copy, not for sharing"))
+    return gates
+
+
+def _subjects(recipe: Recipe) -> list[Gate]:
+    """Rule E11: a source without subject ids is one group, unless its author accepts the risk."""
+    gates = []
+    for member in recipe.sources:
+        if member.description.cases.subject is not None:
+            continue
+        accepted = member.id in recipe.accept.unknown_subjects
+        how = "each case counts as a subject" if accepted else "all its cases are one group"
+        gates.append(
+            Gate(
+                "E11",
+                "accepted" if accepted else "pass",
+                f"{member.id}: subject ids are unknown; {how}",
+            )
+        )
+    return gates
+
+
+def _source(member: Member, wanted: list[str]) -> dict[str, Any]:
+    description = member.description.model_dump(mode="json", by_alias=True)
+    terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
+    mapping = {c: (targets_of(c, wanted) or [None])[0] for c in member.description.concepts()}
+    return {
+        "id": member.id,
+        "dataset": member.dataset,
+        "location": member.location.model_dump(mode="json"),
+        "description": description,
+        "annotated": [w for w in wanted if w in _spoken(member)],
+        "mapping": mapping,
+        "licence_result": {
+            part: {"redistribute": t.redistribute, "adapt": t.adapt, "commercial": t.commercial}
+            for part, t in terms.items()
+        },
+    }
+
+
+def _known_limits(recipe: Recipe, gates: list[Gate]) -> list[str]:
+    limits = [f"{g.code}: {g.detail}" for g in gates if g.verdict == "accepted"]
+    limits += [f"{m.id}: {limit}" for m in recipe.sources for limit in m.description.known_limits]
+    if recipe.splits.protocol == "loso":
+        limits.append("Leave one source out: each source is tested by a model that never saw it.")
+    return limits
+
+
+def _digest(data: dict[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,325 @@
+"""Recipes: what to fuse. Plain data, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
+from types import UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from rapidfuzz import fuzz, process
+
+from catalog import concepts
+from fusion.errors import Problem, RecipeError
+from fusion.source import Part, SourceDescription
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+class LocalFolder(Part):
+    """A folder below the data root."""
+
+    kind: Literal["local"]
+    path: str
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value:
+            raise ValueError("give a path below the data root, without '..' or a leading '/'")
+        return str(path)
+
+
+class HuggingFace(Part):
+    """A dataset repository on the Hugging Face Hub, at one commit."""
+
+    kind: Literal["huggingface"]
+    repo_id: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(
+        pattern=r"^[0-9a-f]{40}$", description="a full commit hash: a branch may move"
+    )
+    allow_patterns: list[str] = []
+
+
+Location = Annotated[LocalFolder | HuggingFace, Field(discriminator="kind")]
+
+
+class Member(Part):
+    """One source of a recipe."""
+
+    id: str
+    dataset: str
+    location: Location
+    description: SourceDescription
+
+    @field_validator("id")
+    @classmethod
+    def _safe(cls, value: str) -> str:
+        if not SAFE_ID.fullmatch(value):
+            raise ValueError("use 1-40 of a-z, 0-9, _ and -, a letter or digit first")
+        return value
+
+
+class Target(Part):
+    """What the harmonised images look like; fusion.md's profiles."""
+
+    profile: Literal["native", "canonical", "grid"] = "canonical"
+    spacing_mm: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _grid_has_spacing(self) -> Self:
+        if (self.profile == "grid") != (self.spacing_mm is not None):
+            raise ValueError("spacing_mm goes with profile grid, and only with it")
+        if self.spacing_mm and not all(0.05 <= s <= 50 for s in self.spacing_mm):  # noqa: PLR2004
+            raise ValueError("spacing_mm is in millimetres, 0.05 to 50")
+        return self
+
+
+class Splits(Part):
+    """How groups become train, val and test."""
+
+    protocol: Literal["holdout", "loso"] = "holdout"
+    train: float = 0.7
+    val: float = 0.1
+    test: float = 0.2
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        if abs(self.train + self.val + self.test - 1) > 1e-6 or min(self.train, self.test) <= 0:
+            raise ValueError("train, val and test are shares that sum to 1; train and test > 0")
+        return self
+
+
+class AcceptedOverlap(Part):
+    """Two datasets of this recipe that share people, accepted with a reason."""
+
+    datasets: tuple[str, str]
+    reason: str
+
+
+class Accept(Part):
+    """Risks the author accepts; each is printed on the first page of the bundle."""
+
+    confounding: bool = False
+    overlap: list[AcceptedOverlap] = []
+    unknown_subjects: list[str] = []  # source ids whose cases count as one subject each
+
+
+class BaselineChoice(Part):
+    """Which baseline check runs."""
+
+    tier: Literal["none", "smoke"] = "smoke"
+
+
+class Recipe(Part):
+    """A fusion recipe, complete: source descriptions are inside."""
+
+    schema_: Literal["imaging-x/recipe/1"] = Field(alias="schema")
+    title: str = Field(min_length=3, max_length=200)
+    about: str = ""
+    task: Literal["segmentation", "classification"]
+    mode: Literal["intersection", "union"] = "intersection"
+    build: Literal["private", "shareable"] = "private"
+    seed: int = 20260101
+    target: Target = Target()
+    concepts: list[str] = []
+    sources: list[Member] = Field(min_length=1)
+    splits: Splits = Splits()
+    accept: Accept = Accept()
+    views: list[Literal["nnunet"]] = ["nnunet"]
+    baseline: BaselineChoice = BaselineChoice()
+
+    @model_validator(mode="after")
+    def _unique_ids(self) -> Self:
+        ids = [source.id for source in self.sources]
+        if twice := sorted({i for i in ids if ids.count(i) > 1}):
+            raise ValueError(f"source ids are used twice: {', '.join(twice)}")
+        return self
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON data; `check_recipe` takes it back."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def example_recipes() -> dict[str, Path]:
+    """Recipes shipped with the portal: name -> file."""
+    return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+
+
+def load_recipe(path: Path) -> dict[str, Any]:
+    """Read a recipe file and put its source descriptions in place of their file names.
+
+    Raises:
+        RecipeError: no such file, no YAML or JSON, a description that is not there.
+    """
+    return resolve(parse(_read(path, "recipe")), folder=path.parent)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """YAML or JSON text as a mapping.
+
+    Raises:
+        RecipeError: broken text, with line and column.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"
+        raise _one("", where, "YAML or JSON", f"recipe: {where}: {error}") from error
+    if not isinstance(data, dict):
+        raise _one("", type(data).__name__, "a mapping", "recipe: expected a mapping of keys")
+    return data
+
+
+def resolve(data: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Replace `description: file.yaml` by the file's content, and a shipped name by ours.
+
+    Args:
+        data: recipe as read.
+        folder: where description files are looked up; None (a recipe from the network) allows the
+            names of shipped descriptions only.
+    """
+    data = dict(data)
+    sources = data.get("sources")
+    if isinstance(sources, list):
+        data["sources"] = [
+            _with_description(dict(source), i, folder) if isinstance(source, dict) else source
+            for i, source in enumerate(sources)
+        ]
+    return data
+
+
+def check_recipe(data: Mapping[str, Any], known_datasets: Collection[str]) -> Recipe:
+    """Check a resolved recipe against the schema, the catalog and the concept table.
+
+    Raises:
+        RecipeError: with every problem found; each names the place, the value and the nearest
+            valid one.
+    """
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError([_problem(data, dict(one)) for one in error.errors()]) from error
+    problems = [*_unknown_datasets(recipe, known_datasets), *_unknown_concepts(recipe)]
+    if problems:
+        raise RecipeError(problems)
+    return recipe
+
+
+def nearest(word: str, valid: Collection[str]) -> str:
+    """The valid value that looks most like `word`, as a hint; empty when none does."""
+    hit = process.extractOne(word, sorted(valid), scorer=fuzz.WRatio, score_cutoff=60)
+    return f"; did you mean {hit[0]!r}?" if hit else ""
+
+
+def _read(path: Path, what: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        hint = nearest(path.name, siblings)
+        message = f"{what} {path}: {getattr(error, 'strerror', None) or error}{hint}"
+        raise _one(what, str(path), "a readable file", message) from error
+
+
+def _with_description(source: dict[str, Any], index: int, folder: Path | None) -> dict[str, Any]:
+    name = source.get("description")
+    if not isinstance(name, str):
+        return source
+    shipped = {path.stem: path for path in (RECIPES / "sources").glob("*.yaml")}
+    path = shipped.get(name)
+    if path is None and folder is not None:
+        path = folder / name
+    if path is None:
+        where = f"sources[{index}].description"
+        message = f"{where}: found {name!r}, expected the description itself or a shipped name"
+        raise _one(where, name, "a shipped description", message + nearest(name, shipped))
+    source["description"] = parse(_read(path, f"sources[{index}].description"))
+    return source
+
+
+def _unknown_datasets(recipe: Recipe, known: Collection[str]) -> list[Problem]:
+    return [
+        Problem(
+            path=f"sources[{i}].dataset",
+            found=source.dataset,
+            expected="a dataset of the catalog",
+            message=f"sources[{i}].dataset: found {source.dataset!r}, expected the slug of a "
+            f"dataset in the catalog{nearest(source.dataset, known)}",
+        )
+        for i, source in enumerate(recipe.sources)
+        if source.dataset not in known
+    ]
+
+
+def _unknown_concepts(recipe: Recipe) -> list[Problem]:
+    used = [("concepts", c) for c in recipe.concepts]
+    for i, source in enumerate(recipe.sources):
+        where = f"sources[{i}].description"
+        used += [(where, c) for c in [*source.description.concepts(), *source.description.covers]]
+    known = concepts.concepts()
+    return [
+        Problem(
+            path=where,
+            found=concept,
+            expected="a concept of the concept table",
+            message=f"{where}: found concept {concept!r}{nearest(concept, known)}",
+        )
+        for where, concept in used
+        if concept not in known
+    ]
+
+
+def _one(path: str, found: str, expected: str, message: str) -> RecipeError:
+    return RecipeError([Problem(path, found, expected, message)])
+
+
+def _problem(data: Mapping[str, Any], error: Mapping[str, Any]) -> Problem:
+    """Turn one pydantic error into a problem with the nearest valid value."""
+    # A discriminated union puts its tag into the location; it is no key of the data.
+    steps = [s for s in error["loc"] if s not in {"local", "huggingface"}]
+    path = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
+    kind, value = error["type"], error.get("input")
+    found = "nothing" if kind == "missing" else json.dumps(value, default=str)[:120]
+    if kind == "extra_forbidden":
+        valid = _keys_at(steps[:-1], error["loc"])
+        hint = nearest(str(steps[-1]), valid)
+        expected = f"one of {', '.join(sorted(valid))}"
+        return Problem(path, str(steps[-1]), expected, f"{path}: unknown key{hint or '; ' + expected}")
+    expected = str(error.get("ctx", {}).get("expected", "")) or str(error["msg"])
+    hint = ""
+    if kind == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall(r"'([^']+)'", expected))
+    what = "is missing" if kind == "missing" else f"found {found}, {error['msg']}"
+    return Problem(path or "recipe", found, expected, f"{path or 'recipe'}: {what}{hint}")
+
+
+def _keys_at(steps: list[Any], loc: tuple[Any, ...]) -> set[str]:
+    """Valid keys of the model at a place in a recipe."""
+    model: Any = Recipe
+    for step in steps:
+        if isinstance(step, int):
+            continue
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == step), None)
+        if field is None:
+            return set()
+        model = _model_of(field.annotation, loc)
+        if model is None:
+            return set()
+    return {f.alias or name for name, f in model.model_fields.items()}
+
+
+def _model_of(annotation: Any, loc: tuple[Any, ...]) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    models = [m for arg in get_args(annotation) if (m := _model_of(arg, loc))]
+    if get_origin(annotation) in {Union, UnionType, Annotated} and len(models) > 1:
+        return HuggingFace if "huggingface" in loc else LocalFolder
+    return models[0] if models else None

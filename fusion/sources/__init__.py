@@ -1,0 +1,28 @@
+"""Where source files come from. A literal registry: nothing registers itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from fusion.recipe import HuggingFace, LocalFolder
+from fusion.sources import huggingface, local
+
+
+class Acquire(Protocol):
+    """Make the files of a location readable below one folder and return that folder."""
+
+    def __call__(self, location: object, *, data_root: Path, cache: Path) -> Path: ...
+
+
+def acquire(location: LocalFolder | HuggingFace, *, data_root: Path, cache: Path) -> Path:
+    """Folder that holds the source's files; local ones are read in place.
+
+    Raises:
+        BuildError: code source_failed, naming what is not there or not allowed.
+    """
+    if isinstance(location, LocalFolder):
+        return local.acquire(location.path, data_root)
+    return huggingface.acquire(
+        location.repo_id, location.revision, list(location.allow_patterns), cache
+    )

@@ -1,0 +1,232 @@
+"""Bundles: what there is, what is in it, and its bytes with ranges and entity tags."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+from django.core.files.storage import storages
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.urls import reverse
+from django.utils.http import content_disposition_header
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fusion.bundle.download import BundleTar
+from fusion.models import Bundle
+from portal.api import errors, params
+from portal.api.errors import ProblemOut
+from portal.api.ranges import Span, decide
+
+CHUNK_BYTES = 1 << 20
+
+RANGE_HEADERS = [
+    OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="bytes=first-last"),
+    OpenApiParameter("If-Range", str, OpenApiParameter.HEADER),
+    OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER),
+]
+
+
+class FileOut(serializers.Serializer[Any]):
+    path = serializers.CharField()
+    bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+    url = serializers.CharField()
+
+
+class BundleOut(serializers.ModelSerializer[Bundle]):
+    url = serializers.SerializerMethodField()
+    page = serializers.SerializerMethodField()
+    download = serializers.SerializerMethodField()
+    file_count = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Bundle
+        fields = [
+            "bundle_id",
+            "title",
+            "build",
+            "size_bytes",
+            "file_count",
+            "created_at",
+            "url",
+            "page",
+            "download",
+        ]
+
+    def get_url(self, bundle: Bundle) -> str:
+        return reverse("api:bundle", args=[bundle.pk])
+
+    def get_page(self, bundle: Bundle) -> str:
+        return reverse("bundle", args=[bundle.pk])
+
+    def get_download(self, bundle: Bundle) -> str:
+        return reverse("api:bundle-download", args=[bundle.pk])
+
+    def get_file_count(self, bundle: Bundle) -> int:
+        return len(bundle.files)
+
+
+class BundleDetailOut(BundleOut):
+    summary = serializers.JSONField(help_text="sources, cases, splits, exclusions, findings")
+    baseline = serializers.JSONField(allow_null=True)
+    recipe = serializers.JSONField()
+
+    class Meta(BundleOut.Meta):
+        fields = [*BundleOut.Meta.fields, "summary", "baseline", "recipe"]
+
+
+class BundleListOut(serializers.Serializer[Any]):
+    total = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    results = BundleOut(many=True)
+
+
+class FileListOut(serializers.Serializer[Any]):
+    total = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    results = FileOut(many=True)
+
+
+class BundleList(APIView):
+    @extend_schema(
+        operation_id="bundles_list",
+        parameters=[OpenApiParameter("page", int), OpenApiParameter("page_size", int)],
+        responses={200: BundleListOut, 400: ProblemOut},
+    )
+    def get(self, request: Request) -> Response:
+        """Bundles, the newest first."""
+        params.check_known(request.query_params, {"page", "page_size"})
+        page = params.read_page(request.query_params)
+        found, envelope = params.paginate(request, Bundle.objects.all(), page)
+        return Response({**envelope, "results": BundleOut(found, many=True).data})
+
+
+class BundleDetail(APIView):
+    @extend_schema(operation_id="bundles_read", responses={200: BundleDetailOut, 404: ProblemOut})
+    def get(self, request: Request, bundle_id: str) -> Response:
+        """One bundle: its recipe, summary and baseline."""
+        params.check_known(request.query_params, ())
+        return Response(BundleDetailOut(get_object_or_404(Bundle, pk=bundle_id)).data)
+
+
+class BundleFiles(APIView):
+    @extend_schema(operation_id="bundles_files", responses={200: FileListOut, 404: ProblemOut})
+    def get(self, request: Request, bundle_id: str) -> Response:
+        """Every file of a bundle with its size and SHA-256."""
+        params.check_known(request.query_params, ())
+        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        found = [
+            {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
+            for file in bundle.files
+        ]
+        data = FileOut(found, many=True).data
+        return Response({"total": len(found), "next": None, "results": data})
+
+
+class AnyAccept(BaseContentNegotiation):
+    """Downloads are what they are, whatever the client says it accepts."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:  # noqa: ARG002
+        return parsers[0]
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: Any = None) -> Any:  # noqa: ARG002
+        return renderers[0], renderers[0].media_type
+
+
+class Download(APIView):
+    """What the two downloads share: conditions, ranges and headers."""
+
+    content_negotiation_class = AnyAccept
+
+    def answer(
+        self, request: Request, etag: str, size: int, name: str, content_type: str
+    ) -> tuple[HttpResponseBase, Span | None]:
+        """A response without content, and the bytes to put in (None: nothing to send)."""
+        found = decide(request.headers, etag, size)
+        if found.status in {412, 416}:
+            detail = "The tag does not match" if found.status == 412 else f"There are {size} bytes"  # noqa: PLR2004
+            data = errors.body(found.status, detail)
+            refused = Response(data, found.status, content_type=errors.CONTENT_TYPE)
+            refused["ETag"] = etag
+            if found.status == 416:  # noqa: PLR2004
+                refused["Content-Range"] = f"bytes */{size}"
+            return refused, None
+        sends = found.span is not None and request.method == "GET"
+        kind = StreamingHttpResponse if sends else HttpResponse
+        response: HttpResponseBase = kind(status=found.status, content_type=content_type)
+        response["ETag"] = etag
+        response["Accept-Ranges"] = "bytes"
+        response["Cache-Control"] = "no-cache"  # keep, but ask whether the tag still holds
+        if found.span is not None:
+            response["Content-Length"] = str(found.span.length)
+            response["Content-Disposition"] = str(content_disposition_header(True, name))
+        if found.status == 206 and found.span is not None:  # noqa: PLR2004
+            response["Content-Range"] = found.span.content_range
+        return response, found.span if sends else None
+
+
+class BundleDownload(Download):
+    @extend_schema(
+        operation_id="bundles_download",
+        parameters=RANGE_HEADERS,
+        responses={
+            (200, "application/x-tar"): OpenApiTypes.BINARY,
+            (206, "application/x-tar"): OpenApiTypes.BINARY,
+            404: ProblemOut,
+            416: ProblemOut,
+        },
+    )
+    def get(self, request: Request, bundle_id: str) -> HttpResponseBase:
+        """The whole bundle as one tar; it can be resumed, byte for byte."""
+        params.check_known(request.query_params, ())
+        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        tar = BundleTar.of(bundle)
+        name = f"{bundle.bundle_id[:12]}.tar"
+        response, span = self.answer(request, tar.etag, tar.size, name, "application/x-tar")
+        if span is not None and isinstance(response, StreamingHttpResponse):
+            response.streaming_content = tar.read(span.start, span.stop)
+        return response
+
+
+class BundleFile(Download):
+    @extend_schema(
+        operation_id="bundles_file",
+        parameters=RANGE_HEADERS,
+        responses={
+            (200, "application/octet-stream"): OpenApiTypes.BINARY,
+            (206, "application/octet-stream"): OpenApiTypes.BINARY,
+            404: ProblemOut,
+            416: ProblemOut,
+        },
+    )
+    def get(self, request: Request, bundle_id: str, path: str) -> HttpResponseBase:
+        """One file of a bundle; its entity tag is its SHA-256."""
+        params.check_known(request.query_params, ())
+        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        file = next((file for file in bundle.files if file["path"] == path), None)
+        if file is None:
+            raise Http404(f"{path}: no file of bundle {bundle_id[:12]}")
+        etag, name = f'"{file["sha256"]}"', path.rsplit("/", 1)[-1]
+        # Never a type that a browser would run: bundles hold other people's files.
+        response, span = self.answer(request, etag, file["bytes"], name, "application/octet-stream")
+        if span is not None and isinstance(response, StreamingHttpResponse):
+            opened = storages["bundles"].open(f"{bundle.bundle_id}/{path}")
+            response.streaming_content = _read(opened, span)
+        return response
+
+
+def _read(opened: IO[bytes], span: Span) -> Iterator[bytes]:
+    with opened:
+        opened.seek(span.start)
+        left = span.length
+        while left > 0 and (chunk := opened.read(min(left, CHUNK_BYTES))):
+            left -= len(chunk)
+            yield chunk

@@ -1,0 +1,114 @@
+"""The one error shape of the API: `title, status, detail, errors`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework import exceptions, serializers
+from rest_framework.response import Response
+
+from catalog.search import QueryError, SearchUnavailableError
+from fusion.errors import RecipeError
+
+CONTENT_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 10
+
+STATUS_OF: dict[type[Exception], HTTPStatus] = {
+    RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    QueryError: HTTPStatus.BAD_REQUEST,
+    SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    RecursionError: HTTPStatus.BAD_REQUEST,
+    Http404: HTTPStatus.NOT_FOUND,
+    PermissionDenied: HTTPStatus.FORBIDDEN,
+}
+TITLE_OF: dict[type[Exception], str] = {
+    RecipeError: "The recipe is not valid",
+    QueryError: "The query is not valid",
+    SearchUnavailableError: "Search is away",
+    RecursionError: "The body is nested too deeply",
+}
+
+
+class FieldErrorOut(serializers.Serializer[Any]):
+    """One thing that is wrong with a request."""
+
+    path = serializers.CharField(help_text="where: a parameter or a place in the body")
+    found = serializers.CharField(help_text="the value found")
+    expected = serializers.CharField(help_text="what would be valid")
+    message = serializers.CharField(help_text="both in one sentence, with the nearest valid value")
+
+
+class ProblemOut(serializers.Serializer[Any]):
+    """Every error of the API."""
+
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    errors = FieldErrorOut(many=True)
+
+
+class ParameterError(exceptions.APIException):
+    """Query parameters that cannot be used."""
+
+    status_code = HTTPStatus.BAD_REQUEST
+    default_detail = "The query is not valid"
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        super().__init__("; ".join(error["message"] for error in errors))
+        self.errors = [dict(error) for error in errors]
+
+
+def body(
+    status: int, detail: str, title: str = "", errors: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """An error as data."""
+    title = title or HTTPStatus(status).phrase
+    return {"title": title, "status": int(status), "detail": detail, "errors": list(errors)}
+
+
+def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa: ARG001
+    """Turn an exception of a view into the error shape; None leaves it to the server's 500."""
+    kind = next((kind for kind in STATUS_OF if isinstance(exc, kind)), None)
+    if kind is not None:
+        errors = [dict(error) for error in getattr(exc, "errors", ())]
+        detail = str(exc) or "No such thing here"
+        if kind is RecursionError:
+            detail = "Nesting is limited; send a flatter document"
+        data = body(STATUS_OF[kind], detail, TITLE_OF.get(kind, ""), errors)
+        headers = {}
+        if kind is SearchUnavailableError:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return Response(data, STATUS_OF[kind], headers=headers, content_type=CONTENT_TYPE)
+    if isinstance(exc, exceptions.APIException):
+        return _of_framework(exc)
+    return None
+
+
+def _of_framework(exc: exceptions.APIException) -> Response:
+    errors: list[dict[str, str]] = list(getattr(exc, "errors", ()))
+    detail = str(exc.detail) if isinstance(exc.detail, str) else "The request is not valid"
+    if isinstance(exc, exceptions.ValidationError):
+        errors = _flatten(exc.detail)
+        detail = "; ".join(error["message"] for error in errors)
+    headers = {}
+    if wait := getattr(exc, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    data = body(exc.status_code, detail, errors=errors)
+    return Response(data, exc.status_code, headers=headers, content_type=CONTENT_TYPE)
+
+
+def _flatten(detail: Any, path: str = "") -> list[dict[str, str]]:
+    if isinstance(detail, Mapping):
+        return [
+            error
+            for key, value in detail.items()
+            for error in _flatten(value, f"{path}.{key}".lstrip("."))
+        ]
+    if isinstance(detail, list):
+        return [error for value in detail for error in _flatten(value, path)]
+    message = f"{path}: {detail}" if path else str(detail)
+    return [{"path": path, "found": "", "expected": "", "message": message}]

@@ -1,0 +1,205 @@
+"""Settings: embedded stores by default, servers by environment variables alone (see env.py)."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import Any
+
+import dj_database_url
+
+from portal.settings import env
+
+BASE_DIR = env.BASE_DIR
+STATE_DIR = env.folder("IMAGINGX_STATE_DIR")
+DATA_ROOT = env.folder("IMAGINGX_DATA_ROOT")
+STATE_DIR.mkdir(parents=True, exist_ok=True)
+
+DEBUG = env.flag("IMAGINGX_DEBUG")
+
+
+def _secret_key() -> str:
+    """The key from the environment, else one made once and kept beside the database."""
+    if key := env.text("IMAGINGX_SECRET_KEY"):
+        return key
+    path = STATE_DIR / "secret_key"
+    try:
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as made:
+            made.write(secrets.token_urlsafe(64))
+    except FileExistsError:
+        pass
+    return path.read_text()
+
+
+SECRET_KEY = _secret_key()
+ALLOWED_HOSTS = env.words("IMAGINGX_ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.words("IMAGINGX_CSRF_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "catalog",
+    "fusion",
+    "workers",
+    "portal",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+ROOT_URLCONF = "portal.urls"
+WSGI_APPLICATION = "portal.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# Database: SQLite in WAL mode, or PostgreSQL by URL.
+_database_url = env.url("IMAGINGX_DATABASE_URL", ("postgres", "postgresql", "sqlite"))
+if _database_url:
+    _database: dict[str, Any] = {
+        **dj_database_url.parse(_database_url, conn_max_age=60, conn_health_checks=True)
+    }
+else:
+    _database = {"ENGINE": "django.db.backends.sqlite3", "NAME": STATE_DIR / "db.sqlite3"}
+if _database["ENGINE"].endswith("sqlite3"):
+    _database["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=30000;",
+    }
+DATABASES = {"default": _database}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# Search: tantivy in process, or Elasticsearch 8 by URL.
+SEARCH_URL = env.url("IMAGINGX_SEARCH_URL", ("http", "https"))
+SEARCH_INDEX = env.text("IMAGINGX_SEARCH_INDEX")
+SEARCH_DIR = STATE_DIR / "search"
+
+# Queue: files in the state folder (docs/adr/0002-embedded-broker.md), or Redis or RabbitMQ by URL.
+CELERY_BROKER_URL = env.url("IMAGINGX_BROKER_URL", ("redis", "rediss", "amqp", "amqps"))
+if not CELERY_BROKER_URL:
+    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_TRANSPORT = "workers.broker:Transport"
+    _queue = STATE_DIR / "queue"
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(_queue / "messages"),
+        "data_folder_out": str(_queue / "messages"),
+        "control_folder": str(_queue / "control"),
+        "polling_interval": 0.1,
+    }
+    CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+    for _folder in ("messages", "control"):
+        (_queue / _folder).mkdir(parents=True, exist_ok=True)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_MAX_MEMORY_PER_CHILD = 2_000_000  # KiB; a child above it is replaced between tasks
+CELERY_TASK_DEFAULT_QUEUE = "cpu"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+RUN_WATCH_SECONDS = 10  # how often a worker looks for lost runs
+RUN_MAX_ATTEMPTS = 5  # claims of a run without progress before it fails
+RUN_RETRY_SECONDS = 15  # first wait after a fault that may pass; doubles
+RUN_LEASE_SECONDS = env.integer("IMAGINGX_RUN_LEASE_SECONDS", minimum=2)
+
+# Fusion: scratch, bundles, compute.
+WORK_DIR = STATE_DIR / "work"
+BUNDLE_DIR = STATE_DIR / "bundles"
+DEVICE = env.one_of("IMAGINGX_DEVICE", ("auto", "cpu", "cuda"))
+THREADS = env.integer("IMAGINGX_THREADS")
+
+_storage_url = env.url("IMAGINGX_STORAGE_URL", ("s3",))
+if _storage_url:
+    _bucket, _, _prefix = _storage_url.removeprefix("s3://").partition("/")
+    _bundles: dict[str, Any] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": _bucket,
+            "location": _prefix,
+            "endpoint_url": env.text("IMAGINGX_S3_ENDPOINT_URL") or None,
+            "access_key": env.text("IMAGINGX_S3_ACCESS_KEY_ID") or None,
+            "secret_key": env.text("IMAGINGX_S3_SECRET_ACCESS_KEY") or None,
+        },
+    }
+else:
+    _bundles = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": BUNDLE_DIR},
+    }
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+    "bundles": _bundles,
+}
+
+# Web.
+STATIC_URL = "static/"
+STATIC_ROOT = STATE_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_TZ = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+X_FRAME_OPTIONS = "DENY"
+if env.flag("IMAGINGX_HTTPS"):
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "portal.api.errors.handle",
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "UNAUTHENTICATED_USER": None,
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Imaging-X Portal",
+    "DESCRIPTION": "Find medical-imaging datasets, fuse compatible ones, download bundles.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {
+        "handlers": ["console"],
+        "level": env.one_of("IMAGINGX_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),
+    },
+}

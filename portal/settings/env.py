@@ -1,0 +1,112 @@
+"""Every environment variable that Imaging-X Portal reads, in one place.
+
+Each variable is declared once in `VARIABLES` with its default and its meaning; `docs/settings.md`
+is compared with this table by a test. A value that cannot be used stops the start with a message
+that names the variable, the value found and the one expected.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One environment variable: its name, default (as text) and what it does."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+_VARIABLES = (
+    Variable("IMAGINGX_DEBUG", "0", "1 shows tracebacks in the browser; never on a public server"),
+    Variable(
+        "IMAGINGX_SECRET_KEY",
+        "",
+        "Django's signing key; empty: one is made and kept in the state folder",
+    ),
+    Variable("IMAGINGX_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]", "comma list of host names"),
+    Variable("IMAGINGX_CSRF_TRUSTED_ORIGINS", "", "comma list of origins behind a TLS proxy"),
+    Variable("IMAGINGX_HTTPS", "0", "1: cookies only over TLS, HSTS, redirect to https"),
+    Variable("IMAGINGX_STATE_DIR", "var", "database, index, broker and scratch of the embedded stores"),
+    Variable("IMAGINGX_DATA_ROOT", "var/data", "folder below which local sources of recipes lie"),
+    Variable("IMAGINGX_DATABASE_URL", "", "empty: SQLite in the state folder; else postgres://..."),
+    Variable("IMAGINGX_BROKER_URL", "", "empty: broker in the state folder; else redis:// or amqp://"),
+    Variable("IMAGINGX_SEARCH_URL", "", "empty: tantivy in process; else http(s):// of Elasticsearch 8"),
+    Variable("IMAGINGX_SEARCH_INDEX", "imagingx-datasets", "alias name in Elasticsearch"),
+    Variable("IMAGINGX_STORAGE_URL", "", "empty: bundles in the state folder; else s3://bucket/prefix"),
+    Variable("IMAGINGX_S3_ENDPOINT_URL", "", "endpoint of an S3-compatible server; empty: AWS"),
+    Variable("IMAGINGX_S3_ACCESS_KEY_ID", "", "key id for the S3-compatible server"),
+    Variable("IMAGINGX_S3_SECRET_ACCESS_KEY", "", "secret key for the S3-compatible server"),
+    Variable("IMAGINGX_DEVICE", "auto", "auto, cpu or cuda: where baselines and torch resampling run"),
+    Variable("IMAGINGX_THREADS", "0", "threads of the compute kernels in one worker; 0: all cores"),
+    Variable("IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"),
+    Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
+    Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),
+    Variable("HF_ENDPOINT", "", "another Hub address, read by huggingface-hub itself"),
+    Variable("HOST", "127.0.0.1", "address that `make up` listens on"),
+    Variable("PORT", "8000", "port that `make up` listens on"),
+)
+VARIABLES = {variable.name: variable for variable in _VARIABLES}
+
+
+def text(name: str) -> str:
+    """Value of a declared variable, or its default."""
+    return os.environ.get(name, "").strip() or VARIABLES[name].default
+
+
+def flag(name: str) -> bool:
+    """0 or 1 as a boolean."""
+    value = text(name).lower()
+    if value in {"1", "true", "yes", "on"}:
+        return True
+    if value in {"0", "false", "no", "off"}:
+        return False
+    msg = f"{name}: found {value!r}, expected 0 or 1"
+    raise ImproperlyConfigured(msg)
+
+
+def integer(name: str, minimum: int = 0) -> int:
+    """A whole number, at least `minimum`."""
+    value = text(name)
+    if not value.isdigit() or int(value) < minimum:
+        msg = f"{name}: found {value!r}, expected a whole number >= {minimum}"
+        raise ImproperlyConfigured(msg)
+    return int(value)
+
+
+def words(name: str) -> list[str]:
+    """A comma list."""
+    return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def one_of(name: str, allowed: tuple[str, ...]) -> str:
+    """A value out of a closed list."""
+    value = text(name)
+    if value not in allowed:
+        msg = f"{name}: found {value!r}, expected one of {', '.join(allowed)}"
+        raise ImproperlyConfigured(msg)
+    return value
+
+
+def url(name: str, schemes: tuple[str, ...]) -> str:
+    """Empty, or an address with one of `schemes`."""
+    value = text(name)
+    if value and value.split("://", 1)[0] not in schemes:
+        # The value may hold a password: only its scheme is shown.
+        found = value.split("://", 1)[0] if "://" in value else "no scheme"
+        msg = f"{name}: found scheme {found!r}, expected one of {', '.join(schemes)}"
+        raise ImproperlyConfigured(msg)
+    return value
+
+
+def folder(name: str) -> Path:
+    """A folder; a relative one counts from the project's root."""
+    return (BASE_DIR / Path(text(name)).expanduser()).resolve()

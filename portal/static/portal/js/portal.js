@@ -1,0 +1,30 @@
+/* Comfort only: every page works without this file. */
+"use strict";
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy]");
+  if (!button) return;
+  const source = document.getElementById(button.dataset.copy);
+  if (!source) return;
+  const before = button.textContent;
+  try {
+    await navigator.clipboard.writeText(source.textContent.trim());
+    button.textContent = "Copied";
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(source);
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    button.textContent = "Selected: press Ctrl+C";
+  }
+  setTimeout(() => { button.textContent = before; }, 2000);
+});
+function reveal(root) {
+  for (const node of root.querySelectorAll("[data-needs-script]")) node.hidden = false;
+  // On narrow screens the filters start closed, so that results come first.
+  if (window.matchMedia("(max-width: 58rem)").matches) {
+    for (const facet of root.querySelectorAll("details.facet[data-collapses]")) facet.open = false;
+  }
+}
+reveal(document);
+document.addEventListener("htmx:load", (event) => reveal(event.detail.elt));

@@ -1,0 +1,5 @@
+"""All routes: pages by noun, the API below /api/v1/."""
+
+from django.urls import path
+
+urlpatterns: list = []

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fusion.baseline.cases import Case, limited, source_weights
+from fusion.baseline.planes import area_weights, canvas_for, load, shrunk_labels
+from fusion.baseline.score import CaseScore, Report, balanced_accuracy, best_threshold
+from fusion.baseline.score import dice_rows, interval
+from fusion.baseline.segment import case_dice, partial_loss
+from fusion.baseline.tier import SMOKE
+from tests.baseline.made import Work
+
+
+def case(number: int, source: str, split: str = "train", **more) -> Case:
+    known = {
+        "id": f"{source}__{number:012x}",
+        "source": source,
+        "group": f"g:{source}{number}",
+        "split": split,
+        "annotated": frozenset({"disc"}),
+        "classes": {},
+        "size": (60, 48),
+        "pixel_mm": None,
+        "channels": 1,
+        "unit": "unknown",
+        "image": Path("image.png"),
+        "label": Path("label.png"),
+    }
+    return Case(**{**known, **more})
+
+
+def test_a_concept_gets_no_gradient_from_inputs_that_are_not_annotated_for_it():
+    logits = torch.zeros(2, 2, 8, 8, requires_grad=True)
+    annotated = torch.tensor([[True, False], [True, True]])
+
+    partial_loss(logits, torch.ones(2, 2, 8, 8), annotated).backward()
+
+    assert logits.grad[0, 1].abs().sum() == 0
+    for known in (logits.grad[0, 0], logits.grad[1, 0], logits.grad[1, 1]):
+        assert known.abs().sum() > 0
+
+
+def test_dice_is_of_the_whole_volume_and_not_the_mean_of_its_planes():
+    reference = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    predicted = reference.clone()
+    reference[0, 0], predicted[0, 0] = True, True
+    predicted[0, 1, 0, 0] = True  # its plane alone would score 0
+
+    assert case_dice(predicted, reference) == [pytest.approx(32 / 33)]
+
+
+def test_both_empty_is_no_score_and_one_empty_is_zero():
+    empty = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
+    reference, predicted = empty.clone(), empty.clone()
+    reference[1], predicted[2] = True, True
+
+    assert case_dice(predicted, reference) == [None, 0.0, 0.0]
+
+
+def test_empty_cases_are_excluded_and_counted():
+    scores = [CaseScore("a", f"g{i}", {"disc": d}) for i, d in enumerate([None, 0.5, 0.0])]
+
+    row = dice_rows(Report(scores), ["a"], ["disc"], seed=1)["a"]["disc"]
+
+    assert (row["dice_mean"], row["n_cases"], row["n_empty_excluded"]) == (0.25, 2, 1)
+
+
+def test_the_interval_is_over_groups_and_unreliable_below_twenty():
+    values = np.random.default_rng(3).uniform(0.6, 1.0, 40).tolist()
+    alone = [f"g{i}" for i in range(40)]
+
+    low, high = interval(values, alone, seed=1)
+
+    assert low < np.mean(values) < high
+    assert high - low == pytest.approx(4 * np.std(values) / 40**0.5, rel=0.15)
+    assert interval(values, alone, seed=1) == [low, high]
+    assert interval(values, [f"g{i // 4}" for i in range(40)], seed=1) == "unreliable"
+
+
+def test_the_threshold_is_the_one_of_best_balanced_accuracy():
+    probability, truth = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1])
+
+    threshold = best_threshold(probability, truth)
+
+    assert threshold == pytest.approx(0.25)
+    assert balanced_accuracy(probability, truth, threshold) == 1
+    assert best_threshold(probability, np.ones(4, int)) == 0.5
+
+
+def test_thin_structures_keep_their_area_when_planes_shrink():
+    labels = np.zeros((1, 200, 200), np.uint8)
+    labels[0, :, 100] = 1  # a vessel of one pixel: half a pixel wide on 100 x 100
+    labels[0, 20:60, 20:60] = 2
+
+    small = shrunk_labels(labels, (100, 100))
+
+    assert 50 <= np.count_nonzero(small == 1) <= 100
+    assert np.count_nonzero(small == 2) == 400
+
+
+@pytest.mark.parametrize(("size", "target"), [(10, 5), (13, 5), (7, 7), (5, 9)])
+def test_shrinking_keeps_the_mean(size: int, target: int):
+    weights = area_weights(size, target)
+
+    values = np.random.default_rng(1).uniform(size=size)
+
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+    assert (weights @ values).mean() == pytest.approx(values.mean())
+
+
+def test_a_millimetre_is_as_long_in_every_volume():
+    cases = [
+        case(0, "a", size=(256, 256), pixel_mm=(1.0, 1.0)),
+        case(1, "b", size=(100, 50), pixel_mm=(0.5, 2.0)),
+    ]
+
+    canvas = canvas_for(cases, SMOKE)
+
+    assert canvas.edge == 96
+    assert canvas.shape_of(cases[0]) == (96, 96)
+    rows, columns = canvas.shape_of(cases[1])  # 50 x 100 mm
+    assert (rows, columns) == (19, 38)
+
+
+def test_small_planes_are_padded_and_never_resampled(tmp_path: Path):
+    from fusion.baseline.cases import read_cases
+
+    Work(tmp_path).picture("a", "train")
+    (read,) = read_cases(tmp_path)
+
+    canvas = canvas_for([read], SMOKE)
+    stack = load(read, canvas, concepts=1)
+
+    assert stack.images.shape == (1, 1, 64, 64)
+    assert stack.labels.shape == (1, 64, 64)
+    assert not stack.labels[:, :2].any()
+    bright = stack.images[0, 0, 2:62, 8:56] > 0.5
+    np.testing.assert_array_equal(stack.labels[0, 2:62, 8:56] == 1, bright)
+
+
+def test_a_label_value_beyond_the_concepts_is_named(tmp_path: Path):
+    from fusion.baseline.cases import read_cases
+
+    Work(tmp_path).picture("a", "train", label=np.full((60, 48), 3))
+    (read,) = read_cases(tmp_path)
+
+    with pytest.raises(ValueError, match="found 3, most 1"):
+        load(read, canvas_for([read], SMOKE), concepts=1)
+
+
+def test_a_draw_keeps_every_source_and_split_and_is_the_same_for_one_seed():
+    cases = [case(i, "big", "train" if i % 5 else "test") for i in range(500)]
+    cases += [case(i, "small", "train") for i in range(3)]
+
+    kept = limited(cases, 200, seed=1)
+
+    assert len(kept) == 200
+    assert sum(c.source == "small" for c in kept) >= 1
+    assert 0.15 < sum(c.split == "test" for c in kept) / 200 < 0.25
+    assert kept == limited(cases, 200, seed=1)
+    assert kept != limited(cases, 200, seed=2)
+
+
+def test_a_large_source_does_not_drown_a_small_one():
+    cases = [case(i, "big") for i in range(100)] + [case(0, "small")]
+
+    weights = source_weights(cases)
+
+    assert sum(weights) == pytest.approx(1)
+    assert weights[-1] == pytest.approx(1 / 11)  # sqrt(1) of sqrt(100) + sqrt(1)

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion.baseline import Tier, run_baseline
+from fusion.errors import CancelledError
+from tests.baseline.made import QUICK, Work, disc, holdout, plan
+
+
+def run(plan_data, work, tier=QUICK, **more):
+    return run_baseline(plan_data, work.root, device="cpu", threads=1, tier=tier, **more)
+
+
+def dice(result, source, concept="disc"):
+    return result["per_source"][source][concept]["dice_mean"]
+
+
+@pytest.mark.parametrize("kind", ["picture", "volume"])
+def test_a_learnable_pattern_is_learnt_in_every_source(tmp_path: Path, kind: str):
+    result = run(plan("a", "b"), holdout(Work(tmp_path), kind), tier=Tier(steps=150))
+
+    assert dice(result, "a") > 0.8
+    assert dice(result, "b") > 0.8
+    assert result["verdict"] == "inconclusive"
+    assert "not whether fusing helps" in result["reason"]
+    row = result["per_source"]["a"]["disc"]
+    assert (row["n_cases"], row["n_empty_excluded"], row["ci"]) == (3, 0, "unreliable")
+    json.dumps(result, allow_nan=False)
+
+
+def test_labels_of_another_image_are_not_learnt(tmp_path: Path):
+    work = Work(tmp_path)
+    for split in ["train"] * 10 + ["test"] * 4:
+        other = disc(1000 + len(work.cases), (60, 48))[1]
+        work.picture("a", split, label=other)
+
+    assert dice(run(plan("a"), work), "a") < 0.5
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: Path):
+    work = holdout(Work(tmp_path))
+
+    first, again = run(plan("a", "b"), work), run(plan("a", "b"), work)
+    other = run(plan("a", "b", seed=8), work)
+
+    assert first == again
+    assert first["arms"][0]["last_loss"] != other["arms"][0]["last_loss"]
+
+
+def test_what_the_numbers_depend_on_is_recorded(tmp_path: Path):
+    work, seen = holdout(Work(tmp_path)), []
+
+    result = run(plan("a", "b"), work, progress=lambda done, total: seen.append((done, total)))
+
+    assert set(result["versions"]) >= {"python", "torch", "monai", "numpy"}
+    assert (result["seed"], result["device"], result["threads"]) == (7, "cpu", 1)
+    assert result["steps"] == 60
+    assert [done for done, _ in seen] == list(range(1, len(work.cases) + 60 + 6 + 1))
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_a_left_out_source_is_never_trained_on(tmp_path: Path):
+    work = Work(tmp_path)
+    for i, source in enumerate("abc"):
+        for _ in range(4):
+            split = {f"fold{k}": "test" if k == i else "train" for k in range(3)}
+            work.picture(source, split)
+
+    result = run(plan("a", "b", "c", protocol="loso"), work)
+
+    assert [arm["name"] for arm in result["arms"]] == ["without:a", "without:b", "without:c"]
+    for source, arm in zip("abc", result["arms"], strict=True):
+        assert {case.split("__")[0] for case in arm["train_cases"]} == set("abc") - {source}
+        assert {case.split("__")[0] for case in arm["test_cases"]} == {source}
+        assert result["per_source"][source]["disc"]["n_cases"] == 4
+
+
+def test_a_fold_that_trains_on_its_own_source_is_refused(tmp_path: Path):
+    work = Work(tmp_path)
+    work.picture("a", {"fold0": "test", "fold1": "train"})
+    work.picture("a", {"fold0": "train", "fold1": "train"})
+
+    with pytest.raises(ValueError, match="fold0 trains on a__"):
+        run(plan("a", "b", protocol="loso"), work)
+
+
+def test_one_source_alone_has_nothing_to_be_left_out_of(tmp_path: Path):
+    work = Work(tmp_path)
+    work.picture("a", {"fold0": "test"})
+
+    result = run(plan("a", protocol="loso"), work)
+
+    assert result["arms"][0]["state"] == "failed"
+    assert result["per_source"]["a"]["disc"]["reason"] == "arm failed: no training case"
+
+
+def test_a_group_on_both_sides_fails_the_arm(tmp_path: Path):
+    work = Work(tmp_path)
+    work.picture("a", "train", group="g:one")
+    work.picture("a", "test", group="g:one")
+
+    arm = run(plan("a"), work)["arms"][0]
+
+    assert (arm["state"], arm["reason"]) == ("failed", "group g:one is in training and in test")
+
+
+def test_a_source_without_test_case_is_listed_with_the_reason(tmp_path: Path):
+    work = holdout(Work(tmp_path))
+    work.picture("c", "train")
+
+    row = run(plan("a", "b", "c"), work)["per_source"]["c"]["disc"]
+
+    assert (row["dice_mean"], row["n_cases"], row["reason"]) == (None, 0, "no test case")
+
+
+def test_a_concept_is_scored_only_where_it_is_annotated(tmp_path: Path):
+    work = Work(tmp_path)
+    for split in ["train"] * 6 + ["test"] * 2:
+        work.picture("a", split)
+        work.picture("b", split, annotated=["other"])
+
+    result = run(plan("a", "b", concepts=[{"id": "disc"}, {"id": "other"}]), work)
+
+    assert dice(result, "a") > 0.6
+    row = result["per_source"]["b"]["disc"]
+    assert (row["dice_mean"], row["reason"]) == (None, "not annotated in any test case")
+
+
+def test_a_loss_that_is_not_a_number_fails_the_arm(tmp_path: Path, monkeypatch):
+    from fusion.baseline import segment
+
+    monkeypatch.setattr(segment, "partial_loss", lambda logits, *_: logits.sum() * float("nan"))
+
+    result = run(plan("a", "b"), holdout(Work(tmp_path)))
+
+    assert result["arms"][0]["reason"] == "loss is nan at step 1"
+    assert result["per_source"]["a"]["disc"]["reason"].startswith("arm failed: loss is nan")
+
+
+def test_a_stop_is_obeyed_between_steps_and_torch_keeps_its_settings(tmp_path: Path):
+    import torch
+
+    work, calls, threads = holdout(Work(tmp_path)), [], torch.get_num_threads()
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 25:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        run(plan("a", "b"), work, check=check)
+    assert len(calls) == 25
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_time_limit_fails_the_arm(tmp_path: Path):
+    work = holdout(Work(tmp_path))
+
+    result = run_baseline(plan("a", "b"), work.root, device="cpu", tier=Tier(seconds=0.0))
+
+    assert result["arms"][0]["reason"].startswith("timeout: 1 of 200 steps")
+
+
+def test_no_case_and_an_unknown_device_are_named(tmp_path: Path):
+    with pytest.raises(ValueError, match="found 0 cases"):
+        run(plan("a"), Work(tmp_path))
+    with pytest.raises(ValueError, match="device: found 'tpu'"):
+        run_baseline(plan("a", "b"), holdout(Work(tmp_path)).root, device="tpu")
+
+
+def test_a_class_is_learnt_and_one_class_alone_has_no_auroc(tmp_path: Path):
+    work = Work(tmp_path)
+    for split in ["train"] * 16 + ["val"] * 4 + ["test"] * 8:
+        has = len(work.cases) % 2
+        work.picture("a", split, label=None, classes={"disc": has})
+        _dim(work, has)
+    for split in ("train", "test", "test"):
+        work.picture("b", split, label=None, classes={"disc": 1})
+    work.picture("b", "test", label=None, classes={"disc": -1})
+
+    rows = run(plan("a", "b", task="classification"), work)["per_source"]
+
+    assert rows["a"]["disc"]["auroc"] > 0.9
+    assert rows["a"]["disc"]["balanced_accuracy"] > 0.8
+    one = rows["b"]["disc"]
+    assert (one["auroc"], one["balanced_accuracy"], one["n_cases"]) == (None, None, 2)
+    assert one["reason"] == "one class only"
+
+
+def _dim(work: Work, has: int) -> None:
+    """Take the disc out of the last picture unless it has one."""
+    if not has:
+        from PIL import Image
+
+        path = work.root / "cases" / work.cases[-1]["id"] / "image.png"
+        noise = np.random.default_rng(len(work.cases)).integers(0, 60, (60, 48))
+        Image.fromarray(noise.astype(np.uint8)).save(path)

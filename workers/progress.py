@@ -1,0 +1,108 @@
+"""Progress of a build, written to the database in few short transactions."""
+
+from __future__ import annotations
+
+import time
+
+from django.db import transaction
+from django.db.models import F, QuerySet
+
+from workers.lease import Heartbeat
+from workers.models import Run, RunCase, RunStage, lease_end
+
+FLUSH_SECONDS = 0.5
+FLUSH_CASES = 500
+
+
+class DatabaseProgress:
+    """Fulfils fusion.build.Progress for one held run.
+
+    Cases are buffered and upserted together; each flush extends the lease, and writes nothing
+    when the run was lost. `done` never falls: after a takeover it stands until the finished work
+    has been found again.
+    """
+
+    def __init__(self, heartbeat: Heartbeat) -> None:
+        self.lease = heartbeat.lease
+        self._heartbeat = heartbeat
+        self._stage = ""
+        self._done = 0
+        self._mark = 0  # how far earlier attempts came
+        self._cases: dict[tuple[str, str], RunCase] = {}
+        self._flushed = 0.0
+
+    def begin(self, name: str) -> None:
+        """A stage starts; its total may not be known yet."""
+        self.flush()
+        self._stage = name
+        with transaction.atomic():
+            self.lease.write(lease_until=lease_end())
+            self._row().update(state=RunStage.State.RUNNING)
+        self._done = self._mark = self._row().values_list("done", flat=True).get()
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins, and its total is known."""
+        if name != self._stage:
+            self.begin(name)
+        self._row().update(total=total)
+
+    def end(self) -> None:
+        """The stage did all of its total."""
+        self.flush()
+        self._row().update(done=F("total"))
+
+    def advance(self, done: int) -> None:
+        """`done` of the stage's total are done."""
+        self._done = max(self._done, done)
+        self._check_and_flush()
+
+    def case(
+        self, source: str, name: str, state: str, *, stage: str, code: str = "", detail: str = ""
+    ) -> None:
+        """What became of one case."""
+        self._cases[source, name] = RunCase(
+            run_id=self.lease.run_id,
+            source=source,
+            name=name,
+            state=RunCase.State(state),
+            stage=stage,
+            code=code,
+            detail=detail,
+        )
+        self._check_and_flush()
+
+    def check(self) -> None:
+        """Raise CancelledError or LeaseLostError when the work should stop."""
+        self._heartbeat.check()
+
+    def flush(self) -> None:
+        """Write what is buffered.
+
+        Raises:
+            LeaseLostError: another worker took the run over; nothing is written.
+        """
+        if not self._stage and not self._cases:
+            return
+        with transaction.atomic():
+            self.lease.extend()
+            if self._done > self._mark:  # further than any attempt before: the count starts anew
+                Run.objects.filter(pk=self.lease.run_id, attempts__gt=1).update(attempts=1)
+            self._row().filter(done__lt=self._done).update(done=self._done)
+            RunCase.objects.bulk_create(
+                self._cases.values(),
+                batch_size=FLUSH_CASES,
+                update_conflicts=True,
+                unique_fields=["run", "source", "name"],
+                update_fields=["state", "stage", "code", "detail"],
+            )
+        self._cases = {}
+        self._flushed = time.monotonic()
+
+    def _check_and_flush(self) -> None:
+        self._heartbeat.check()
+        is_due = time.monotonic() - self._flushed > FLUSH_SECONDS
+        if is_due or len(self._cases) >= FLUSH_CASES:
+            self.flush()
+
+    def _row(self) -> QuerySet[RunStage]:
+        return RunStage.objects.filter(run_id=self.lease.run_id, name=self._stage)

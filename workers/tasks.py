@@ -1,0 +1,18 @@
+"""Celery's entry points. Only workers.submit sends messages to them."""
+
+from __future__ import annotations
+
+import uuid
+
+from celery import shared_task
+
+from workers import watch
+from workers.runner import work_on
+
+watch.install()
+
+
+@shared_task(name="workers.tasks.advance")
+def advance(run_id: str, stage: str) -> None:
+    """Take a run one stage further; the row decides whether there is anything to do."""
+    work_on(uuid.UUID(run_id), stage)
