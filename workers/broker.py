@@ -7,7 +7,6 @@ disappears by rename within the state folder (docs/adr/0002-embedded-broker.md h
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from pathlib import Path
@@ -18,24 +17,24 @@ from kombu.transport import filesystem
 from kombu.utils.json import dumps, loads
 
 
-class Channel(filesystem.Channel):  # type: ignore[misc]
+class Channel(filesystem.Channel):
     """Messages as files `<time>_<uuid>.<queue>.msg`."""
 
-    def _put(self, queue: str, payload: dict[str, Any], **_: Any) -> None:
+    def _put(self, queue: str, message: Any, **_: Any) -> None:
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns():020d}_{uuid.uuid4()}"
         part = folder / f"{name}.part"
-        part.write_text(dumps(payload), encoding="utf-8")
+        part.write_text(dumps(message), encoding="utf-8")
         part.rename(folder / f"{name}.{queue}.msg")
 
-    def _get(self, queue: str) -> Any:
-        folder = Path(self.data_folder_in)
-        for name in sorted(os.listdir(folder)):
-            if name.partition(".")[2] != f"{queue}.msg":
-                continue
-            taken = folder / f"{name}.taken"
+    def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002
+        waiting = Path(self.data_folder_in).iterdir()
+        for path in sorted(
+            path for path in waiting if path.name.partition(".")[2] == f"{queue}.msg"
+        ):
+            taken = path.with_name(f"{path.name}.taken")
             try:
-                (folder / name).rename(taken)
+                path.rename(taken)
             except FileNotFoundError:  # another worker was faster
                 continue
             text = taken.read_text(encoding="utf-8")
@@ -44,7 +43,7 @@ class Channel(filesystem.Channel):  # type: ignore[misc]
         raise Empty
 
 
-class Transport(filesystem.Transport):  # type: ignore[misc]
+class Transport(filesystem.Transport):
     """Named by `CELERY_BROKER_TRANSPORT` when no server is configured."""
 
     Channel = Channel

@@ -39,7 +39,7 @@ def is_gone(token: str) -> bool:
 def _place() -> str:
     """Host and process-id namespace: process ids mean the same inside one place."""
     try:
-        namespace = os.readlink(PROC / "self/ns/pid").strip("pid:[]")
+        namespace = (PROC / "self/ns/pid").readlink().name.strip("pid:[]")
     except OSError:
         namespace = "0"
     return f"{socket.gethostname()[:80]}/{namespace}"

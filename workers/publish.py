@@ -6,8 +6,9 @@ import errno
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage, storages
@@ -15,7 +16,9 @@ from django.db import transaction
 
 from fusion.errors import BuildError
 from fusion.models import Bundle
-from fusion.plan import Plan
+
+if TYPE_CHECKING:
+    from fusion.plan import Plan
 
 SUMS = "SHA256SUMS"  # written last: a bundle with it is whole
 
@@ -80,10 +83,8 @@ def _move(finished: Path, target: Path) -> None:
         whole = _beside(target)
         shutil.copytree(finished, whole)
     old = _beside(target)
-    try:
+    with suppress(FileNotFoundError):
         target.rename(old)
-    except FileNotFoundError:
-        pass
     _rename_into(whole, target)
     shutil.rmtree(old, ignore_errors=True)
     shutil.rmtree(finished, ignore_errors=True)

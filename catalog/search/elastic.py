@@ -182,7 +182,7 @@ class ElasticEngine:
     def run(self, plan: Plan) -> Answer:
         """One page of strict matches, their number, and the counts of every facet."""
         bonus = [_translate(term) for term in plan.bonus]
-        musts = [_translate(item.node) for item in plan.musts] or [Q("match_all")]
+        musts = [Q("match_all"), *(_translate(item.node) for item in plan.musts)]
         search: Search[Any] = Search().query(_by_quality(Q("bool", must=musts, should=bonus)))
         choices = {facet: _translate(item.node) for facet, item in plan.choices.items()}
         if choices:

@@ -234,9 +234,8 @@ def _whole(plan: Plan, *, but: str = "") -> Any:
     """Everything asked, leaving out the choice of one facet."""
     nodes: list[Constraint] = list(plan.musts)
     nodes += [item for facet, item in plan.choices.items() if facet != but]
-    clauses = [(_MUST, _translate(item.node)) for item in nodes] or [(_MUST, _Query.all_query())]
-    if all(item.facet in plan.choices for item in nodes) and nodes and not plan.musts:
-        clauses.append((_MUST, _Query.all_query()))  # choices score nothing: quality decides
+    # Every document scores 1 to begin with: where nothing else scores, quality decides.
+    clauses = [(_MUST, _Query.all_query()), *((_MUST, _translate(item.node)) for item in nodes)]
     return _Query.boolean_query([*clauses, *((_SHOULD, _translate(term)) for term in plan.bonus)])
 
 

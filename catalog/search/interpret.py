@@ -23,12 +23,12 @@ TEXT = "text"  # the "facet" of a corrected word that stays free text
 # Words that say nothing about which dataset is meant, and vocabulary words too common in other
 # senses to be taken for the concept: "MR images" does not ask for 2D.
 NOISE = frozenset(
-    "a all an and any are as at by collection data database dataset datasets datas find for from "
+    "a all an and any are as at by collection data database dataset datasets find for from "
     "have i image images imaging in is it me medical of on or scan scans set sets show some that "
     "the their to want where which with".split()
 )
 NOT_CONCEPTS = frozenset(
-    "account anterior body ct&mr dynamic free image images lab login other others pupil report "
+    "account anterior body dynamic free image images lab login other others pupil report "
     "request series data template text translation various volume".split()
 )
 _NOT_ASKED_FOR = frozenset({"Other", "Derived object"})

@@ -1,0 +1,501 @@
+"""Recipe to bundle, stage by stage. Each stage finds its finished work again in the work folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from fusion.bundle.text import write_json
+from fusion.bundle.verify import verify_bundle
+from fusion.bundle.write import write_bundle
+from fusion.cases import FoundCase, find_cases
+from fusion.dedup import find_duplicates
+from fusion.errors import BuildError, CancelledError
+from fusion.harmonise import case_id, harmonise_case, save_case
+from fusion.imaging.errors import CaseError
+from fusion.imaging.hashes import correlation, file_sha256
+from fusion.imaging.io import read_image, read_npz
+from fusion.plan import Plan
+from fusion.recipe import HuggingFace, LocalFolder
+from fusion.source import SourceDescription
+from fusion.sources import acquire
+from fusion.splits import assign, leave_one_source_out
+
+__all__ = ["STAGES", "Build", "CancelledError", "Progress", "run_all", "run_stage", "summarise"]
+
+STAGES = (
+    "acquire",
+    "ingest",
+    "harmonise",
+    "deduplicate",
+    "split",
+    "package",
+    "baseline",
+    "verify",
+)
+LARGEST_EXCLUDED_SHARE = 0.2
+
+
+class Progress(Protocol):
+    """Who watches a build: a terminal, or rows in the database."""
+
+    def stage(self, name: str, total: int) -> None:
+        """A stage begins; `total` units lie ahead."""
+
+    def advance(self, done: int) -> None:
+        """So many units of the stage are done."""
+
+    def case(
+        self, source: str, name: str, state: str, *, stage: str, code: str = "", detail: str = ""
+    ) -> None:
+        """A case is pending, used or excluded."""
+
+    def check(self) -> None:
+        """Raise CancelledError when the user asked to stop."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: what, from where, and where to. `out` appears by renaming, whole or not at all."""
+
+    plan: Plan
+    data_root: Path
+    workdir: Path
+    out: Path
+    cache: Path | None = None
+    device: str = "auto"
+    threads: int = 0
+
+    @property
+    def partial(self) -> Path:
+        return self.out.with_name(self.out.name + ".partial")
+
+    def locked_plan(self) -> Plan:
+        """The plan bound to the source files that were found."""
+        lock = self.workdir / "lock.json"
+        return self.plan.with_lock(file_sha256(lock))
+
+    def load(self, name: str) -> Any:
+        return json.loads((self.workdir / name).read_text("utf-8"))
+
+    def save(self, name: str, value: Any) -> None:
+        write_json(self.workdir / name, value)
+
+
+def run_all(build: Build, progress: Progress) -> None:
+    """Every stage in order, in this process."""
+    for name in STAGES:
+        run_stage(name, build, progress)
+
+
+def run_stage(name: str, build: Build, progress: Progress) -> None:
+    """Run one stage; running it again is safe and quick.
+
+    Raises:
+        BuildError: the build cannot go on. CancelledError: the user asked.
+    """
+    build.workdir.mkdir(parents=True, exist_ok=True)
+    _STAGES[name](build, progress)
+
+
+def _roots(build: Build, progress: Progress) -> dict[str, Path]:
+    cache = build.cache or build.workdir / "cache"
+    roots = {}
+    for source in build.plan.sources:
+        place = source["location"]
+        location = (LocalFolder if place["kind"] == "local" else HuggingFace)(**place)
+        try:
+            roots[source["id"]] = acquire(location, data_root=build.data_root, cache=cache)
+        except BuildError as error:
+            raise BuildError(error.code, f"source {source['id']}: {error}") from error
+        progress.check()
+    return roots
+
+
+def _acquire(build: Build, progress: Progress) -> None:
+    """Fetch, list and hash the files of every source."""
+    progress.stage("acquire", len(build.plan.sources))
+    roots = _roots(build, progress)
+    lock: dict[str, Any] = {}
+    for done, source in enumerate(build.plan.sources, 1):
+        root, description = roots[source["id"]], _described(source)
+        found = _found(description, root)
+        used = sorted(_files_of(found, root, description))
+        rows = []
+        for path in used:
+            progress.check()
+            full = root / path
+            rows.append(
+                {"path": path, "bytes": full.stat().st_size, "sha256": file_sha256(full)}
+            )
+        if not found:
+            pattern = description.cases.image or "its .npz file"
+            raise BuildError(
+                "source_failed",
+                f"source {source['id']}: no file below {source['location'].get('path', root.name)!r}"
+                f" matches {pattern!r}",
+            )
+        lock[source["id"]] = {"location": source["location"], "files": rows}
+        progress.advance(done)
+    build.save("lock.json", {"schema": "imaging-x/lock/1", "sources": lock})
+
+
+def _described(source: Mapping[str, Any]) -> SourceDescription:
+    return SourceDescription.model_validate(source["description"])
+
+
+def _found(description: SourceDescription, root: Path) -> list[FoundCase]:
+    if description.cases.npz:
+        return list(_npz_cases(description, root))
+    paths = (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+    return find_cases(description, paths)
+
+
+def _npz_cases(description: SourceDescription, root: Path) -> Iterator[FoundCase]:
+    npz = description.cases.npz
+    if npz is None or not (root / npz.file).is_file():
+        return
+    for arrays in npz.arrays:
+        count = len(read_npz(root / npz.file, arrays.labels))
+        for row in range(count):
+            name = f"{arrays.images}_{row:06d}"
+            yield FoundCase(
+                name, name, npz.file, (), arrays.split, npz=(arrays.images, arrays.labels, row)
+            )
+
+
+def _files_of(found: list[FoundCase], root: Path, description: SourceDescription) -> set[str]:
+    paths = {path for case in found for files in case.layers for path in files}
+    for case in found:
+        if case.image.endswith("/"):
+            folder = root / case.image
+            paths |= {p.relative_to(root).as_posix() for p in folder.iterdir() if p.is_file()}
+        elif case.image:
+            paths.add(case.image)
+    if description.classes and description.classes.table:
+        paths.add(description.classes.table)
+    return paths
+
+
+def _ingest(build: Build, progress: Progress) -> None:
+    """Files become cases; what lacks an image or a label is excluded with its code."""
+    progress.stage("ingest", len(build.plan.sources))
+    roots = _roots(build, progress)
+    rows, excluded = [], []
+    for done, source in enumerate(build.plan.sources, 1):
+        for case in _found(_described(source), roots[source["id"]]):
+            progress.check()
+            if case.code:
+                excluded.append(_exclusion(source["id"], case.name, "ingest", case.code, case.detail))
+                _tell(progress, excluded[-1])
+            else:
+                rows.append({"source": source["id"], **asdict(case)})
+                progress.case(source["id"], case.name, "pending", stage="ingest")
+        progress.advance(done)
+    build.save("cases.json", {"cases": rows, "excluded": excluded})
+
+
+def _exclusion(source: str, name: str, stage: str, code: str, detail: str) -> dict[str, str]:
+    return {"source": source, "name": name, "stage": stage, "code": code, "detail": detail}
+
+
+def _tell(progress: Progress, row: Mapping[str, str]) -> None:
+    progress.case(
+        row["source"],
+        row["name"],
+        "excluded",
+        stage=row["stage"],
+        code=row["code"],
+        detail=row["detail"],
+    )
+
+
+def _harmonise(build: Build, progress: Progress) -> None:
+    """Each case on its own; a case whose inputs and plan did not change is not done again."""
+    cases = build.load("cases.json")["cases"]
+    progress.stage("harmonise", len(cases))
+    roots = _roots(build, progress)
+    sources = {source["id"]: source for source in build.plan.sources}
+    stamp = build.locked_plan().bundle_id
+    excluded = []
+    for done, data in enumerate(cases, 1):
+        progress.check()
+        source, case = sources[data["source"]], _as_case(data)
+        folder = build.workdir / "cases" / case_id(source["id"], case.name, build.plan.seed)
+        verdict = folder / "verdict.json"
+        if not _is_done(verdict, stamp):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            row = _one_case(build.plan, source, roots[source["id"]], case, folder)
+            write_json(verdict, {"stamp": stamp, "excluded": row})
+        row = json.loads(verdict.read_text("utf-8"))["excluded"]
+        if row:
+            excluded.append(row)
+            _tell(progress, row)
+        else:
+            progress.case(source["id"], case.name, "used", stage="harmonise")
+        progress.advance(done)
+    build.save("excluded.json", excluded)
+    _check_shares(build, excluded)
+
+
+def _is_done(verdict: Path, stamp: str) -> bool:
+    return verdict.is_file() and json.loads(verdict.read_text("utf-8"))["stamp"] == stamp
+
+
+def _one_case(
+    plan: Plan, source: Mapping[str, Any], root: Path, case: FoundCase, folder: Path
+) -> dict[str, str] | None:
+    try:
+        save_case(folder, harmonise_case(plan, source, root, case, folder))
+    except CaseError as error:
+        for file in folder.iterdir():
+            file.unlink()
+        return _exclusion(source["id"], case.name, "harmonise", error.code, error.message)
+    return None
+
+
+def _as_case(data: Mapping[str, Any]) -> FoundCase:
+    fields = {k: v for k, v in data.items() if k != "source"}
+    fields["layers"] = tuple(tuple(files) for files in fields["layers"])
+    fields["fields"] = tuple((a, b) for a, b in fields["fields"])
+    fields["npz"] = tuple(fields["npz"]) if fields["npz"] else None
+    return FoundCase(**fields)
+
+
+def _check_shares(build: Build, excluded: list[dict[str, str]]) -> None:
+    """More than a fifth of a source excluded: something is wrong with all of it."""
+    ingested = build.load("cases.json")
+    total = Counter(c["source"] for c in [*ingested["cases"], *ingested["excluded"]])
+    out: dict[str, list[dict[str, str]]] = {}
+    for row in [*ingested["excluded"], *excluded]:
+        out.setdefault(row["source"], []).append(row)
+    for source, rows in out.items():
+        if len(rows) > LARGEST_EXCLUDED_SHARE * total[source]:
+            examples = "; ".join(f"{r['name']}: {r['code']}: {r['detail']}" for r in rows[:3])
+            raise BuildError(
+                "source_failed",
+                f"source {source}: {len(rows)} of {total[source]} cases cannot be used (limit "
+                f"{LARGEST_EXCLUDED_SHARE:.0%}): {examples}",
+            )
+
+
+def _cases(build: Build) -> list[dict[str, Any]]:
+    return [
+        json.loads(path.read_text("utf-8"))
+        for path in sorted((build.workdir / "cases").glob("*/case.json"))
+    ]
+
+
+def _deduplicate(build: Build, progress: Progress) -> None:
+    cases = _cases(build)
+    progress.stage("deduplicate", len(cases))
+    accepted = set(build.plan.accept["unknown_subjects"])
+    single = {
+        s["id"]: f"all:{s['id']}"
+        for s in build.plan.sources
+        if s["description"]["cases"]["subject"] is None and s["id"] not in accepted
+    }
+    pictures: dict[str, Any] = {}
+
+    def compare(a: str, b: str) -> float:
+        for one in (a, b):
+            if one not in pictures:
+                pictures[one] = read_image(build.workdir / "cases" / one / "image.png")
+        return correlation(pictures[a], pictures[b])
+
+    found = find_duplicates(cases, single, compare)
+    excluded = []
+    for case in cases:
+        if case["id"] in found.excluded:
+            detail = found.excluded[case["id"]]
+            excluded.append(_exclusion(case["source"], case["name"], "deduplicate", "duplicate", detail))
+            _tell(progress, excluded[-1])
+    build.save("dedup.json", {**asdict(found), "rows": excluded})
+    progress.advance(len(cases))
+
+
+def _split(build: Build, progress: Progress) -> None:
+    """Write group and split into every case.json; cases left out lose theirs."""
+    dedup = build.load("dedup.json")
+    cases = [c for c in _cases(build) if c["id"] not in dedup["excluded"]]
+    progress.stage("split", len(cases))
+    for case in cases:
+        case["group"] = dedup["group_of"][case["id"]]
+    notes: list[dict[str, str]] = []
+    dropped: set[str] = set()
+    if build.plan.protocol == "loso":
+        split: Mapping[str, Any] = leave_one_source_out(cases, [s["id"] for s in build.plan.sources])
+    else:
+        split, notes, dropped = assign(cases, build.plan.splits, build.plan.seed)
+    rows = [
+        _exclusion(
+            c["source"], c["name"], "split", "official_test_group", "its subject is official test"
+        )
+        for c in cases
+        if c["id"] in dropped
+    ]
+    final = build.workdir / "final"
+    shutil.rmtree(final, ignore_errors=True)
+    for done, case in enumerate(cases, 1):
+        progress.check()
+        if case["id"] in dropped:
+            continue
+        case["split"] = split[case["id"]]
+        _link_case(build.workdir / "cases" / case["id"], final / "cases" / case["id"], case)
+        progress.advance(done)
+    build.save("split.json", {"notes": notes, "excluded": rows})
+    for row in rows:
+        _tell(progress, row)
+
+
+def _link_case(source: Path, target: Path, case: Mapping[str, Any]) -> None:
+    target.mkdir(parents=True)
+    for file in case["files"]:
+        (target / file["path"]).hardlink_to(source / file["path"])
+    row = {k: v for k, v in case.items() if k not in {"findings", "subject", "official_split"}}
+    save_case(target, row)
+
+
+def _exclusions(build: Build) -> list[dict[str, str]]:
+    return [
+        *build.load("cases.json")["excluded"],
+        *build.load("excluded.json"),
+        *build.load("dedup.json")["rows"],
+        *build.load("split.json")["excluded"],
+    ]
+
+
+def _findings(build: Build) -> list[dict[str, str]]:
+    found = [*build.load("dedup.json")["findings"], *build.load("split.json")["notes"]]
+    for case in _cases(build):
+        found += case["findings"]
+    return [{"severity": "warning", **row} for row in found]
+
+
+def _package(build: Build, progress: Progress) -> None:
+    progress.stage("package", 1)
+    progress.check()
+    dedup = build.load("dedup.json")
+    facts = {"hits": dedup["hits"], "tiers": ["T0", "T1", "T3", "T4"], "reviewed": False}
+    plan = build.locked_plan()
+    write_bundle(
+        plan,
+        build.workdir / "final",
+        build.partial,
+        _exclusions(build),
+        _findings(build),
+        {"seed": plan.seed, "protocol": plan.protocol},
+        {**facts, "thresholds": {"T3_bits": 6, "T4_correlation": 0.99}, "merged_by": dedup["hits"]},
+    )
+    progress.advance(1)
+
+
+def _baseline(build: Build, progress: Progress) -> None:
+    """Train and test; a failed baseline is reported, the bundle stays."""
+    path = build.workdir / "baseline.json"
+    plan = build.locked_plan()
+    if plan.baseline["tier"] == "none" or path.is_file():
+        progress.stage("baseline", 1)
+        progress.advance(1)
+        return
+    progress.stage("baseline", 100)
+    from fusion.baseline import run_baseline  # it loads torch
+
+    def units(done: int, total: int) -> None:
+        progress.advance(round(100 * done / max(total, 1)))
+
+    try:
+        result = run_baseline(
+            plan.as_dict(),
+            build.workdir / "final",
+            device=build.device,
+            threads=build.threads,
+            progress=units,
+            check=progress.check,
+        )
+    except ValueError as error:
+        result = {"tier": "smoke", "verdict": "inconclusive", "reason": f"not run: {error}"}
+    build.save("baseline.json", result)
+
+
+def _verify(build: Build, progress: Progress) -> None:
+    progress.stage("verify", 1)
+    progress.check()
+    if not build.partial.is_dir() and build.out.is_dir():
+        return
+    _write_build_info(build)
+    report = verify_bundle(build.partial)
+    if not report.ok:
+        failed = "; ".join(f"{c.code}: {c.detail}" for c in report.checks if not c.ok)
+        raise BuildError("verify_failed", f"the built bundle does not verify: {failed}")
+    if build.out.exists():
+        shutil.rmtree(build.out)
+    build.partial.rename(build.out)
+    progress.advance(1)
+
+
+def _write_build_info(build: Build) -> None:
+    """What may differ between two builds of one bundle: the one file outside SHA256SUMS."""
+    path = build.workdir / "baseline.json"
+    baseline = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    info = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "baseline": baseline,
+    }
+    write_json(build.partial / "build_info.json", info)
+
+
+def summarise(bundle: Path) -> dict[str, Any]:
+    """What a person wants to know first about a bundle folder."""
+    manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
+    info_path = bundle / "build_info.json"
+    info = json.loads(info_path.read_text("utf-8")) if info_path.is_file() else {}
+    datasets = {s["id"]: s["dataset"] for s in manifest["plan"].get("sources", [])}
+    sources = [
+        {
+            "id": s["id"],
+            "name": s["name"],
+            "dataset": s.get("dataset") or datasets.get(s["id"], ""),
+            "licence": {p: s["licence"].get(p) or "unknown" for p in ("images", "labels")},
+            "cases_in": s["n_cases_in"],
+            "used": s["n_used"],
+            "excluded": s["excluded"],
+        }
+        for s in manifest["sources"]
+    ]
+    report_path = bundle / "report.json"
+    report = json.loads(report_path.read_text("utf-8")) if report_path.is_file() else {}
+    return {
+        "bundle_id": manifest["bundle_id"],
+        "sources": sources,
+        "cases": len(manifest["cases"]),
+        "concepts": [c["label"] for c in manifest["concepts"]],
+        "splits": {
+            split: {source: row["cases"] for source, row in by_source.items()}
+            for split, by_source in manifest["splits"]["counts"].items()
+        },
+        "findings": report.get("findings", []),
+        "exclusions": report.get("exclusions", []),
+        "known_limits": manifest["known_limits"],
+        "baseline": info.get("baseline"),
+    }
+
+
+_STAGES: dict[str, Callable[[Build, Progress], None]] = {
+    "acquire": _acquire,
+    "ingest": _ingest,
+    "harmonise": _harmonise,
+    "deduplicate": _deduplicate,
+    "split": _split,
+    "package": _package,
+    "baseline": _baseline,
+    "verify": _verify,
+}

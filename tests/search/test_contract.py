@@ -1,0 +1,236 @@
+"""What every engine does, over the shipped records and over small catalogs."""
+
+from __future__ import annotations
+
+import pytest
+
+from catalog.search.documents import document
+from catalog.search.engine import Engine, search
+from catalog.search.query import FACETS, Query
+from tests.search.conftest import Make, dataset
+
+QUESTIONS = (
+    {},
+    {"q": "tuberculsis chst xray"},
+    {"q": "MRI"},
+    {"q": "MR"},
+    {"q": "CXR"},
+    {"q": "brain tumor segmentation"},
+    {"q": "lung"},
+    {"q": "chest"},
+    {"q": "retinal vessels"},
+    {"q": "BraTS"},
+    {"q": "brats2021"},
+    {"q": "ISIC"},
+    {"q": "kaggle dermoscopy"},
+    {"q": "hippocamps"},
+    {"q": "acrobatt"},
+    {"q": "challeng"},
+    {"q": "spleen CT segmentation"},
+    {"q": "qwzxk"},
+    {"q": "covid 19 ct"},
+    {"q": "2020"},
+    {"q": "cardiac ultrasound video segmentation"},
+    {"modality": "MR"},
+    {"modality": ["MR", "CT"], "task": "Segmentation"},
+    {"modality": "unknown"},
+    {"licence": "unknown", "access": "open"},
+    {"anatomy": "Chest", "year": ["2019", "unknown"]},
+    {"year_from": "2015", "year_to": "2018"},
+    {"q": "lung", "modality": "CT", "year_from": "2019"},
+    {"q": "prostate", "dimension": "3D", "access": "registration"},
+    {"modality": "EEG", "task": "Registration"},
+    {"disease": "Cancer", "sort": "newest"},
+    {"sort": "name", "page": "3"},
+    {"q": "ct", "sort": "oldest"},
+)
+
+
+def ask(engine: Engine, **params: object):
+    return search(Query.from_params(params), using=engine)
+
+
+def slugs(results) -> list[str]:
+    return [hit.slug for hit in results.hits]
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("params", QUESTIONS, ids=str)
+def test_the_engines_agree(real_embedded: Engine, real_elastic: Engine, params):
+    ours, theirs = ask(real_embedded, **params), ask(real_elastic, **params)
+
+    assert ours.total == theirs.total
+    assert ours.facets == theirs.facets
+    assert ours.understood == theirs.understood
+    assert [hit.score for hit in ours.hits] == pytest.approx(
+        [hit.score for hit in theirs.hits], rel=0.02
+    )
+    if params.get("sort"):
+        assert slugs(ours) == slugs(theirs)
+    assert {hit.slug: hit.why for hit in ours.hits[:10]}.keys() <= set(slugs(theirs))
+    assert {hit.differs for hit in ours.near} == {hit.differs for hit in theirs.near}
+
+
+def test_everything_is_found_without_a_question(real: Engine, real_documents):
+    results = ask(real)
+
+    assert results.total == len(real_documents) > 800
+    assert len(results.hits) == 20
+    assert [facet.name for facet in results.facets] == list(FACETS)
+    assert results.near == ()
+
+
+@pytest.mark.parametrize(("one", "other"), [("MRI", "MR"), ("CXR", "x-ray"), ("sonography", "US"),
+                                            ("GBM", "glioblastoma"), ("tumor", "tumour")])  # fmt: skip
+def test_synonyms_find_the_same_datasets(real: Engine, one, other):
+    mine, its = ask(real, q=one, limit="100"), ask(real, q=other, limit="100")
+
+    assert mine.total == its.total > 0
+    assert mine.facets == its.facets
+
+
+def test_typing_slips_are_understood(real: Engine):
+    results = ask(real, q="tuberculsis xray")
+
+    assert [(item.facet, item.term) for item in results.understood] == [
+        ("disease", "Tuberculosis"), ("modality", "X-ray"),
+    ]  # fmt: skip
+    assert ask(real, q="tuberculosis x-ray").total == results.total
+
+
+def test_a_name_comes_first(real: Engine, real_documents):
+    for wanted in ("fives", "stare", "acdc", "verse", "ixi"):
+        item = next((d for d in real_documents if wanted in d.exact), None)
+        if item is not None:
+            first = ask(real, q=wanted).hits[0]
+            assert wanted in {first.slug, first.name.lower(), *map(str.lower, first.aliases)}
+            assert "name or alias is the whole text" in first.why
+
+
+def test_a_choice_narrows_the_hits_but_not_its_own_facet(real: Engine):
+    before, after = ask(real, q="lung"), ask(real, q="lung", modality="CT")
+    facets = {facet.name: facet for facet in after.facets}
+    whole = {facet.name: facet for facet in before.facets}
+    counts = {option.value: option.count for option in facets["modality"].options}
+
+    assert after.total == counts["CT"] < before.total
+    assert counts == {option.value: option.count for option in whole["modality"].options}
+    assert [o.value for o in facets["modality"].options if o.selected] == ["CT"]
+    assert sum(o.count for o in facets["year"].options) == after.total
+    assert ask(real, q="lung", modality=["CT", "MR"]).total > after.total
+
+
+def test_every_facet_count_is_what_choosing_it_gives(real: Engine):
+    for facet in ask(real, q="brain").facets:
+        for option in facet.options[:3]:
+            assert ask(real, q="brain", **{facet.name: option.value}).total == option.count
+
+
+def test_pages_hold_each_dataset_once(real: Engine):
+    pages = [slugs(ask(real, modality="MR", page=str(page), limit="50")) for page in (1, 2, 3)]
+    seen = [slug for page in pages for slug in page]
+
+    assert len(seen) == len(set(seen)) == 150
+
+
+def small(make: Make) -> Engine:
+    rows = (
+        dataset("ct-spleen", modalities=["CT"], anatomies=["Spleen"], tasks=["Segmentation"],
+                access="open", year=2020, licence="CC-BY-4.0"),
+        dataset("ct-liver", modalities=["CT"], anatomies=["Liver"], tasks=["Classification"],
+                access="registration", year=2012),
+        dataset("mr-brain", modalities=["MR"], anatomies=["Brain"], tasks=["Segmentation"]),
+        dataset("mammo", name="Mämmo Étude", modalities=["Mammography"], anatomies=["Breast"]),
+        dataset("nothing-known"),
+    )  # fmt: skip
+    return make([document(row) for row in sorted(rows, key=lambda row: row.slug)])
+
+
+def test_strict_and_near_matches_are_apart_and_near_ones_say_what_differs(make: Make):
+    results = ask(small(make), q="liver segmentation", access="open")
+
+    assert results.hits == ()
+    assert results.total == 0
+    assert {hit.slug: hit.differs for hit in results.near} == {
+        "ct-spleen": ("anatomy is Spleen, not Liver",),
+    }
+    assert set(ask(small(make), q="ct").near).isdisjoint(ask(small(make), q="ct").hits)
+
+
+def test_near_matches_of_one_region_come_first(make: Make):
+    engine = make(
+        [
+            document(dataset(slug, anatomies=[part], labelled=labelled))
+            for slug, part, labelled in (("a", "Brain", True), ("b", "Liver", None))
+        ]
+    )
+
+    near = ask(engine, anatomy="Spleen").near
+
+    assert [hit.slug for hit in near] == ["b", "a"]
+    assert near[0].differs == ("anatomy is Liver, not Spleen",)
+
+
+def test_several_differences_are_all_named(make: Make):
+    near = {hit.slug: hit for hit in ask(small(make), q="breast ultrasound", year_from="2019").near}
+
+    assert near["mammo"].differs == (
+        "modality is Mammography, not Ultrasound",
+        "year is unknown, not 2019-...",
+    )
+
+
+def test_a_broader_concept_finds_narrower_ones_and_says_so(make: Make):
+    results = ask(small(make), q="abdomen")
+
+    assert {hit.slug: hit.why for hit in results.hits} == {
+        "ct-liver": ("anatomy Liver belongs to Abdomen",),
+        "ct-spleen": ("anatomy Spleen belongs to Abdomen",),
+    }
+    assert slugs(ask(small(make), modality="X-ray")) == ["mammo"]
+
+
+def test_unknown_is_found_as_unknown(make: Make):
+    engine = small(make)
+
+    assert ask(engine, modality="unknown").total == 1
+    assert set(slugs(ask(engine, licence="unknown"))) == {
+        "ct-liver", "mammo", "mr-brain", "nothing-known",
+    }  # fmt: skip
+    assert set(slugs(ask(engine, year=["unknown", "2012"]))) == {
+        "ct-liver", "mammo", "mr-brain", "nothing-known",
+    }  # fmt: skip
+    assert slugs(ask(engine, year_from="1990")) == ["ct-spleen", "ct-liver"]
+
+
+def test_accents_and_case_do_not_matter(make: Make):
+    for text in ("mammo etude", "MÄMMO ÉTUDE", "etude"):
+        assert slugs(ask(small(make), q=text)) == ["mammo"]
+
+
+def test_the_beginning_of_a_word_is_enough_when_nothing_else_fits(make: Make):
+    engine = make([document(dataset("a", name="Groundwork")), document(dataset("b", name="C++x"))])
+
+    assert slugs(ask(engine, q="groun")) == ["a"]
+    assert slugs(ask(engine, q="c++")) == ["b"]
+
+
+@pytest.mark.parametrize("text", ['"', "*", "a:b", "/.*/", "AND OR NOT", "[", "\\", "a\x00b", "🩻"])
+def test_no_text_is_a_syntax_error(make: Make, text):
+    assert ask(small(make), q=text).total >= 0
+
+
+def test_sorting(make: Make):
+    engine = small(make)
+
+    assert slugs(ask(engine, sort="newest"))[:2] == ["ct-spleen", "ct-liver"]
+    assert slugs(ask(engine, sort="oldest"))[:2] == ["ct-liver", "ct-spleen"]
+    assert slugs(ask(engine, sort="name")) == [
+        "ct-liver", "ct-spleen", "mammo", "mr-brain", "nothing-known",
+    ]  # fmt: skip
+
+
+def test_an_empty_catalog_answers(make: Make):
+    results = ask(make([]), q="lung ct")
+
+    assert (results.total, results.hits, results.near) == (0, (), ())

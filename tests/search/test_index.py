@@ -1,0 +1,219 @@
+"""The index follows the catalog: made when missing, anew when stale, never half."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import secrets
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from catalog.models import CatalogRevision, Dataset
+from catalog.search import embedded
+from catalog.search.documents import document
+from catalog.search.elastic import ElasticEngine
+from catalog.search.embedded import EmbeddedEngine
+from catalog.search.engine import engine, search
+from catalog.search.errors import SearchUnavailableError
+from catalog.search.index import current_documents, current_key
+from catalog.search.query import Query
+from tests.search.conftest import dataset, drop
+
+EVERYTHING = Query()
+
+
+def load(digest: str, *slugs: str) -> None:
+    """Make the database hold these datasets under this revision."""
+    Dataset.objects.all().delete()
+    Dataset.objects.bulk_create([dataset(slug, modalities=["CT"]) for slug in slugs])
+    CatalogRevision.objects.update_or_create(
+        pk=1, defaults={"digest": digest, "dataset_count": len(slugs)}
+    )
+
+
+@pytest.fixture
+def embedded_engine(tmp_path: Path) -> EmbeddedEngine:
+    return EmbeddedEngine(tmp_path, current_key, current_documents)
+
+
+@pytest.fixture
+def elastic_engine(elasticsearch_url: str):
+    alias = f"imagingx-test-{secrets.token_hex(4)}"
+    made = ElasticEngine(elasticsearch_url, alias, current_key, current_documents)
+    yield made
+    drop(made)
+
+
+def found(using) -> set[str]:
+    return {hit.slug for hit in search(EVERYTHING, using=using).hits}
+
+
+@pytest.mark.django_db
+def test_a_stale_embedded_index_is_built_anew(embedded_engine: EmbeddedEngine, tmp_path: Path):
+    load("1" * 64, "a", "b")
+    assert found(embedded_engine) == {"a", "b"}
+
+    load("2" * 64, "b", "c", "d")
+    assert found(embedded_engine) == {"b", "c", "d"}
+    load("3" * 64, "e")
+    assert found(embedded_engine) == {"e"}
+
+    kept = sorted(path.name[:1] for path in tmp_path.iterdir())
+    assert kept == ["2", "3"]  # the one before stays for processes that still read it
+
+
+@pytest.mark.django_db
+def test_rows_made_by_hand_are_found_too(embedded_engine: EmbeddedEngine):
+    assert found(embedded_engine) == set()
+    dataset("new").save()
+    assert found(embedded_engine) == {"new"}
+
+
+@pytest.mark.django_db
+def test_an_index_that_was_deleted_is_built_again(tmp_path: Path):
+    load("1" * 64, "a")
+    first = EmbeddedEngine(tmp_path, current_key, current_documents)
+    assert found(first) == {"a"}
+    for part in tmp_path.iterdir():
+        for file in part.iterdir():
+            file.unlink()
+        part.rmdir()
+
+    assert found(EmbeddedEngine(tmp_path, current_key, current_documents)) == {"a"}
+
+
+@pytest.mark.django_db
+def test_a_failing_build_leaves_nothing_behind(tmp_path: Path):
+    def broken():
+        yield document(dataset("a"))
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        EmbeddedEngine(tmp_path, lambda: "k", broken).refresh()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def _race(folder: Path, barrier, answers) -> None:
+    rows = [document(dataset(f"d{number:03}")) for number in range(200)]
+    made = EmbeddedEngine(folder, lambda: "same", lambda: rows)
+    barrier.wait(30)
+    answers.put(search(EVERYTHING, using=made).total)
+
+
+def test_processes_that_build_at_once_all_answer(tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    barrier, answers = context.Barrier(4), context.Queue()
+    running = [
+        context.Process(target=_race, args=(tmp_path, barrier, answers)) for _ in range(4)
+    ]
+    for process in running:
+        process.start()
+    totals = [answers.get(timeout=60) for _ in running]
+    for process in running:
+        process.join(30)
+
+    assert totals == [200] * 4
+    assert [path.name for path in tmp_path.iterdir()] == ["same"]
+
+
+@pytest.mark.services
+@pytest.mark.django_db
+def test_a_stale_elasticsearch_index_is_swapped_and_dropped(elastic_engine: ElasticEngine):
+    load("1" * 64, "a", "b")
+    assert found(elastic_engine) == {"a", "b"}
+    [old] = elastic_engine._indices()
+    load("2" * 64, "c")
+    assert found(elastic_engine) == {"c"}
+
+    [new] = elastic_engine._indices()
+    assert new != old
+    assert not elastic_engine.client.indices.exists(index=old)
+    twin = ElasticEngine(
+        elastic_engine.url, elastic_engine.alias, current_key, current_documents
+    )
+    assert found(twin) == {"c"}
+    assert twin._indices() == [new]  # another process takes the index that is there
+    assert elastic_engine.rebuild() == 1
+    assert elastic_engine._indices() != [new]
+
+
+@pytest.mark.services
+@pytest.mark.django_db
+def test_an_elasticsearch_index_that_was_deleted_is_built_again(elastic_engine: ElasticEngine):
+    load("1" * 64, "a")
+    assert found(elastic_engine) == {"a"}
+    drop(elastic_engine)
+
+    assert found(elastic_engine) == {"a"}
+
+
+@pytest.mark.services
+def test_a_failing_elasticsearch_build_drops_its_index(elasticsearch_url: str):
+    def broken():
+        yield document(dataset("a"))
+        raise OSError("no more rows")
+
+    alias = f"imagingx-test-{secrets.token_hex(4)}"
+    made = ElasticEngine(elasticsearch_url, alias, lambda: "k", broken)
+    with pytest.raises(OSError, match="no more rows"):
+        made.refresh()
+
+    assert dict(made.client.indices.get(index=f"{alias}*")) == {}
+
+
+def test_a_server_that_is_away_is_said_to_be_away():
+    away = ElasticEngine("http://127.0.0.1:9", "nowhere", lambda: "k", lambda: [])
+
+    with pytest.raises(SearchUnavailableError, match="Elasticsearch"):
+        search(EVERYTHING, using=away)
+
+
+@pytest.mark.django_db
+def test_the_settings_pick_the_engine(settings, tmp_path: Path):
+    settings.SEARCH_DIR = tmp_path
+    assert isinstance(engine(), EmbeddedEngine)
+    assert engine() is engine()
+
+    settings.SEARCH_URL = "http://127.0.0.1:9"
+    assert isinstance(engine(), ElasticEngine)
+
+
+@pytest.mark.django_db
+def test_search_prints_one_json_object(settings, tmp_path: Path, capsys):
+    settings.SEARCH_DIR = tmp_path
+    load("1" * 64, "a", "b", "c")
+    call_command("search", "computed", "tomography", "--json", "--limit", "2")
+
+    answer = json.loads(capsys.readouterr().out)
+    assert list(answer) == ["understood", "results", "near", "total", "facets"]
+    assert answer["total"] == 3
+    assert [set(hit) for hit in answer["results"]] == [{"slug", "name", "aliases", "score", "why"}] * 2
+    assert answer["understood"] == [
+        {"facet": "modality", "term": "CT", "from": "computed tomography"}
+    ]
+
+
+@pytest.mark.django_db
+def test_search_prints_a_table_and_refuses_what_it_does_not_know(settings, tmp_path, capsys):
+    settings.SEARCH_DIR = tmp_path
+    load("1" * 64, "first-one")
+    call_command("search", "ct", "--modality", "CT")
+    assert "first-one" in capsys.readouterr().out
+
+    with pytest.raises(CommandError, match="Ultrasound"):
+        call_command("search", "--modality", "ultrasond")
+
+
+@pytest.mark.django_db
+def test_reindex_search_counts_what_it_indexed(settings, tmp_path: Path, capsys):
+    settings.SEARCH_DIR = tmp_path
+    load("1" * 64, "a", "b")
+    call_command("reindex_search")
+
+    assert capsys.readouterr().out == "2 datasets indexed\n"
+    call_command("reindex_search")
+    assert len(list(tmp_path.iterdir())) == 1
+    assert embedded.KEPT == 2
