@@ -20,11 +20,14 @@ from kombu.utils.json import dumps, loads
 class Channel(filesystem.Channel):
     """Messages as files `<time>_<uuid>.<queue>.msg`."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    # kombu itself names this argument in two ways.
+    def _put(  # type: ignore[override]
+        self, queue: str, payload: dict[str, Any], **_: Any
+    ) -> None:
         folder = Path(self.data_folder_out)
         name = f"{time.time_ns():020d}_{uuid.uuid4()}"
         part = folder / f"{name}.part"
-        part.write_text(dumps(message), encoding="utf-8")
+        part.write_text(dumps(payload), encoding="utf-8")
         part.rename(folder / f"{name}.{queue}.msg")
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002

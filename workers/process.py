@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ def worker_command(queues: str = ",".join(QUEUES), concurrency: int = 1) -> list
         *(sys.executable, "-m", "celery", "--app", "portal", "worker"),
         *("--queues", queues, "--concurrency", str(concurrency), "--pool", "prefork"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
-        *("--loglevel", settings.LOGGING["root"]["level"]),
+        *("--loglevel", logging.getLevelName(logging.getLogger().level)),
     ]
 
 

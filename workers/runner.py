@@ -22,6 +22,7 @@ from workers.publish import publish
 from workers.submit import enqueue, free_runs_of_dead_workers
 
 logger = logging.getLogger(__name__)
+TOO_MANY_REQUESTS, SERVER_FAULT = 429, 500
 #: Faults that may pass, by class name: their libraries are not imported for this.
 PASSING = frozenset(
     {
@@ -93,7 +94,15 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
     work = run.folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     finished = run.folder / "bundle"
-    build = Build(plan=plan, data_root=Path(settings.DATA_ROOT), workdir=work, out=finished)
+    build = Build(
+        plan=plan,
+        data_root=Path(settings.DATA_ROOT),
+        workdir=work,
+        out=finished,
+        cache=Path(settings.STATE_DIR) / "cache",
+        device=settings.DEVICE,
+        threads=settings.THREADS,
+    )
     progress = DatabaseProgress(heartbeat)
     started = time.monotonic()
     for name in STAGES[: STAGES.index(run.stage) + 1]:
@@ -109,7 +118,7 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
             transaction.on_commit(lambda: enqueue(run.pk, following.name), robust=True)
     if following is None:
         heartbeat.check()
-        lease.succeed(publish(finished, plan, run.recipe))
+        lease.succeed(publish(finished, build.locked_plan(), run.recipe))
         remove_folder(run)
 
 
@@ -119,9 +128,16 @@ def remove_folder(run: Run) -> None:
 
 
 def may_pass(error: BaseException) -> bool:
-    """A full GPU or a lost connection, here or as the cause."""
-    names = {kind.__name__ for one in _causes(error) for kind in type(one).__mro__}
-    return not PASSING.isdisjoint(names)
+    """A full GPU, a lost connection or a busy server, here or as the cause."""
+    causes = list(_causes(error))
+    names = {kind.__name__ for one in causes for kind in type(one).__mro__}
+    return not PASSING.isdisjoint(names) or any(_is_busy(one) for one in causes)
+
+
+def _is_busy(error: BaseException) -> bool:
+    """An HTTP answer that asks to come again."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(status, int) and (status == TOO_MANY_REQUESTS or status >= SERVER_FAULT)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -10,7 +10,8 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import vocab
@@ -63,14 +64,16 @@ class Document:
     def to_json(self) -> str:
         return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        row: dict[str, Any] = json.loads(text)
-        for name in ("aliases", "exact", "name_words", "stated", "text"):
-            row[name] = tuple(row[name])
-        for name in ("values", "direct"):
-            row[name] = {facet: tuple(found) for facet, found in row[name].items()}
-        return cls(**row)
+
+@lru_cache(maxsize=2048)
+def read(text: str) -> Document:
+    """The document that `to_json` wrote; the same text gives the same object."""
+    row: dict[str, Any] = json.loads(text)
+    for name in ("aliases", "exact", "name_words", "stated", "text"):
+        row[name] = tuple(row[name])
+    for name in ("values", "direct"):
+        row[name] = {facet: tuple(found) for facet, found in row[name].items()}
+    return Document(**row)
 
 
 def document(dataset: Dataset) -> Document:

@@ -20,7 +20,7 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, streaming_bulk
 
-from catalog.search.documents import Document
+from catalog.search.documents import Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.interpret import WordMatch
@@ -40,11 +40,12 @@ log = logging.getLogger(__name__)
 def mappings() -> dict[str, Any]:
     """Words split at blanks (they come folded), values whole; the document itself is only kept."""
     text = {"type": "text", "analyzer": "whitespace", "index_options": "freqs"}
+    keyword = {"type": "keyword"}
     return {
         "dynamic": "strict",
         "properties": {
             **dict.fromkeys(TEXT_FIELDS, text),
-            **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), {"type": "keyword"}),
+            **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
             "year_number": {"type": "integer"},
             "quality": {"type": "float"},
             "stored": {"type": "keyword", "index": False, "doc_values": False},
@@ -107,6 +108,13 @@ class ElasticEngine:
             number = self._build(key)
             self._key = key
         return number
+
+    def drop(self) -> None:
+        """Delete the index behind the alias: for tests and benchmarks."""
+        with server():
+            for name in self._indices():
+                self.client.indices.delete(index=name)
+            self._key = ""
 
     def _indices(self) -> list[str]:
         """Indices behind the alias."""
@@ -232,7 +240,7 @@ def _by_quality(query: Any) -> Any:
 
 def _hits(answer: Any) -> Iterator[tuple[float, Document]]:
     for hit in answer["hits"]["hits"]:
-        yield float(hit["_score"] or 0.0), Document.from_json(hit["_source"]["stored"])
+        yield float(hit["_score"] or 0.0), read(hit["_source"]["stored"])
 
 
 def _match(count: int, suggestions: Any) -> WordMatch:

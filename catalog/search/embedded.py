@@ -19,7 +19,7 @@ from typing import Any
 import tantivy
 from rapidfuzz.distance import OSA
 
-from catalog.search.documents import Document
+from catalog.search.documents import Document, read
 from catalog.search.engine import Answer
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import Constraint, Every, Node, Plan, Some, Term, Years
@@ -59,10 +59,13 @@ def build(folder: Path, documents: Iterable[Document]) -> int:
     index = tantivy.Index(SCHEMA, path=str(folder))
     writer = index.writer(MEMORY_BYTES, 1)  # one thread: one segment, in the order given
     number = 0
-    for number, item in enumerate(documents, start=1):  # noqa: B007
-        writer.add_document(_row(item))
-    writer.commit()
-    writer.wait_merging_threads()
+    try:
+        for item in documents:
+            writer.add_document(_row(item))
+            number += 1
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()  # its threads write files until then
     return number
 
 
@@ -105,7 +108,7 @@ class EmbeddedEngine:
             target = self.folder / key
             if not _is_whole(target):
                 self._build(target)
-            self._open = (key, _searcher(target))
+            self._open = (key, open_searcher(target))
             self._clean(key)
 
     def rebuild(self) -> int:
@@ -114,17 +117,18 @@ class EmbeddedEngine:
             key = self.key()
             target = self.folder / key
             number = self._build(target, replace=True)
-            self._open = (key, _searcher(target))
+            self._open = (key, open_searcher(target))
             self._clean(key)
         return number
 
     def _build(self, target: Path, *, replace: bool = False) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
+        old = partial.with_name(f"{partial.name}-old")
         try:
             number = build(partial, self.documents())
             if replace and target.exists():
-                target.rename(Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder)) / "old")
+                target.rename(old)
             try:
                 partial.rename(target)
             except OSError:
@@ -133,6 +137,7 @@ class EmbeddedEngine:
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
         return number
 
     def _clean(self, key: str) -> None:
@@ -188,9 +193,7 @@ class EmbeddedEngine:
                 counts |= _count(searcher, _whole(plan, but=facet), [facet])
         return Answer(found.count, tuple(_hits(searcher, found)), counts)
 
-    def near(
-        self, plan: Plan, minimum: int, limit: int
-    ) -> tuple[tuple[float, Document], ...]:
+    def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]:
         """Best documents that satisfy at least `minimum` constraints, but not all."""
         each = [_translate(constraint.node) for constraint in plan.constraints]
         some = [(_SHOULD, node) for node in each]
@@ -206,7 +209,7 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "meta.json").exists()
 
 
-def _searcher(folder: Path) -> Any:
+def open_searcher(folder: Path) -> Any:
     index = tantivy.Index.open(str(folder))
     index.reload()
     return index.searcher()
@@ -216,7 +219,7 @@ def _hits(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
     for score, address in found.hits:
         stored = searcher.doc(address)["stored"][0]
         number = float(score) if isinstance(score, int | float) else 0.0
-        yield number, Document.from_json(bytes(stored).decode())
+        yield number, read(bytes(stored).decode())
 
 
 def _count(searcher: Any, query: Any, facets: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -235,7 +238,8 @@ def _whole(plan: Plan, *, but: str = "") -> Any:
     nodes: list[Constraint] = list(plan.musts)
     nodes += [item for facet, item in plan.choices.items() if facet != but]
     # Every document scores 1 to begin with: where nothing else scores, quality decides.
-    clauses = [(_MUST, _Query.all_query()), *((_MUST, _translate(item.node)) for item in nodes)]
+    base = _Query.const_score_query(_Query.all_query(), 1.0)
+    clauses = [(_MUST, base), *((_MUST, _translate(item.node)) for item in nodes)]
     return _Query.boolean_query([*clauses, *((_SHOULD, _translate(term)) for term in plan.bonus)])
 
 

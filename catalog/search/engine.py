@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
@@ -42,9 +42,7 @@ class Engine(Protocol):
     def rebuild(self) -> int: ...
     def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]: ...
     def run(self, plan: Plan) -> Answer: ...
-    def near(
-        self, plan: Plan, minimum: int, limit: int
-    ) -> tuple[tuple[float, Document], ...]: ...
+    def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]: ...
 
 
 def engine() -> Engine:
@@ -74,7 +72,7 @@ def search(query: Query, using: Engine | None = None) -> Results:
     reading = interpret(query.text, chosen.look_up(words_to_look_up(query.text)))
     plan = make_plan(query, reading)
     answer = chosen.run(plan)
-    near = ()
+    near: tuple[NearHit, ...] = ()
     if answer.total < NEAR_BELOW and query.page == 1:
         near = _near(chosen, plan, reading)
     return Results(
@@ -124,18 +122,14 @@ def _facet(name: str, counts: Mapping[str, int], query: Query) -> Facet:
         Option(_label(name, value), value, count, value in chosen)
         for value, count in values.items()
     ]
-    return Facet(name, TITLES[name], tuple(sorted(options, key=_place(name))))
+    return Facet(name, TITLES[name], tuple(sorted(options, key=partial(_place, name))))
 
 
 def _label(name: str, value: str) -> str:
     return value.capitalize() if name == "access" or value == UNKNOWN else value
 
 
-def _place(name: str):  # type: ignore[no-untyped-def] # noqa: ANN202
+def _place(name: str, option: Option) -> tuple[bool, int, str]:
     """Most frequent first, years by number; unknown last."""
-
-    def key(option: Option) -> tuple[bool, int, str]:
-        rank = option.count if name != "year" or option.value == UNKNOWN else int(option.value)
-        return (option.value == UNKNOWN, -rank, option.label)
-
-    return key
+    rank = option.count if name != "year" or option.value == UNKNOWN else int(option.value)
+    return (option.value == UNKNOWN, -rank, option.label)

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Fault:
-    """One parameter that cannot be used; `nearest` is the valid name or value spelled most alike."""
+    """One parameter that cannot be used; `nearest` is the valid one spelled most alike."""
 
     parameter: str
     found: str

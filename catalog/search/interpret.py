@@ -22,15 +22,17 @@ CONCEPT_FACETS = ("modality", "anatomy", "disease", "task", "dimension", "access
 TEXT = "text"  # the "facet" of a corrected word that stays free text
 # Words that say nothing about which dataset is meant, and vocabulary words too common in other
 # senses to be taken for the concept: "MR images" does not ask for 2D.
-NOISE = frozenset(
-    "a all an and any are as at by collection data database dataset datasets find for from "
-    "have i image images imaging in is it me medical of on or scan scans set sets show some that "
-    "the their to want where which with".split()
-)
-NOT_CONCEPTS = frozenset(
-    "account anterior body dynamic free image images lab login other others pupil report "
-    "request series data template text translation various volume".split()
-)
+_NOISE = """
+    a all an and any are as at by collection data database dataset datasets find for from have i
+    image images imaging in is it me medical of on or scan scans set sets show some that the their
+    to want where which with
+"""
+NOISE = frozenset(_NOISE.split())
+_AMBIGUOUS = """
+    account anterior body data dynamic free image images lab login other others pupil report request
+    series template text translation various volume
+"""
+NOT_CONCEPTS = frozenset(_AMBIGUOUS.split())
 _NOT_ASKED_FOR = frozenset({"Other", "Derived object"})
 _LONGEST_SPAN = 6
 
@@ -96,10 +98,15 @@ def interpret(text: str, matches: Mapping[str, WordMatch] | None = None) -> Inte
     if not concepts and not free:
         free = noise  # a question of noise alone is meant literally
     corrected = [Understood(TEXT, word, said) for word, said in free.items() if word != said]
-    lost = {word for word in free if (matches or {}).get(word, WordMatch(known=True)) == WordMatch()}
+    lost = {word for word, said in free.items() if word == said and _is_lost(word, matches)}
     return Interpretation(
         tuple(dict.fromkeys(concepts)), tuple(free), tuple(corrected), frozenset(lost)
     )
+
+
+def _is_lost(word: str, matches: Mapping[str, WordMatch] | None) -> bool:
+    match = (matches or {}).get(word)
+    return match is not None and not match.known
 
 
 def allowed_slips(word: str) -> int:
@@ -160,6 +167,13 @@ def _concepts() -> Mapping[str, tuple[str, str]]:
                     spaced.setdefault(word, (facet, term.name))
                     joined.setdefault(word.replace(" ", ""), (facet, term.name))
     return MappingProxyType({**joined, **spaced})
+
+
+@cache
+def spellings(facet: str, name: str) -> tuple[tuple[str, ...], ...]:
+    """A concept's name and synonyms as words, without those that mean other things in a name."""
+    folded = dict.fromkeys(map(fold, vocab.terms(facet)[name].words))
+    return tuple(tuple(word.split()) for word in folded if word and word not in NOT_CONCEPTS)
 
 
 @cache

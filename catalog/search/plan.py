@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from catalog import vocab
 from catalog.search.documents import Document
-from catalog.search.interpret import Interpretation, Understood
+from catalog.search.interpret import Interpretation, Understood, spellings
 from catalog.search.query import TITLES, Query
-from catalog.search.words import fold, variants, words
+from catalog.search.words import fold, variants
 
 NAME_BOOST = 3.0
 DIRECT_SCORE = 3.0  # the dataset carries the concept itself, not only a narrower one
@@ -132,17 +132,17 @@ def _related(facet: str, names: tuple[str, ...]) -> tuple[Term, ...]:
 
 
 def _concept(understood: Understood) -> Constraint:
-    """The concept or a narrower one; or the same words in the name or among the concepts' names."""
+    """The concept or a narrower one; or its words in the name or among the concepts' names."""
     facet, term = understood.facet, understood.term
     by_concept = (
         Term(facet, term, constant=STATED_SCORE),
         Term(f"direct_{facet}", term, constant=DIRECT_SCORE),
     )
-    spellings = {tuple(words(understood.source)), tuple(words(term))}
     by_words = tuple(
-        Every(tuple(Term("stated", word, constant=STATED_SCORE) for word in spelling))
-        for spelling in sorted(spellings)
-        if spelling
+        Every(
+            tuple(Term("stated", word, constant=STATED_SCORE / len(spelling)) for word in spelling)
+        )
+        for spelling in spellings(facet, term)
     )
     return Constraint(facet, term, Some((*by_concept, *by_words)), _related(facet, (term,)))
 
@@ -178,8 +178,7 @@ def reasons(plan: Plan, reading: Interpretation, document: Document) -> tuple[st
     found = []
     if any(holds(term, document) for term in plan.bonus):
         found.append("name or alias is the whole text")
-    for said in reading.concepts:
-        found.append(_reason(said, document))
+    found.extend(_reason(said, document) for said in reading.concepts)
     for word in reading.free:
         if any(spelling in document.name_words for spelling in variants(word)):
             found.append(f"name has {word!r}")
@@ -202,4 +201,4 @@ def _reason(said: Understood, document: Document) -> str:
             if said.term in vocab.ancestors(said.facet, own)
         ]
         return f"{title} {', '.join(narrower) or said.term} belongs to {said.term}"
-    return f"words {said.source!r}" if holds(_concept(said).node, document) else ""
+    return f"words of {title} {said.term}" if holds(_concept(said).node, document) else ""

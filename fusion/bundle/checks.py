@@ -237,7 +237,7 @@ def _check_labels(
         yield f"{case_id}: label of type {label.array.dtype}, expected unsigned whole numbers"
         return
     counts = np.bincount(label.array.ravel())
-    for value in np.flatnonzero(counts[1:]) + 1:
+    for value in map(int, np.flatnonzero(counts[1:]) + 1):
         if value > len(concepts):
             yield f"{case_id}: found label value {value}, expected 0 to {len(concepts)}"
         elif concepts[value - 1] not in annotated:

@@ -51,11 +51,11 @@ class Content:
 
     @property
     def is_private(self) -> bool:
-        return self.plan.get("build", "private") == "private"
+        return bool(self.plan.get("build", "private") == "private")
 
     @property
     def is_loso(self) -> bool:
-        return self.plan.get("protocol") == "loso"
+        return bool(self.plan.get("protocol") == "loso")
 
     def of_source(self, source_id: str) -> list[Row]:
         return [case for case in self.cases if case["source"] == source_id]

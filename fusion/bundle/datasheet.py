@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from fusion.bundle.content import Content, Row, known_limits, licence_of, source_name, split_names
 from fusion.bundle.croissant import description
@@ -33,8 +33,8 @@ def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _table(head: list[str], rows: Iterable[list[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---" for _ in head], *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 
@@ -97,8 +97,7 @@ def _splits(content: Content) -> str:
 def _files(content: Content, views: Row) -> str:
     lines = [
         "`manifest.json`: everything above as data, and for each file its SHA-256 and its offset",
-        "`shards/`: tar files in WebDataset order (image, label, record); values of a label map "
-        "are those of the table above",
+        "`shards/`: tar files in WebDataset order (image, label, record)",
         "`SHA256SUMS`: check with `sha256sum -c SHA256SUMS`",
         f"`data-meta.jsonl`, `annotations-{content.task}.jsonl`, `croissant.json`: descriptions",
         "`recipe/`: what to fetch and how to build this again",

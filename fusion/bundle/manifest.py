@@ -27,6 +27,14 @@ SCHEMA_VERSION = "imaging-x/bundle/1"
 BUILDER_VERSION = "0.1.0"
 LOCK_FILE = Path(__file__).resolve().parents[2] / "requirements.txt"
 
+#: Keys of case.json that the manifest and the record in a shard take as they are.
+_SHARED_KEYS = (
+    "id", "source", "group", "split", "t1", "shape", "axcodes", "channels", "dtype", "unit",
+    "annotated", "present", "classes", "flags",
+)  # fmt: skip
+_RECORD_KEYS = (*_SHARED_KEYS, "spacing_mm", "norm")
+_CASE_KEYS = (*_SHARED_KEYS, "name", "transforms")
+
 Sha256 = str
 _SHA256 = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -168,7 +176,7 @@ def build_manifest(
         "plan": _plan(content),
         "sources": [_source(content, source) for source in content.sources],
         "compatibility": content.plan.get("compatibility")
-        or {"S": None, "C": None, "parts": {}, "gates": []},
+        or {"S": None, "C": None, "parts": {}, "gates": list(content.plan.get("gates") or [])},
         "overlaps": list(content.plan.get("overlaps") or []),
         "concepts": list(content.plan["concepts"]),
         "label_maps": _label_maps(content),
@@ -204,9 +212,7 @@ def build_manifest(
 
 def case_record(content: Content, case: Row) -> dict[str, Any]:
     """What stands in `<case>.json` inside a shard: enough to train on the shard alone."""
-    kept = ("id", "source", "group", "split", "t1", "shape", "spacing_mm", "axcodes")
-    kept += ("channels", "dtype", "unit", "annotated", "present", "classes", "flags", "norm")
-    return {key: case.get(key) for key in kept} | {"concepts": content.concepts}
+    return {key: case.get(key) for key in _RECORD_KEYS} | {"concepts": content.concepts}
 
 
 def _lock_sha256() -> str:
@@ -265,6 +271,7 @@ def _label_maps(content: Content) -> list[dict[str, Any]]:
                 "source": str(source["id"]),
                 "layers": list(facts.get("layers") or []),
                 "classes": facts.get("classes"),
+                "mapping": dict(source.get("mapping") or {}),
             }
         )
     return maps
@@ -288,9 +295,7 @@ def _case(
                 "role": role,
             }
         )
-    kept = ("id", "source", "name", "group", "split", "t1", "shape", "axcodes", "channels")
-    kept += ("dtype", "unit", "annotated", "present", "classes", "flags", "transforms")
-    return {key: case.get(key) for key in kept} | {
+    return {key: case.get(key) for key in _CASE_KEYS} | {
         "origin": {"image": case["origin"]["image"], "labels": case["origin"].get("labels", [])},
         "files": files,
         "spacing": case.get("spacing_mm"),

@@ -67,7 +67,7 @@ def _volume(cases: Sequence[Row]) -> dict[str, int]:
     return volume
 
 
-def annotations(content: Content, manifest: Row) -> list[dict[str, Any]]:
+def annotation_rows(content: Content, manifest: Row) -> list[dict[str, Any]]:
     """One row per case with the blocks record, context, media_geometry and tasks."""
     written = {case["id"]: case for case in manifest["cases"]}
     by_id = {str(source["id"]): source for source in content.sources}

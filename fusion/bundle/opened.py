@@ -50,6 +50,7 @@ class Archive:
     def __init__(self, tar: tarfile.TarFile) -> None:
         self._tar = tar
         self.refused: list[str] = []
+        self._root = ""
         self._members: dict[str, tarfile.TarInfo] = {}
         for member in tar:
             self._add(member)

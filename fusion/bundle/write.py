@@ -127,7 +127,9 @@ def _write_descriptions(
     manifest = build_manifest(content, shards, views, checks)
     write_json(out / "manifest.json", manifest)
     write_jsonl(out / "data-meta.jsonl", metadata.data_meta(content))
-    write_jsonl(out / f"annotations-{content.task}.jsonl", metadata.annotations(content, manifest))
+    write_jsonl(
+        out / f"annotations-{content.task}.jsonl", metadata.annotation_rows(content, manifest)
+    )
     write_json(out / "croissant.json", build_croissant(content, out, shards))
     write_text(out / "README.md", datasheet.datasheet(content, views))
     write_text(out / "CITATION.cff", metadata.citation_cff(content))

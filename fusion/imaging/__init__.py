@@ -1,1 +1,1 @@
-"""Medical images in numpy: read, place in the world, harmonise, hash. A plain library, no Django."""
+"""Medical images in numpy: read, place in the world, harmonise, hash. No Django."""

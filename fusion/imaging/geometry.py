@@ -35,7 +35,11 @@ def choose_affine(
     Raises:
         CaseError: geometry_conflict when both are set and disagree, no_geometry when none is.
     """
-    usable = {key: affine for key, affine in forms.items() if _is_usable(shape, affine)}
+    usable = {
+        key: affine
+        for key, affine in forms.items()
+        if affine is not None and _is_usable(shape, affine)
+    }
     if form is not None:
         if form not in usable:
             raise CaseError("no_geometry", f"{name}: no usable {form}, found {sorted(usable)}")
@@ -56,9 +60,7 @@ def choose_affine(
     return usable[key], key
 
 
-def _is_usable(shape: Shape, affine: Affine | None) -> bool:
-    if affine is None:
-        return False
+def _is_usable(shape: Shape, affine: Affine) -> bool:
     try:
         Grid(shape, affine)
     except CaseError:

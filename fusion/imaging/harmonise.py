@@ -81,7 +81,7 @@ def resample(
     return replace(volume, array=sampled, grid=grid)
 
 
-def _sample(
+def _sample(  # noqa: PLR0917
     array: Array, source: Grid, target: Grid, kind: str, backend: str, device: str, fill: float
 ) -> Array:
     aligned = align(source, target)
@@ -143,5 +143,3 @@ def smooth_for(volume: Volume, grid: Grid) -> Volume:
             array, sigma, axis=int(axis), output=np.float32, mode="nearest"
         )
     return volume.with_array(array)
-
-

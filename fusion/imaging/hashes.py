@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ MIN_DISTINCT_SLICE = 16
 MIN_DISTINCT_PICTURE = 64
 _COUNTABLE_SPAN = 1 << 17
 _BITS = 64
+_LUMA = (0.299, 0.587, 0.114)
 
 
 def file_sha256(path: Path | str) -> str:
@@ -30,8 +32,8 @@ def file_sha256(path: Path | str) -> str:
 def t1(image: Volume | Picture) -> str:
     """T1: SHA-256 of the shape and the voxels, whatever file, axis order or type held them.
 
-    Voxels are taken in RAS order and C order; whole numbers as int32 (int64 where needed), others as float32. A grey
-    picture that is stored as RGB equals its grey form.
+    Voxels are taken in RAS order and C order; whole numbers as int32 (int64 where needed), others
+    as float32. A grey picture that is stored as RGB equals its grey form.
     """
     if isinstance(image, Volume):
         array, kind = to_ras(image)[0].array, b"3D"
@@ -39,7 +41,7 @@ def t1(image: Volume | Picture) -> str:
         array, kind = image.grey_if_equal().array, b"2D"
     voxels = _canonical(array)
     digest = hashlib.sha256(kind + voxels.dtype.str.encode() + str(voxels.shape).encode())
-    digest.update(memoryview(voxels).cast("B"))
+    digest.update(voxels.data.cast("B"))
     return digest.hexdigest()
 
 
@@ -109,7 +111,7 @@ def _digest(counts: npt.NDArray[np.int64]) -> str:
 
 def _grey(picture: Picture) -> npt.NDArray[np.float32]:
     array = picture.array.astype(np.float32)
-    return array if array.ndim == 2 else array @ np.float32((0.299, 0.587, 0.114))  # noqa: PLR2004
+    return array if array.ndim == 2 else array @ np.array(_LUMA, np.float32)  # noqa: PLR2004
 
 
 def dhash(picture: Picture) -> int:
@@ -140,8 +142,8 @@ def near_pairs(hashes: npt.NDArray[np.uint64], max_bits: int) -> npt.NDArray[np.
     values, owner = np.unique(hashes, return_inverse=True)
     found = [_equal_pairs(owner.astype(np.uint64))]
     edges = np.linspace(0, _BITS, max_bits + 2).round().astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
-        mask = np.uint64((1 << int(high)) - (1 << int(low)))
+    for low, high in pairwise(edges.tolist()):
+        mask = np.uint64((1 << high) - (1 << low))
         near = _equal_pairs(values & mask)
         bits = np.bitwise_count(values[near[:, 0]] ^ values[near[:, 1]])
         found.append(_expand(near[bits <= max_bits], owner, len(values)))
@@ -154,8 +156,8 @@ def _equal_pairs(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """All pairs of places with one key, by a sort: (P, 2)."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(keys) else []
-    lengths = np.diff(np.r_[starts, len(keys)]).astype(np.int64)
+    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
+    lengths = np.diff(np.r_[0, changes, len(keys)]).astype(np.int64)
     # Each place is paired with those after it in its run.
     left = np.repeat(lengths, lengths) - _ranks(lengths) - 1
     first = np.repeat(np.arange(len(keys)), left)

@@ -1,5 +1,8 @@
 """Compiled resampling (numba): fused passes over memory, all threads, no scratch volumes."""
 
+# Kernels take what numba infers: plain arrays, one per column of a table.
+# ruff: noqa: ANN001, ANN202, PLR0917
+# mypy: allow-untyped-defs
 from __future__ import annotations
 
 import os
@@ -11,17 +14,16 @@ import numba
 import numpy as np
 
 from fusion.imaging.sampling import (
-    Affine,
     Aligned,
     AxisTable,
     linear_input,
     stored,
 )
-from fusion.imaging.volume import Array, Shape
+from fusion.imaging.volume import Affine, Array, Shape
 
 if "NUMBA_THREADING_LAYER" not in os.environ:
     # Workers fork; the OpenMP layer would abort the child.
-    numba.config.THREADING_LAYER = "forksafe"
+    numba.config.THREADING_LAYER = "forksafe"  # type: ignore[attr-defined]
 
 _TIE = 1e-6
 _EDGE = 0.5 + 1e-6
@@ -31,13 +33,12 @@ _compiled: Callable[..., Any] = numba.njit(parallel=True, cache=True, nogil=True
 
 
 @_compiled
-def _linear(  # type: ignore[no-untyped-def] # noqa: ANN202, PLR0915
-    src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, fill, out  # noqa: ANN001
+def _linear(
+    src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, fill, chunks, out
 ):
     """`out[i, j, k]` from tables; per plane one blend of planes, per row one of rows."""
     planes, rows, columns = out.shape
     deep, wide = src.shape[1], src.shape[2]
-    chunks = min(planes, 4 * numba.get_num_threads())
     for chunk in numba.prange(chunks):
         plane = np.empty((deep, wide), np.float32)
         row = np.empty(wide, np.float32)
@@ -63,7 +64,7 @@ def _linear(  # type: ignore[no-untyped-def] # noqa: ANN202, PLR0915
 
 
 @_compiled
-def _nearest(src, at0, in0, at1, in1, at2, in2, fill, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _nearest(src, at0, in0, at1, in1, at2, in2, fill, out):
     planes, rows, columns = out.shape
     for i in numba.prange(planes):
         for j in range(rows):
@@ -76,7 +77,7 @@ def _nearest(src, at0, in0, at1, in1, at2, in2, fill, out):  # type: ignore[no-u
 
 
 @numba.njit(cache=True, nogil=True)
-def _elect(labels, weights):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _elect(labels, weights):
     """The label with most weight; in a tie a structure before background, then the smaller."""
     best, most = labels[0], -1.0
     for a in range(8):
@@ -92,9 +93,7 @@ def _elect(labels, weights):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN
 
 
 @_compiled
-def _vote(  # type: ignore[no-untyped-def] # noqa: ANN202
-    src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, out  # noqa: ANN001
-):
+def _vote(src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, out):
     """Linear interpolation of every label's mask and the argmax, without making the masks."""
     planes, rows, columns = out.shape
     for i in numba.prange(planes):
@@ -126,7 +125,7 @@ def _vote(  # type: ignore[no-untyped-def] # noqa: ANN202
 
 
 @_compiled
-def _rotated(src, m, kind, fill, out):  # type: ignore[no-untyped-def] # noqa: ANN001, ANN202
+def _rotated(src, m, kind, fill, out):
     """Any matrix. kind 0: linear, 1: nearest, 2: label votes."""
     size0, size1, size2 = src.shape
     for i in numba.prange(out.shape[0]):
@@ -171,7 +170,8 @@ def sample_aligned(array: Array, aligned: Aligned, kind: str, fill: float) -> Ar
     with _one_caller:
         if kind == "linear":
             parts = [part for table in tables for part in _single(table)]
-            _linear(held.array, *parts, np.float32(fill), out)
+            chunks = min(shape[0], 4 * numba.get_num_threads())
+            _linear(held.array, *parts, np.float32(fill), chunks, out)
         elif kind == "one_hot":
             parts = [p for t in tables for p in (t.low, t.high, t.weight, t.inside)]
             _vote(held.array, *parts, out)

@@ -53,7 +53,8 @@ def _as_before(array: Array, dtype: np.dtype[np.generic]) -> Array:
 
 
 def _centres(old: int, new: int) -> npt.NDArray[np.float64]:
-    return (np.arange(new) + 0.5) * (old / new) - 0.5
+    centres: npt.NDArray[np.float64] = (np.arange(new, dtype=np.float64) + 0.5) * (old / new) - 0.5
+    return centres
 
 
 def _nearest(old: int, new: int) -> npt.NDArray[np.int64]:

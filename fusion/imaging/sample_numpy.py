@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion.imaging.sampling import Affine, Aligned, AxisTable, axis_table
-from fusion.imaging.volume import Array, Shape
+from fusion.imaging.sampling import Aligned, AxisTable, axis_table
+from fusion.imaging.volume import Affine, Array, Shape
 
 _TIE = 1e-6
 
@@ -60,7 +60,8 @@ def _vote_slab(array: Array, tables: list[AxisTable], i: int) -> Array:
 
 def elect(labels: Array, weights: Array) -> Array:
     """The label with most weight along axis 0; in a tie a structure, then the smaller label."""
-    best, most = labels[0].copy(), np.full(labels.shape[1:], -1.0)
+    best: Array = labels[0].copy()
+    most: Array = np.full(labels.shape[1:], -1.0)
     for label in labels:
         votes = np.where(labels == label, weights, 0.0).sum(axis=0)
         wins = votes > most + _TIE
@@ -88,7 +89,8 @@ def sample_rotated(array: Array, matrix: Affine, shape: Shape, kind: str, fill: 
 
 def _at_places(array: Array, axes: list[AxisTable], kind: str) -> Array:
     if kind == "nearest":
-        return array[axes[0].nearest, axes[1].nearest, axes[2].nearest]
+        near: Array = array[axes[0].nearest, axes[1].nearest, axes[2].nearest]
+        return near
     labels, weights = [], []
     for n in range(8):
         high = (n & 4, n & 2, n & 1)

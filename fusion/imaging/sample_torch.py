@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fusion.imaging.sampling import Affine, Aligned, AxisTable
-from fusion.imaging.volume import Array, Shape
+from fusion.imaging.sampling import Aligned, AxisTable
+from fusion.imaging.volume import Affine, Array, Shape
 
 _TIE = 1e-6
 _SNAP = 1e-6
@@ -71,7 +71,6 @@ def _blend(source: torch.Tensor, table: _Table, axis: int) -> torch.Tensor:
 
 
 def _vote(source: torch.Tensor, tables: list[_Table]) -> torch.Tensor:
-    first, second, third = tables
     shape = [len(table.low) for table in tables]
     out = torch.empty(shape, dtype=source.dtype, device=source.device)
     planes = max(1, _CHUNK // (shape[1] * shape[2]))
@@ -106,7 +105,7 @@ def _elect(labels: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Ten
     return best
 
 
-def sample_rotated(
+def sample_rotated(  # noqa: PLR0917
     array: Array, matrix: Affine, shape: Shape, kind: str, fill: float, device: str
 ) -> Array:
     """The same for any target-to-source matrix."""
@@ -128,9 +127,7 @@ def _snapped(places: torch.Tensor) -> torch.Tensor:
     return torch.where((places * 2 - doubled).abs() < 2 * _SNAP, doubled / 2, places)
 
 
-def _at_places(
-    source: torch.Tensor, places: torch.Tensor, kind: str, fill: float
-) -> torch.Tensor:
+def _at_places(source: torch.Tensor, places: torch.Tensor, kind: str, fill: float) -> torch.Tensor:
     last = torch.tensor(source.shape, device=source.device)[:, None] - 1
     inside = ((places >= -_EDGE) & (places <= last + _EDGE)).all(dim=0)
     held = torch.minimum(places.clamp(min=0), last.to(places.dtype))

@@ -21,6 +21,8 @@ GEOMETRIES = ("sform", "qform", "dicom", "none")
 _REAL_KINDS = "buif"
 _SPATIAL_AXES = 3
 _CHANNELS = (3,)
+#: Volume of the unit cell below which three axes count as lying in one plane.
+_FLAT = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,7 @@ class Grid:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         # The determinant of unit columns: 0 for a flat grid, whatever the spacing.
         volume = abs(np.linalg.det(affine[:3, :3])) / max(float(lengths.prod()), 1e-300)
-        if lengths.min() <= 0 or volume < 1e-4 or not np.array_equal(affine[3], (0, 0, 0, 1)):
+        if lengths.min() <= 0 or volume < _FLAT or not np.array_equal(affine[3], (0, 0, 0, 1)):
             raise CaseError("no_geometry", f"affine {affine.tolist()} is singular")
         affine.setflags(write=False)
         object.__setattr__(self, "shape", shape)

@@ -106,7 +106,7 @@ SEARCH_DIR = STATE_DIR / "search"
 # Queue: files in the state folder (docs/adr/0002-embedded-broker.md), or Redis or RabbitMQ by URL.
 CELERY_BROKER_URL = env.url("IMAGINGX_BROKER_URL", ("redis", "rediss", "amqp", "amqps"))
 if not CELERY_BROKER_URL:
-    CELERY_BROKER_URL = "filesystem://"
+    CELERY_BROKER_URL = "filesystem://localhost"
     CELERY_BROKER_TRANSPORT = "workers.broker:Transport"
     _queue = STATE_DIR / "queue"
     CELERY_BROKER_TRANSPORT_OPTIONS = {

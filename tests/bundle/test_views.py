@@ -50,6 +50,7 @@ def view_of(bundle: Path) -> Path:
     return next((bundle / "nnunet").iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["3D", "2D", "loso"])
 def test_nnunet_accepts_the_view(built_once, tmp_path, kind):
     done = verify_integrity(view_of(built_once[kind]), tmp_path)
@@ -87,6 +88,7 @@ def test_the_dataset_id_follows_from_the_bundle_id():
     assert dataset_name("0" * 64, "Été: 2 sources/one") == "Dataset500_T2SourcesOne"
 
 
+@pytest.mark.slow
 def test_a_concept_that_only_some_cases_were_annotated_for_is_not_exported(tmp_path):
     labels = np.tile(np.arange(3, dtype=np.uint8), (12, 6))[:, :17]
     make_case(tmp_path, "first", 1, "train", "2D", label=labels)
@@ -121,6 +123,7 @@ def test_without_a_common_concept_the_view_is_left_out_with_its_reason(tmp_path)
     assert "No nnU-Net view" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_grey_and_colour_pictures_get_one_channel_count(tmp_path):
     make_case(tmp_path, "first", 1, "train", "2D", channels=1)
     make_case(tmp_path, "second", 2, "val", "2D", channels=3)

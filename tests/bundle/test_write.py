@@ -7,6 +7,7 @@ from itertools import groupby
 import pytest
 
 from fusion.bundle.errors import BundleError
+from fusion.bundle.gate import find_leaks
 from fusion.bundle.reader import Bundle, TorchCases
 from fusion.bundle.shards import Item, Sample, distribute, write_shards
 from fusion.bundle.ustar import header
@@ -203,3 +204,20 @@ def _facts():
     from tests.bundle.conftest import EXCLUSIONS, FINDINGS
 
     return EXCLUSIONS, FINDINGS
+
+
+def test_rows_of_one_array_file_share_its_hash_without_being_a_leak():
+    image = {"path": "all.npz", "sha256": "b" * 64, "bytes": 9}
+    cases = [
+        {
+            "id": f"c{row}",
+            "group": f"g{row}",
+            "t1": f"{row}",
+            "split": split,
+            "origin": {"image": {**image, "row": row}},
+        }
+        for row, split in enumerate(("train", "test"))
+    ]
+
+    assert find_leaks(cases) == []
+    assert "file (T0)" in find_leaks([case | {"origin": {"image": image}} for case in cases])[0]

@@ -31,11 +31,6 @@ def real_documents() -> list[Document]:
     return [document(row) for row in sorted(rows, key=lambda row: row.slug)]
 
 
-def drop(engine: ElasticEngine) -> None:
-    for name in engine._indices():
-        engine.client.indices.delete(index=name)
-
-
 @pytest.fixture(scope="session")
 def real_embedded(
     real_documents: list[Document], tmp_path_factory: pytest.TempPathFactory
@@ -49,7 +44,7 @@ def real_elastic(real_documents: list[Document], elasticsearch_url: str) -> Iter
     alias = f"imagingx-test-{secrets.token_hex(4)}"
     engine = ElasticEngine(elasticsearch_url, alias, lambda: "real", lambda: real_documents)
     yield engine
-    drop(engine)
+    engine.drop()
 
 
 @pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.services)])
@@ -76,4 +71,4 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
     yield build
     for engine in made:
-        drop(engine)
+        engine.drop()

@@ -80,8 +80,16 @@ def test_everything_is_found_without_a_question(real: Engine, real_documents):
     assert results.near == ()
 
 
-@pytest.mark.parametrize(("one", "other"), [("MRI", "MR"), ("CXR", "x-ray"), ("sonography", "US"),
-                                            ("GBM", "glioblastoma"), ("tumor", "tumour")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("MRI", "MR"),
+        ("CXR", "x-ray"),
+        ("sonography", "US"),
+        ("GBM", "glioblastoma"),
+        ("tumor", "tumour"),
+    ],
+)
 def test_synonyms_find_the_same_datasets(real: Engine, one, other):
     mine, its = ask(real, q=one, limit="100"), ask(real, q=other, limit="100")
 

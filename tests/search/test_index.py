@@ -19,7 +19,7 @@ from catalog.search.engine import engine, search
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.index import current_documents, current_key
 from catalog.search.query import Query
-from tests.search.conftest import dataset, drop
+from tests.search.conftest import dataset
 
 EVERYTHING = Query()
 
@@ -43,7 +43,7 @@ def elastic_engine(elasticsearch_url: str):
     alias = f"imagingx-test-{secrets.token_hex(4)}"
     made = ElasticEngine(elasticsearch_url, alias, current_key, current_documents)
     yield made
-    drop(made)
+    made.drop()
 
 
 def found(using) -> set[str]:
@@ -106,9 +106,7 @@ def _race(folder: Path, barrier, answers) -> None:
 def test_processes_that_build_at_once_all_answer(tmp_path: Path):
     context = multiprocessing.get_context("fork")
     barrier, answers = context.Barrier(4), context.Queue()
-    running = [
-        context.Process(target=_race, args=(tmp_path, barrier, answers)) for _ in range(4)
-    ]
+    running = [context.Process(target=_race, args=(tmp_path, barrier, answers)) for _ in range(4)]
     for process in running:
         process.start()
     totals = [answers.get(timeout=60) for _ in running]
@@ -131,9 +129,7 @@ def test_a_stale_elasticsearch_index_is_swapped_and_dropped(elastic_engine: Elas
     [new] = elastic_engine._indices()
     assert new != old
     assert not elastic_engine.client.indices.exists(index=old)
-    twin = ElasticEngine(
-        elastic_engine.url, elastic_engine.alias, current_key, current_documents
-    )
+    twin = ElasticEngine(elastic_engine.url, elastic_engine.alias, current_key, current_documents)
     assert found(twin) == {"c"}
     assert twin._indices() == [new]  # another process takes the index that is there
     assert elastic_engine.rebuild() == 1
@@ -145,7 +141,8 @@ def test_a_stale_elasticsearch_index_is_swapped_and_dropped(elastic_engine: Elas
 def test_an_elasticsearch_index_that_was_deleted_is_built_again(elastic_engine: ElasticEngine):
     load("1" * 64, "a")
     assert found(elastic_engine) == {"a"}
-    drop(elastic_engine)
+    for name in elastic_engine._indices():
+        elastic_engine.client.indices.delete(index=name)
 
     assert found(elastic_engine) == {"a"}
 
@@ -165,7 +162,7 @@ def test_a_failing_elasticsearch_build_drops_its_index(elasticsearch_url: str):
 
 
 def test_a_server_that_is_away_is_said_to_be_away():
-    away = ElasticEngine("http://127.0.0.1:9", "nowhere", lambda: "k", lambda: [])
+    away = ElasticEngine("http://127.0.0.1:9", "nowhere", lambda: "k", list)
 
     with pytest.raises(SearchUnavailableError, match="Elasticsearch"):
         search(EVERYTHING, using=away)
@@ -190,7 +187,9 @@ def test_search_prints_one_json_object(settings, tmp_path: Path, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert list(answer) == ["understood", "results", "near", "total", "facets"]
     assert answer["total"] == 3
-    assert [set(hit) for hit in answer["results"]] == [{"slug", "name", "aliases", "score", "why"}] * 2
+    assert [set(hit) for hit in answer["results"]] == [
+        {"slug", "name", "aliases", "score", "why"}
+    ] * 2
     assert answer["understood"] == [
         {"facet": "modality", "term": "CT", "from": "computed tomography"}
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -42,7 +44,8 @@ class Command(BaseCommand):
             self._show(results)
 
     def _show(self, results: Results) -> None:
-        console = Console(file=self.stdout._out)  # noqa: SLF001
+        shown = io.StringIO()
+        console = Console(file=shown, width=shutil.get_terminal_size((100, 24)).columns)
         for item in results.understood:
             console.print(f"understood: {item.source} = {item.facet} {item.term}", markup=False)
         table = Table(title=f"{results.total} datasets", title_justify="left")
@@ -58,3 +61,4 @@ class Command(BaseCommand):
             for close in results.near:
                 near.add_row(close.slug, close.name, "; ".join(close.differs))
             console.print(near)
+        self.stdout.write(shown.getvalue(), ending="")

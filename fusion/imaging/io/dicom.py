@@ -113,9 +113,7 @@ def _stack(name: str, headers: list[pydicom.Dataset]) -> tuple[list[int], Affine
     return order.tolist(), _LPS_TO_RAS @ affine
 
 
-def _step(
-    name: str, positions: Array, normal: Array, header: pydicom.Dataset
-) -> Array:
+def _step(name: str, positions: Array, normal: Array, header: pydicom.Dataset) -> Array:
     if len(positions) == 1:
         stated = header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0
         return normal * abs(float(stated))

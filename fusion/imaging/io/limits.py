@@ -29,7 +29,9 @@ class Limits:
         if found > self.file_bytes:
             raise CaseError("size_limit", f"{path.name}: {found} bytes, limit {self.file_bytes}")
 
-    def check_shape(self, name: str, shape: Sequence[int], item_bytes: int, *, rows: int = 0) -> int:
+    def check_shape(
+        self, name: str, shape: Sequence[int], item_bytes: int, *, rows: int = 0
+    ) -> int:
         """Number of payload bytes; refuses shapes that no image has.
 
         Args:

@@ -25,7 +25,7 @@ from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
 
 _CODES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 _CODES |= {1024: "i8", 1280: "u8"}
-_SIZES = {348: Nifti1Header, 540: Nifti2Header}
+_SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _OFFSET = 352
 #: Share of NaN and infinite voxels that may be replaced by the smallest finite value.
@@ -74,7 +74,7 @@ def _shape(header: Nifti1Header, name: str) -> Shape:
     sizes = dims[1 : count + 1]
     if any(n != 1 for n in sizes[3:]):
         raise CaseError("unreadable", f"{name}: {count}D {tuple(sizes)}, expected one 3D volume")
-    i, j, k = (sizes + [1, 1])[:3]
+    i, j, k = [*sizes, 1, 1][:3]
     return i, j, k
 
 
@@ -84,7 +84,7 @@ def _dtype(header: Nifti1Header, name: str) -> np.dtype[Any]:
         raise CaseError(
             "dtype_refused", f"{name}: NIfTI datatype {code}, expected one of {sorted(_CODES)}"
         )
-    return np.dtype(header.endianness + _CODES[code])
+    return np.dtype(f"{header.endianness}{_CODES[code]}")
 
 
 def _skip_extensions(stream: IO[bytes], count: int, name: str, limits: Limits) -> bytes:
@@ -106,13 +106,15 @@ def rescaled(array: Array, slope: float, intercept: float) -> Array:
     if (slope, intercept) == (1.0, 0.0):
         return array
     if array.dtype.kind == "f":
-        return array * array.dtype.type(slope) + array.dtype.type(intercept)
+        kind = array.dtype.type
+        floats: Array = array * kind(slope) + kind(intercept)
+        return floats
     if slope == int(slope) and intercept == int(intercept):
         ends = [int(array.min()) * int(slope) + int(intercept)]
         ends.append(int(array.max()) * int(slope) + int(intercept))
-        for kind in (np.int16, np.int32):
-            if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max:
-                return (array.astype(np.int64) * int(slope) + int(intercept)).astype(kind)
+        for whole in (np.int16, np.int32):
+            if np.iinfo(whole).min <= min(ends) and max(ends) <= np.iinfo(whole).max:
+                return (array.astype(np.int64) * int(slope) + int(intercept)).astype(whole)
     return (array * slope + intercept).astype(np.float32)
 
 
@@ -196,7 +198,7 @@ def write_nifti(volume: Volume, path: Path | str) -> None:
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["descrip"] = header["aux_file"] = header["intent_name"] = header["db_name"] = b""
     _set_forms(header, volume.grid)
-    voxels = memoryview(np.ascontiguousarray(array.T)).cast("B")
+    voxels = np.ascontiguousarray(array.T).data.cast("B")
     parts = (bytes(header.binaryblock), b"\0\0\0\0", voxels)
     content = gzip_bytes(*parts) if path.name.endswith(".gz") else b"".join(parts)
     write_atomically(path, content)
@@ -219,5 +221,5 @@ def _set_forms(header: Nifti1Header, grid: Grid) -> None:
     header.set_qform(grid.affine, code=1, strip_shears=True)
     # A quaternion cannot hold a sheared grid: then the sform stands alone.
     sform, qform = header.get_sform(), header.get_qform()
-    if np.abs(sform - qform).max() > 1e-3 * min(grid.spacing_mm):  # noqa: PLR2004
+    if np.abs(sform - qform).max() > 1e-3 * min(grid.spacing_mm):
         header["qform_code"] = 0

@@ -79,7 +79,9 @@ def _channel(image: Image.Image, index: int) -> Array:
 def _sixteen_bits(array: Array, name: str) -> Array:
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 65_535:  # noqa: PLR2004
-        raise CaseError("dtype_refused", f"{name}: pixels span {low} to {high}, expected 0 to 65535")
+        raise CaseError(
+            "dtype_refused", f"{name}: pixels span {low} to {high}, expected 0 to 65535"
+        )
     return array.astype(np.uint16)
 
 

