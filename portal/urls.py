@@ -1,5 +1,49 @@
 """All routes: pages by noun, the API below /api/v1/."""
 
-from django.urls import path
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
-urlpatterns: list = []
+from portal.api import bundles as api_bundles
+from portal.api import datasets as api_datasets
+from portal.api import recipes as api_recipes
+from portal.api import runs as api_runs
+from portal.web import bundles, datasets, recipes, runs
+
+api = [
+    path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
+    path("datasets/<slug:slug>/", api_datasets.DatasetDetail.as_view(), name="dataset"),
+    path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
+    path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
+    path("runs/", api_runs.RunList.as_view(), name="runs"),
+    path("runs/<uuid:run_id>/", api_runs.RunDetail.as_view(), name="run"),
+    path("runs/<uuid:run_id>/cancel/", api_runs.RunCancel.as_view(), name="run-cancel"),
+    path("bundles/", api_bundles.BundleList.as_view(), name="bundles"),
+    path("bundles/<slug:bundle_id>/", api_bundles.BundleDetail.as_view(), name="bundle"),
+    path("bundles/<slug:bundle_id>/files/", api_bundles.BundleFiles.as_view(), name="bundle-files"),
+    path(
+        "bundles/<slug:bundle_id>/files/<path:path>",
+        api_bundles.BundleFile.as_view(),
+        name="bundle-file",
+    ),
+    path(
+        "bundles/<slug:bundle_id>/download/",
+        api_bundles.BundleDownload.as_view(),
+        name="bundle-download",
+    ),
+    path("schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("docs/", SpectacularSwaggerView.as_view(url_name="api:schema"), name="docs"),
+]
+
+urlpatterns = [
+    path("", datasets.home, name="home"),
+    path("datasets/", datasets.search_page, name="datasets"),
+    path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
+    path("recipes/", recipes.index, name="recipes"),
+    path("recipes/start/", recipes.start, name="recipe-start"),
+    path("runs/", runs.index, name="runs"),
+    path("runs/<uuid:run_id>/", runs.detail, name="run"),
+    path("runs/<uuid:run_id>/cancel/", runs.cancel, name="run-cancel"),
+    path("bundles/", bundles.index, name="bundles"),
+    path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
+    path("api/v1/", include((api, "api"))),
+]

@@ -7,7 +7,9 @@ import re
 from portal.settings.env import VARIABLES
 from tests.conftest import ROOT
 
-ROW = re.compile(r"^\| `(?P<name>[A-Z0-9_]+)` \| (?P<default>.+?) \| (?P<meaning>.+) \|$", re.M)
+ROW = re.compile(
+    r"^\| `(?P<name>[A-Z0-9_]+)` \| (?P<default>.+?) \| (?P<meaning>.+) \|$", re.MULTILINE
+)
 
 
 def test_every_variable_is_documented_with_its_default_and_meaning():

@@ -25,9 +25,6 @@ sys.exit(f"{module} loads " + ", ".join(heavy) if heavy else 0)
     "module", ["fusion.build", "portal.urls", "workers.tasks", "fusion.baseline"]
 )
 def test_no_process_loads_torch_before_a_stage_needs_it(module: str, tmp_path):
-    if not (ROOT / (module.replace(".", "/") + ".py")).exists() and "baseline" not in module:
-        pytest.fail(f"{module} is not there")
-
     done = subprocess.run(
         [sys.executable, "-c", CODE.format(module=module)],
         cwd=ROOT,

@@ -50,7 +50,11 @@ def versions() -> dict[str, str]:
 
 def thread_count(wanted: int) -> int:
     """0: all cores that this process may use."""
-    return wanted or len(os.sched_getaffinity(0))
+    if wanted:
+        return wanted
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

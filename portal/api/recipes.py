@@ -56,7 +56,9 @@ class RecipeIn(serializers.Serializer[Any]):
         Raises:
             RecipeError: with every problem found.
         """
-        return check_recipe(self.recipe_data(), Dataset.objects.slugs())
+        return check_recipe(
+            self.recipe_data(), set(Dataset.objects.values_list("slug", flat=True))
+        )
 
 
 class RecipeOut(serializers.Serializer[Any]):

@@ -8,8 +8,14 @@ import torch
 
 from fusion.baseline.cases import Case, limited, source_weights
 from fusion.baseline.planes import area_weights, canvas_for, load, shrunk_labels
-from fusion.baseline.score import CaseScore, Report, balanced_accuracy, best_threshold
-from fusion.baseline.score import dice_rows, interval
+from fusion.baseline.score import (
+    CaseScore,
+    Report,
+    balanced_accuracy,
+    best_threshold,
+    dice_rows,
+    interval,
+)
 from fusion.baseline.segment import case_dice, partial_loss
 from fusion.baseline.tier import SMOKE
 from tests.baseline.made import Work
