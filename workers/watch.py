@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
+import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from django.db import DatabaseError, connections
 from workers.models import Run
 from workers.submit import requeue_lost_runs
 
+_LOOKING = threading.Lock()
 logger = logging.getLogger(__name__)
 
 
@@ -48,9 +52,23 @@ def look(patience_seconds: float | None = None) -> None:
         connections.close_all()
 
 
-def _start(sender: Any, **_: Any) -> None:
+def _start(**_: Any) -> None:
     look(patience_seconds=0)
-    sender.timer.call_repeatedly(settings.RUN_WATCH_SECONDS, look)
+    # The pool forks from this process: never in the middle of a look, whose locks the child
+    # would inherit locked.
+    os.register_at_fork(
+        before=_LOOKING.acquire,
+        after_in_parent=_LOOKING.release,
+        after_in_child=_LOOKING.release,
+    )
+    threading.Thread(target=_look_for_ever, name="watch", daemon=True).start()
+
+
+def _look_for_ever() -> None:
+    while True:
+        time.sleep(settings.RUN_WATCH_SECONDS)
+        with _LOOKING:
+            look()
 
 
 def _uuid(name: str) -> uuid.UUID | None:

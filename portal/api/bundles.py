@@ -188,11 +188,14 @@ class BundleDownload(Download):
         """The whole bundle as one tar; it can be resumed, byte for byte."""
         params.check_known(request.query_params, ())
         bundle = get_object_or_404(Bundle, pk=bundle_id)
-        tar = BundleTar.of(bundle)
+        storage, folder = storages["bundles"], bundle.bundle_id
+        tar = BundleTar(
+            bundle.files, lambda path: storage.open(f"{folder}/{path}", "rb"), folder[:12]
+        )
         name = f"{bundle.bundle_id[:12]}.tar"
         response, span = self.answer(request, tar.etag, tar.size, name, "application/x-tar")
         if span is not None and isinstance(response, StreamingHttpResponse):
-            response.streaming_content = tar.read(span.start, span.stop)
+            response.streaming_content = tar.iter_range(span.start, span.stop)
         return response
 
 

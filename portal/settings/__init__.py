@@ -198,6 +198,8 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # One line per request on stderr otherwise.
+    "loggers": {"elastic_transport": {"level": "WARNING"}},
     "root": {
         "handlers": ["console"],
         "level": env.one_of("IMAGINGX_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),
