@@ -131,15 +131,13 @@ def _acquire(build: Build, progress: Progress) -> None:
         for path in used:
             progress.check()
             full = root / path
-            rows.append(
-                {"path": path, "bytes": full.stat().st_size, "sha256": file_sha256(full)}
-            )
+            rows.append({"path": path, "bytes": full.stat().st_size, "sha256": file_sha256(full)})
         if not found:
             pattern = description.cases.image or "its .npz file"
+            place = source["location"].get("path", root.name)
             raise BuildError(
                 "source_failed",
-                f"source {source['id']}: no file below {source['location'].get('path', root.name)!r}"
-                f" matches {pattern!r}",
+                f"source {source['id']}: no file below {place!r} matches {pattern!r}",
             )
         lock[source["id"]] = {"location": source["location"], "files": rows}
         progress.advance(done)
@@ -192,7 +190,9 @@ def _ingest(build: Build, progress: Progress) -> None:
         for case in _found(_described(source), roots[source["id"]]):
             progress.check()
             if case.code:
-                excluded.append(_exclusion(source["id"], case.name, "ingest", case.code, case.detail))
+                excluded.append(
+                    _exclusion(source["id"], case.name, "ingest", case.code, case.detail)
+                )
                 _tell(progress, excluded[-1])
             else:
                 rows.append({"source": source["id"], **asdict(case)})
@@ -315,7 +315,9 @@ def _deduplicate(build: Build, progress: Progress) -> None:
     for case in cases:
         if case["id"] in found.excluded:
             detail = found.excluded[case["id"]]
-            excluded.append(_exclusion(case["source"], case["name"], "deduplicate", "duplicate", detail))
+            excluded.append(
+                _exclusion(case["source"], case["name"], "deduplicate", "duplicate", detail)
+            )
             _tell(progress, excluded[-1])
     build.save("dedup.json", {**asdict(found), "rows": excluded})
     progress.advance(len(cases))
@@ -331,7 +333,9 @@ def _split(build: Build, progress: Progress) -> None:
     notes: list[dict[str, str]] = []
     dropped: set[str] = set()
     if build.plan.protocol == "loso":
-        split: Mapping[str, Any] = leave_one_source_out(cases, [s["id"] for s in build.plan.sources])
+        split: Mapping[str, Any] = leave_one_source_out(
+            cases, [s["id"] for s in build.plan.sources]
+        )
     else:
         split, notes, dropped = assign(cases, build.plan.splits, build.plan.seed)
     rows = [

@@ -53,7 +53,12 @@ def find_duplicates(
 
     for tier, key in (
         ("subject", lambda c: _subject(c, single_group)),
-        ("T0", lambda c: c["origin"]["image"]["sha256"] if "row" not in c["origin"]["image"] else c["id"]),
+        (
+            "T0",
+            lambda c: (
+                c["origin"]["image"]["sha256"] if "row" not in c["origin"]["image"] else c["id"]
+            ),
+        ),
         ("T1", lambda c: c["t1"]),
         ("label_T0", _labels_key),
     ):
@@ -123,4 +128,3 @@ def _near(
 
 def _bits(a: Row, b: Row) -> int:
     return max((a[name] ^ b[name]).bit_count() for name in ("phash", "dhash"))
-

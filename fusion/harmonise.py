@@ -16,8 +16,8 @@ from fusion.cases import FoundCase
 from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
-from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
+from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.io import read_image, read_npz, write_nifti, write_png
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import record
@@ -284,8 +284,13 @@ def _native_size(
         smaller = size[0] <= height and size[1] <= width
         kind = "area" if smaller else "linear"
         before, image = image, resize_picture(image, size, kind)
-        step = record("resample", {"interpolation": kind, "reason": rule.reason}, before, image,
-                      invertible=True)
+        step = record(
+            "resample",
+            {"interpolation": kind, "reason": rule.reason},
+            before,
+            image,
+            invertible=True,
+        )
         row["transforms"].append(step.as_dict())
         row["findings"].append({"code": "shared_scale", "detail": f"{case.name}: {rule.reason}"})
         if isinstance(label, Picture):

@@ -155,16 +155,16 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
                     "annotated under `covers`)",
                 )
             )
-        for concept in member.description.concepts():
-            if len(targets := targets_of(concept, wanted)) > 1:
-                gates.append(
-                    Gate(
-                        "E05",
-                        "block",
-                        f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)}"
-                        " at once; ask for one of them",
-                    )
-                )
+        gates += [
+            Gate(
+                "E05",
+                "block",
+                f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)};"
+                " at once: ask for one of them",
+            )
+            for concept in member.description.concepts()
+            if len(targets := targets_of(concept, wanted)) > 1
+        ]
     return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
 
 
@@ -187,7 +187,11 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         seen = ", ".join(f"{i} {v}" for i, v in values.items())
         gates.append(Gate(code, "pass" if same else "block", f"{what}: {seen}"))
     for member in recipe.sources:
-        has = member.description.layers if recipe.task == "segmentation" else member.description.classes
+        has = (
+            member.description.layers
+            if recipe.task == "segmentation"
+            else member.description.classes
+        )
         if not has:
             gates.append(Gate("E04", "block", f"source {member.id} has no {recipe.task} labels"))
     return gates

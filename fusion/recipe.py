@@ -91,7 +91,8 @@ class Splits(Part):
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
-        if abs(self.train + self.val + self.test - 1) > 1e-6 or min(self.train, self.test) <= 0:
+        total = round(self.train + self.val + self.test, 6)
+        if total != 1 or min(self.train, self.test) <= 0 or self.val < 0:
             raise ValueError("train, val and test are shares that sum to 1; train and test > 0")
         return self
 
@@ -206,7 +207,7 @@ def check_recipe(data: Mapping[str, Any], known_datasets: Collection[str]) -> Re
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
-        raise RecipeError([_problem(data, dict(one)) for one in error.errors()]) from error
+        raise RecipeError([_problem(dict(one)) for one in error.errors()]) from error
     problems = [*_unknown_datasets(recipe, known_datasets), *_unknown_concepts(recipe)]
     if problems:
         raise RecipeError(problems)
@@ -281,7 +282,7 @@ def _one(path: str, found: str, expected: str, message: str) -> RecipeError:
     return RecipeError([Problem(path, found, expected, message)])
 
 
-def _problem(data: Mapping[str, Any], error: Mapping[str, Any]) -> Problem:
+def _problem(error: Mapping[str, Any]) -> Problem:
     """Turn one pydantic error into a problem with the nearest valid value."""
     # A discriminated union puts its tag into the location; it is no key of the data.
     steps = [s for s in error["loc"] if s not in {"local", "huggingface"}]
@@ -292,7 +293,9 @@ def _problem(data: Mapping[str, Any], error: Mapping[str, Any]) -> Problem:
         valid = _keys_at(steps[:-1], error["loc"])
         hint = nearest(str(steps[-1]), valid)
         expected = f"one of {', '.join(sorted(valid))}"
-        return Problem(path, str(steps[-1]), expected, f"{path}: unknown key{hint or '; ' + expected}")
+        return Problem(
+            path, str(steps[-1]), expected, f"{path}: unknown key{hint or '; ' + expected}"
+        )
     expected = str(error.get("ctx", {}).get("expected", "")) or str(error["msg"])
     hint = ""
     if kind == "literal_error" and isinstance(value, str):

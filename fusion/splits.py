@@ -1,4 +1,4 @@
-"""Groups to train, val and test. Pure and deterministic: order comes from hashes, never from time."""
+"""Groups to train, val and test. Pure; order comes from hashes, never from time."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from fusion.bundle.text import dump_json, sha256_of, write_json, write_jsonl, wr
 SUMS, BUILD_INFO = "SHA256SUMS", "build_info.json"
 
 
-def write_bundle(  # noqa: PLR0917 - the order of the build's stages
+def write_bundle(
     plan: Any,
     workdir: Path,
     out_partial: Path,

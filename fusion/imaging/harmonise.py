@@ -81,7 +81,7 @@ def resample(
     return replace(volume, array=sampled, grid=grid)
 
 
-def _sample(  # noqa: PLR0917
+def _sample(
     array: Array, source: Grid, target: Grid, kind: str, backend: str, device: str, fill: float
 ) -> Array:
     aligned = align(source, target)

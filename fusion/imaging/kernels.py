@@ -1,7 +1,7 @@
 """Compiled resampling (numba): fused passes over memory, all threads, no scratch volumes."""
 
 # Kernels take what numba infers: plain arrays, one per column of a table.
-# ruff: noqa: ANN001, ANN202, PLR0917
+# ruff: noqa: ANN001, ANN202
 # mypy: allow-untyped-defs
 from __future__ import annotations
 

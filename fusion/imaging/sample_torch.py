@@ -105,7 +105,7 @@ def _elect(labels: list[torch.Tensor], weights: list[torch.Tensor]) -> torch.Ten
     return best
 
 
-def sample_rotated(  # noqa: PLR0917
+def sample_rotated(
     array: Array, matrix: Affine, shape: Shape, kind: str, fill: float, device: str
 ) -> Array:
     """The same for any target-to-source matrix."""

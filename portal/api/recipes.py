@@ -50,15 +50,13 @@ class RecipeIn(serializers.Serializer[Any]):
             return load_recipe(shipped[name])
         return resolve(self.validated_data["recipe"])
 
-    def recipe(self) -> Recipe:
+    def checked(self) -> Recipe:
         """The checked recipe.
 
         Raises:
             RecipeError: with every problem found.
         """
-        return check_recipe(
-            self.recipe_data(), set(Dataset.objects.values_list("slug", flat=True))
-        )
+        return check_recipe(self.recipe_data(), set(Dataset.objects.values_list("slug", flat=True)))
 
 
 class RecipeOut(serializers.Serializer[Any]):
@@ -96,7 +94,7 @@ class RecipeValidate(APIView):
         params.check_known(request.query_params, ())
         body = RecipeIn(data=request.data)
         body.is_valid(raise_exception=True)
-        return Response(_described(body.recipe().as_dict(), body.validated_data.get("example")))
+        return Response(_described(body.checked().as_dict(), body.validated_data.get("example")))
 
 
 def _described(recipe: dict[str, Any], name: str | None) -> dict[str, Any]:

@@ -119,7 +119,7 @@ class RunList(APIView):
         params.check_known(request.query_params, ())
         body = RecipeIn(data=request.data)
         body.is_valid(raise_exception=True)
-        run = submit_run(body.recipe().as_dict())
+        run = submit_run(body.checked().as_dict())
         data = RunDetailOut(run).data
         return Response(data, status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 

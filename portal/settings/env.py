@@ -35,19 +35,31 @@ _VARIABLES = (
     Variable("IMAGINGX_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]", "comma list of host names"),
     Variable("IMAGINGX_CSRF_TRUSTED_ORIGINS", "", "comma list of origins behind a TLS proxy"),
     Variable("IMAGINGX_HTTPS", "0", "1: cookies only over TLS, HSTS, redirect to https"),
-    Variable("IMAGINGX_STATE_DIR", "var", "database, index, broker and scratch of the embedded stores"),
+    Variable(
+        "IMAGINGX_STATE_DIR", "var", "database, index, broker and scratch of the embedded stores"
+    ),
     Variable("IMAGINGX_DATA_ROOT", "var/data", "folder below which local sources of recipes lie"),
     Variable("IMAGINGX_DATABASE_URL", "", "empty: SQLite in the state folder; else postgres://..."),
-    Variable("IMAGINGX_BROKER_URL", "", "empty: broker in the state folder; else redis:// or amqp://"),
-    Variable("IMAGINGX_SEARCH_URL", "", "empty: tantivy in process; else http(s):// of Elasticsearch 8"),
+    Variable(
+        "IMAGINGX_BROKER_URL", "", "empty: broker in the state folder; else redis:// or amqp://"
+    ),
+    Variable(
+        "IMAGINGX_SEARCH_URL", "", "empty: tantivy in process; else http(s):// of Elasticsearch 8"
+    ),
     Variable("IMAGINGX_SEARCH_INDEX", "imagingx-datasets", "alias name in Elasticsearch"),
-    Variable("IMAGINGX_STORAGE_URL", "", "empty: bundles in the state folder; else s3://bucket/prefix"),
+    Variable(
+        "IMAGINGX_STORAGE_URL", "", "empty: bundles in the state folder; else s3://bucket/prefix"
+    ),
     Variable("IMAGINGX_S3_ENDPOINT_URL", "", "endpoint of an S3-compatible server; empty: AWS"),
     Variable("IMAGINGX_S3_ACCESS_KEY_ID", "", "key id for the S3-compatible server"),
     Variable("IMAGINGX_S3_SECRET_ACCESS_KEY", "", "secret key for the S3-compatible server"),
-    Variable("IMAGINGX_DEVICE", "auto", "auto, cpu or cuda: where baselines and torch resampling run"),
+    Variable(
+        "IMAGINGX_DEVICE", "auto", "auto, cpu or cuda: where baselines and torch resampling run"
+    ),
     Variable("IMAGINGX_THREADS", "0", "threads of the compute kernels in one worker; 0: all cores"),
-    Variable("IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"),
+    Variable(
+        "IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"
+    ),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),
     Variable("HF_ENDPOINT", "", "another Hub address, read by huggingface-hub itself"),

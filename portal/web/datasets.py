@@ -62,8 +62,10 @@ def search_page(request: HttpRequest) -> HttpResponse:
             "results": results,
             "hits": [(hit, rows[hit.slug]) for hit in results.hits if hit.slug in rows],
             "near": [(hit, rows[hit.slug]) for hit in results.near if hit.slug in rows],
-            "facets": [(f, [(o, _url(query.toggle(f.name, o.value))) for o in f.options])
-                       for f in results.facets],
+            "facets": [
+                (f, [(o, _url(query.toggle(f.name, o.value))) for o in f.options])
+                for f in results.facets
+            ],
             "chosen": [
                 (name, value, _url(query.toggle(name, value)))
                 for name, values in query.filters.items()
@@ -110,4 +112,3 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "raw": dataset.record.get("raw", []),
     }
     return render(request, "datasets/detail.html", context)
-

@@ -36,7 +36,7 @@ def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 
 @require_POST
-def cancel(request: HttpRequest, run_id: UUID) -> HttpResponse:
+def cancel(_: HttpRequest, run_id: UUID) -> HttpResponse:
     """Ask a run to stop."""
     cancel_run(get_object_or_404(Run, pk=run_id))
     return redirect("run", run_id=run_id)

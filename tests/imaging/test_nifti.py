@@ -109,7 +109,7 @@ def test_slope_and_intercept_are_applied_and_zero_means_none(tmp_path, slope, in
 
     volume = read_image(path)
 
-    expected = values * slope + intercept if dtype else values
+    expected = values.astype(float) * slope + intercept if dtype else values
     np.testing.assert_allclose(volume.array, expected)
     assert volume.array.dtype == (dtype or np.uint8)
 
@@ -266,9 +266,7 @@ def test_an_affine_that_cannot_be_inverted_is_no_geometry(tmp_path):
 
 
 def test_the_qform_is_used_when_it_is_the_only_one(tmp_path):
-    volume = read_image(
-        saved(tmp_path / "a.nii", np.zeros(GRID.shape, np.uint8), sform=0, qform=1)
-    )
+    volume = read_image(saved(tmp_path / "a.nii", np.zeros(GRID.shape, np.uint8), sform=0, qform=1))
 
     assert volume.geometry == "qform"
     np.testing.assert_allclose(volume.grid.affine, GRID.affine, atol=1e-5)

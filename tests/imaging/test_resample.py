@@ -28,10 +28,6 @@ SOURCES = {
 }
 
 
-def inner(array, edge=2):
-    return array[edge:-edge, edge:-edge, edge:-edge] if min(array.shape) > 2 * edge else array
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_ramp_of_world_places_stays_in_place(name, backend):
@@ -114,7 +110,9 @@ def test_backends_agree(dtype, rotated):
             resample(Volume(values, source), grid, interpolation=kind, backend=b).array
             for b in BACKENDS
         ]
-        assert {str(a.dtype) for a in found} == {"float32" if kind == "linear" else str(values.dtype)}
+        assert {str(a.dtype) for a in found} == {
+            "float32" if kind == "linear" else str(values.dtype)
+        }
         for other in found[1:]:
             np.testing.assert_allclose(found[0], other, atol=200 * 1e-4 if kind == "linear" else 0)
 
@@ -296,7 +294,9 @@ def test_a_slight_shear_is_squared_and_a_large_one_resampled():
 
 def test_one_slice_and_one_voxel_work():
     source = placed((7, 1, 1), (1, 1, 5))
-    moved = resample(Volume(np.arange(7.0).reshape(7, 1, 1), source), target_grid(source, (2, 1, 5)))
+    moved = resample(
+        Volume(np.arange(7.0).reshape(7, 1, 1), source), target_grid(source, (2, 1, 5))
+    )
 
     np.testing.assert_array_equal(moved.array.ravel(), [0, 2, 4, 6])
 

@@ -86,7 +86,9 @@ class TerminalProgress(Bars):
             console=console,
         )
         self._excluded = 0
-        self._bars = {name: self.add_task(name, total=None, start=False, note="") for name in STAGES}
+        self._bars = {
+            name: self.add_task(name, total=None, start=False, note="") for name in STAGES
+        }
         self._current = self._bars[STAGES[0]]
 
     def stage(self, name: str, total: int) -> None:

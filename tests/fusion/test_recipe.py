@@ -1,0 +1,119 @@
+"""A recipe that is wrong is refused with the place, the value and the nearest valid one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from fusion.errors import RecipeError
+from fusion.plan import make_plan
+from fusion.recipe import check_recipe, example_recipes, load_recipe, parse, resolve
+
+KNOWN = {
+    "stare",
+    "chase-db1",
+    "fives",
+    "icbm152-2009a",
+    "mni152-neuromorphometrics",
+    "msd-task04-hippocampus",
+    "colin27-aal",
+}
+
+
+@pytest.fixture
+def vessels() -> dict:
+    return load_recipe(example_recipes()["retinal-vessels"])
+
+
+def refused(data: dict, **kwargs: object) -> str:
+    with pytest.raises(RecipeError) as caught:
+        make_plan(check_recipe(data, KNOWN, **kwargs))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(example_recipes()))
+def test_every_shipped_recipe_has_a_plan_that_does_not_change(name):
+    first, again = (
+        make_plan(check_recipe(load_recipe(example_recipes()[name]), KNOWN)) for _ in range(2)
+    )
+
+    assert first.plan_id == again.plan_id
+    assert first.bundle_id != first.with_lock("x").bundle_id
+
+
+def test_an_unknown_key_names_the_nearest_one(vessels):
+    vessels["concept"] = ["retinal_vessel"]
+
+    assert "did you mean 'concepts'" in refused(vessels)
+
+
+def test_an_unknown_dataset_names_the_nearest_slug(vessels):
+    vessels["sources"][0]["dataset"] = "stara"
+
+    assert "did you mean 'stare'" in refused(vessels)
+
+
+def test_an_unknown_concept_names_the_nearest_one(vessels):
+    vessels["concepts"] = ["retinal_vesel"]
+
+    assert "did you mean 'retinal_vessel'" in refused(vessels)
+
+
+@pytest.mark.parametrize("path", ["/etc", "../other", "a/../../b"])
+def test_a_local_path_stays_below_the_data_root(vessels, path):
+    vessels["sources"][0]["location"]["path"] = path
+
+    assert "data root" in refused(vessels)
+
+
+def test_a_hub_source_needs_a_whole_commit(vessels):
+    vessels["sources"][0]["location"] = {
+        "kind": "huggingface",
+        "repo_id": "a/b",
+        "revision": "main",
+    }
+
+    assert "sources[0].location.revision" in refused(vessels)
+
+
+def test_a_recipe_from_the_network_may_not_name_files_of_the_server(vessels):
+    vessels["sources"][0]["description"] = "../../secret.yaml"
+
+    with pytest.raises(RecipeError, match="shipped name"):
+        resolve(vessels)
+
+
+def test_broken_text_names_line_and_column():
+    with pytest.raises(RecipeError, match="line 2"):
+        parse("title: a\n  sources: [")
+
+
+def test_sources_that_share_people_need_an_accepted_reason():
+    data = load_recipe(example_recipes()["brain-tissue"])
+    data["accept"] = {}
+
+    assert "E07" in refused(data)
+
+
+def test_sources_without_a_common_concept_are_refused(vessels):
+    other = copy.deepcopy(vessels)
+    other["concepts"] = []
+    other["sources"][1]["description"]["layers"][0]["concept"] = "optic_disc"
+
+    assert "E05" in refused(other)
+
+
+def test_an_unknown_licence_cannot_be_shared(vessels):
+    vessels["build"] = "shareable"
+
+    message = refused(vessels)
+    assert "E09" in message
+    assert "unknown" in message
+
+
+def test_a_part_is_not_the_whole_unless_the_source_says_so():
+    data = load_recipe(example_recipes()["hippocampus"])
+    data["sources"][1]["description"]["covers"] = []
+
+    assert "colin27 has no hippocampus" in refused(data)
