@@ -70,7 +70,9 @@ class Signatures:
 
     def shared_with(self, other: Signatures) -> int:
         """Number of equal slices."""
-        return max(len(self.full & other.full), len(self.trimmed & other.trimmed))
+        # Padding may add a smallest value, or swell the one that was there.
+        mine, theirs = (self.full, self.trimmed), (other.full, other.trimmed)
+        return max(len(a & b) for a in mine for b in theirs)
 
     def same_series(self, other: Signatures) -> bool:
         """Half of the smaller one's slices, and at least five, are equal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.arrays import read_npz, read_stack_free
+from fusion.imaging.io.arrays import read_npy, read_npz
 from fusion.imaging.io.dicom import read_dicom_file, read_series
 from fusion.imaging.io.limits import LIMITS, Limits
 from fusion.imaging.io.nifti import label_names, read_nifti, write_nifti
@@ -46,7 +46,7 @@ def read_image(
     if suffix in PICTURE_SUFFIXES:
         return read_picture(path, limits)
     if suffix == ".npy":
-        return read_stack_free(path, limits)
+        return read_npy(path, limits)
     if suffix == ".dcm":
         return read_dicom_file(path, limits)
     known = ", ".join(sorted({".nii", ".nii.gz", ".npy", ".dcm", *PICTURE_SUFFIXES}))

@@ -36,7 +36,7 @@ def read_npz(path: Path | str, key: str, limits: Limits = LIMITS) -> Array:
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
-def read_stack_free(path: Path, limits: Limits = LIMITS) -> Picture:
+def read_npy(path: Path, limits: Limits = LIMITS) -> Picture:
     """A picture from an .npy file; an array of more axes has no place in the world."""
     with open_stream(path, limits) as stream:
         array = _read_npy(stream, path.name, limits)

@@ -120,7 +120,7 @@ def _step(name: str, positions: Array, normal: Array, header: pydicom.Dataset) -
     steps = np.diff(positions, axis=0)
     along = steps @ normal
     usual = float(np.median(along))
-    if usual <= 0 or along.min() < (1 - STEP_SPREAD) * usual:
+    if usual <= 0 or along.min() < STEP_SPREAD * usual:
         raise CaseError("geometry_irregular", f"{name}: two slices {along.min():.3g} mm apart")
     if along.max() - along.min() > STEP_SPREAD * usual:
         raise CaseError(
