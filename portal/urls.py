@@ -1,13 +1,13 @@
 """All routes: pages by noun, the API below /api/v1/."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from portal.api import bundles as api_bundles
 from portal.api import datasets as api_datasets
 from portal.api import recipes as api_recipes
 from portal.api import runs as api_runs
-from portal.web import bundles, datasets, recipes, runs
+from portal.web import bundles, datasets, home, recipes, runs
 
 api = [
     path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
@@ -31,19 +31,28 @@ api = [
         name="bundle-download",
     ),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
-    path("docs/", SpectacularSwaggerView.as_view(url_name="api:schema"), name="docs"),
+    path(
+        "docs/",
+        SpectacularSwaggerSplitView.as_view(url_name="api:schema", template_name="api_docs.html"),
+        name="docs",
+    ),
 ]
 
 urlpatterns = [
-    path("", datasets.home, name="home"),
+    path("", home.home, name="home"),
     path("datasets/", datasets.search_page, name="datasets"),
     path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
     path("recipes/", recipes.index, name="recipes"),
     path("recipes/start/", recipes.start, name="recipe-start"),
     path("runs/", runs.index, name="runs"),
     path("runs/<uuid:run_id>/", runs.detail, name="run"),
+    path("runs/<uuid:run_id>/progress/", runs.progress, name="run-progress"),
     path("runs/<uuid:run_id>/cancel/", runs.cancel, name="run-cancel"),
     path("bundles/", bundles.index, name="bundles"),
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("api/v1/", include((api, "api"))),
 ]
+
+handler400 = "portal.errors.bad_request"
+handler404 = "portal.errors.not_found"
+handler500 = "portal.errors.server_error"

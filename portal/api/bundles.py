@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -26,6 +27,7 @@ from portal.api.errors import ProblemOut
 from portal.api.ranges import Span, decide
 
 CHUNK_BYTES = 1 << 20
+OUTSIDE_SUMS = ("SHA256SUMS", "build_info.json")  # in every bundle, in no list of checksums
 
 RANGE_HEADERS = [
     OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="bytes=first-last"),
@@ -125,7 +127,7 @@ class BundleFiles(APIView):
         bundle = get_object_or_404(Bundle, pk=bundle_id)
         found = [
             {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
-            for file in bundle.files
+            for file in [*bundle.files, *_outside_sums(bundle)]
         ]
         data = FileOut(found, many=True).data
         return Response({"total": len(found), "next": None, "results": data})
@@ -165,6 +167,8 @@ class Download(APIView):
         response["ETag"] = etag
         response["Accept-Ranges"] = "bytes"
         response["Cache-Control"] = "no-cache"  # keep, but ask whether the tag still holds
+        if found.status == 304:  # noqa: PLR2004
+            response["Content-Length"] = str(size)  # that of the 200, or none at all
         if found.span is not None:
             response["Content-Length"] = str(found.span.length)
             response["Content-Disposition"] = str(content_disposition_header(True, name))
@@ -189,9 +193,8 @@ class BundleDownload(Download):
         params.check_known(request.query_params, ())
         bundle = get_object_or_404(Bundle, pk=bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
-        tar = BundleTar(
-            bundle.files, lambda path: storage.open(f"{folder}/{path}", "rb"), folder[:12]
-        )
+        files = [*bundle.files, *_outside_sums(bundle)]
+        tar = BundleTar(files, lambda path: storage.open(f"{folder}/{path}"), folder[:12])
         name = f"{bundle.bundle_id[:12]}.tar"
         response, span = self.answer(request, tar.etag, tar.size, name, "application/x-tar")
         if span is not None and isinstance(response, StreamingHttpResponse):
@@ -214,7 +217,8 @@ class BundleFile(Download):
         """One file of a bundle; its entity tag is its SHA-256."""
         params.check_known(request.query_params, ())
         bundle = get_object_or_404(Bundle, pk=bundle_id)
-        file = next((file for file in bundle.files if file["path"] == path), None)
+        files = _outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
+        file = next((file for file in files if file["path"] == path), None)
         if file is None:
             raise Http404(f"{path}: no file of bundle {bundle_id[:12]}")
         etag, name = f'"{file["sha256"]}"', path.rsplit("/", 1)[-1]
@@ -224,6 +228,20 @@ class BundleFile(Download):
             opened = storages["bundles"].open(f"{bundle.bundle_id}/{path}")
             response.streaming_content = _read(opened, span)
         return response
+
+
+def _outside_sums(bundle: Bundle) -> list[dict[str, Any]]:
+    """The two small files that SHA256SUMS cannot name, read for their size and hash."""
+    storage, found = storages["bundles"], []
+    for path in OUTSIDE_SUMS:
+        name = f"{bundle.bundle_id}/{path}"
+        if not storage.exists(name):
+            continue
+        with storage.open(name) as opened:
+            content = opened.read()
+        sha256 = hashlib.sha256(content).hexdigest()
+        found.append({"path": path, "bytes": len(content), "sha256": sha256})
+    return found
 
 
 def _read(opened: IO[bytes], span: Span) -> Iterator[bytes]:

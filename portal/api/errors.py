@@ -74,7 +74,7 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
     """Turn an exception of a view into the error shape; None leaves it to the server's 500."""
     kind = next((kind for kind in STATUS_OF if isinstance(exc, kind)), None)
     if kind is not None:
-        errors = [dict(error) for error in getattr(exc, "errors", ())]
+        errors = [_field_error(error) for error in getattr(exc, "errors", ())]
         detail = str(exc) or "No such thing here"
         if kind is RecursionError:
             detail = "Nesting is limited; send a flatter document"
@@ -86,6 +86,12 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
     if isinstance(exc, exceptions.APIException):
         return _of_framework(exc)
     return None
+
+
+def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
+    """Domain errors call the place a path or a parameter; the API calls it a path."""
+    place = error.get("path", error.get("parameter", ""))
+    return {"path": place, **{name: str(error[name]) for name in ("found", "expected", "message")}}
 
 
 def _of_framework(exc: exceptions.APIException) -> Response:

@@ -2,39 +2,134 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
 
-from fusion.codes import MEANINGS
+from catalog.models import Dataset
 from fusion.models import Bundle
+from portal.web.paging import paginate
 
-SMALL = 20
+FEW_CASES = 20
+ROWS_SHOWN = 50
+FILES_SHOWN = 500
+SPLIT_ORDER = ("train", "val", "test")
+MOODS = {"helps": "good", "harms": "bad", "mixed": "warn"}
 
 
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest bundles."""
-    return render(request, "bundles/list.html", {"bundles": Bundle.objects.all()[:50]})
+    """Bundles, the newest first. Two queries."""
+    rows = Bundle.objects.defer("recipe", "baseline", "files")
+    bundles, pages = paginate(request, rows)
+    return render(request, "bundles/list.html", {"bundles": bundles, "pages": pages})
 
 
+@require_safe
 def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """One bundle."""
+    """One bundle. Two queries."""
     bundle = get_object_or_404(Bundle, pk=bundle_id)
-    summary, baseline = bundle.summary, bundle.baseline or {}
-    scores = [
-        (source["id"], concept, row)
-        for source in summary["sources"]
-        for concept, row in ((baseline.get("per_source") or {}).get(source["id"]) or {}).items()
-        if isinstance(row, dict)
-    ]
+    summary = bundle.summary
+    slugs = [source.get("dataset", "") for source in summary["sources"]]
+    known = set(Dataset.objects.filter(slug__in=slugs).values_list("slug", flat=True))
+    sources = [{**s, "is_known": s.get("dataset") in known} for s in summary["sources"]]
+    splits = _split_names(summary["splits"])
     context = {
         "bundle": bundle,
         "summary": summary,
-        "baseline": baseline,
-        "scores": scores,
-        "small": summary["cases"] < SMALL,
-        "exclusions": [(row, MEANINGS.get(row["code"], "")) for row in summary["exclusions"][:50]]
-        if isinstance(summary["exclusions"], list)
-        else [],
-        "findings": summary["findings"][:50] if isinstance(summary["findings"], list) else [],
+        "sources": sources,
+        "is_small": summary["cases"] < FEW_CASES,
+        "figures": _figures(summary),
+        "splits": splits,
+        "split_rows": _split_rows(summary, splits),
+        "baseline": _baseline(bundle.baseline),
+        "scores": _scores(bundle.baseline or {}),
+        "score_title": _score_title(bundle.baseline or {}),
+        "exclusions": _grouped(summary.get("exclusions", [])),
+        "findings": _grouped(summary.get("findings", [])),
+        "files": bundle.files[:FILES_SHOWN],
+        "hidden_files": max(0, len(bundle.files) - FILES_SHOWN),
     }
     return render(request, "bundles/detail.html", context)
+
+
+def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    sources = summary["sources"]
+    excluded = sum(sum(source["excluded"].values()) for source in sources)
+    return [
+        {"label": "cases", "count": summary["cases"]},
+        {"label": "sources", "count": len(sources)},
+        {"label": "concepts", "count": len(summary.get("concepts", []))},
+        {"label": "excluded", "count": excluded},
+    ]
+
+
+def _split_names(splits: Mapping[str, Any]) -> list[str]:
+    known = [name for name in SPLIT_ORDER if name in splits]
+    return [*known, *sorted(set(splits) - set(known))]
+
+
+def _split_rows(summary: Mapping[str, Any], splits: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": source["id"],
+            "numbers": [summary["splits"][split].get(source["id"], 0) for split in splits],
+        }
+        for source in summary["sources"]
+    ]
+
+
+def _baseline(baseline: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not baseline:
+        return None
+    return {**baseline, "mood": MOODS.get(str(baseline.get("verdict")), "warn")}
+
+
+def _score_title(baseline: Mapping[str, Any]) -> str:
+    return "AUROC" if baseline.get("task") == "classification" else "Dice"
+
+
+def _scores(baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
+    key = "auroc" if baseline.get("task") == "classification" else "dice_mean"
+    return [
+        {
+            "source": source,
+            "concept": concept,
+            "value": row.get(key),
+            "reason": row.get("reason") or "not measurable",
+            "interval": _interval(row.get("ci")),
+            "cases": row.get("n_cases", ""),
+        }
+        for source, rows in (baseline.get("per_source") or {}).items()
+        for concept, row in rows.items()
+        if isinstance(row, Mapping)
+    ]
+
+
+def _interval(ci: object) -> str:
+    if isinstance(ci, list) and len(ci) == 2:  # noqa: PLR2004
+        return f"{ci[0]:.3f} to {ci[1]:.3f}"
+    return str(ci or "")
+
+
+def _grouped(rows: object) -> list[dict[str, Any]]:
+    """Rows by code, the most frequent first; given as a list, or already by code."""
+    groups: dict[str, list[Any]] = {}
+    if isinstance(rows, Mapping):
+        groups = {str(code): list(found) for code, found in rows.items()}
+    elif isinstance(rows, Sequence):
+        for row in rows:
+            groups.setdefault(row["code"], []).append(row)
+    return [
+        {
+            "code": code,
+            "rows": found,
+            "shown": found[:ROWS_SHOWN],
+            "hidden": max(0, len(found) - ROWS_SHOWN),
+        }
+        for code, found in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+        if found
+    ]

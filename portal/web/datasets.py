@@ -1,114 +1,209 @@
-"""Start page, dataset search and dataset pages."""
+"""Dataset search and dataset pages; what a search page shows is in its address."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.views.decorators.http import require_safe
 
-from catalog.licences import licence
 from catalog.models import Dataset
-from catalog.search import Query, QueryError, SearchUnavailableError, search
-from catalog.search.query import SORTS
-from fusion.models import Bundle
+from catalog.search import Facet, Option, Query, QueryError, Results
+from catalog.search.query import SORTS, TITLES
 from fusion.recipe import example_recipes, load_recipe
-from workers.models import Run
+from portal.web.finding import find
+from portal.web.paging import Pages
+from portal.web.words import ACCESS, RELATIONS, licence_lines
 
-WAYS = (("modality", "modalities"), ("anatomy", "anatomies"), ("task", "tasks"))
-SHOWN_OPTIONS = 12
-
-
-def home(request: HttpRequest) -> HttpResponse:
-    """What this is, live counts, and ways in."""
-    rows = list(Dataset.objects.values("modalities", "anatomies", "tasks", "licence"))
-    ways = [
-        (facet, Counter(term for row in rows for term in row[field]).most_common(SHOWN_OPTIONS))
-        for facet, field in WAYS
-    ]
-    totals = {
-        "datasets": len(rows),
-        "with a known licence": sum(bool(row["licence"]) for row in rows),
-        "bundles": Bundle.objects.count(),
-        "runs": Run.objects.count(),
-    }
-    context = {"ways": ways, "totals": totals, "bundles": Bundle.objects.all()[:3]}
-    return render(request, "home.html", context)
+OPTIONS_SHOWN = 7
+OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 
 
+@dataclass(frozen=True)
+class OptionLink:
+    """One value of a facet and the address that adds or removes it."""
+
+    label: str
+    count: int
+    selected: bool
+    url: str
+
+
+@dataclass(frozen=True)
+class FacetLinks:
+    """A facet as links; `more` are the rarer values."""
+
+    name: str
+    title: str
+    first: list[OptionLink]
+    more: list[OptionLink]
+
+    @property
+    def chosen(self) -> int:
+        return sum(option.selected for option in (*self.first, *self.more))
+
+    @property
+    def is_open(self) -> bool:
+        return self.name in OPEN_FACETS or self.chosen > 0
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One thing that was understood; the address asks for the same without it."""
+
+    label: str
+    url: str = ""
+
+
+@require_safe
 def search_page(request: HttpRequest) -> HttpResponse:
-    """Search with facets; every state is in the URL."""
+    """Strict results, then near ones with what they lack; a slip in a value is a 400."""
     try:
         query = Query.from_params(request.GET)
-        results = search(query)
     except QueryError as error:
-        context = {"errors": error.errors, "q": request.GET.get("q", "")}
+        context = {"errors": [_problem(row) for row in error.errors], "q": request.GET.get("q", "")}
         return render(request, "datasets/list.html", context, status=400)
-    except SearchUnavailableError as error:
-        context = {"away": str(error), "q": request.GET.get("q", "")}
-        return render(request, "datasets/list.html", context, status=503)
+    results, away = find(query)
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
-    rows = Dataset.objects.in_bulk(slugs, field_name="slug")
+    rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
     params = query.to_params()
-    pages = -(-results.total // query.limit)
-    return render(
-        request,
-        "datasets/list.html",
-        {
-            "q": query.text,
-            "query": query,
-            "results": results,
-            "hits": [(hit, rows[hit.slug]) for hit in results.hits if hit.slug in rows],
-            "near": [(hit, rows[hit.slug]) for hit in results.near if hit.slug in rows],
-            "facets": [
-                (f, [(o, _url(query.toggle(f.name, o.value))) for o in f.options])
-                for f in results.facets
-            ],
-            "chosen": [
-                (name, value, _url(query.toggle(name, value)))
-                for name, values in query.filters.items()
-                for value in values
-            ],
-            "sorts": [(name, _url(query.replace(sort=name)), name == query.sort) for name in SORTS],
-            "previous": _url(query.replace(page=query.page - 1)) if query.page > 1 else "",
-            "next": _url(query.replace(page=query.page + 1)) if query.page < pages else "",
-            "pages": pages,
-            "hidden": [(k, v) for k, v in params if k not in {"q", "page"}],
-            "api_call": request.build_absolute_uri(
-                reverse("api:datasets") + (f"?{urlencode(params)}" if params else "")
-            ),
-        },
-    )
+    call = request.build_absolute_uri(reverse("api:datasets") + _question(params))
+    context = {
+        "q": query.text,
+        "query": query,
+        "results": results,
+        "away": away,
+        "hits": [(hit, rows[hit.slug]) for hit in results.hits if hit.slug in rows],
+        "near": [(hit, rows[hit.slug]) for hit in results.near if hit.slug in rows],
+        "facets": [_facet_links(query, facet) for facet in results.facets if facet.options],
+        "chips": [*_word_chips(query, results), *_filter_chips(query)],
+        "sorts": [
+            {"name": name, "url": _url(query.replace(sort=name)), "current": name == query.sort}
+            for name in SORTS
+        ],
+        "pages": _pages(query, results.total),
+        "hidden": [(name, value) for name, value in params if name not in {"q", "page"}],
+        "hidden_for_years": [
+            (name, value) for name, value in params if name not in {"page", "year_from", "year_to"}
+        ],
+        "api_call": f"curl {shlex.quote(call)}",
+    }
+    return render(request, "datasets/list.html", context)
+
+
+@require_safe
+def detail(request: HttpRequest, slug: str) -> HttpResponse:
+    """Facts of one dataset; what is unknown is shown as unknown. One query."""
+    dataset = get_object_or_404(Dataset, slug=slug)
+    fields = {
+        "modality": dataset.modalities,
+        "anatomy": dataset.anatomies,
+        "task": dataset.tasks,
+        "disease": dataset.diseases,
+        "dimension": dataset.dimensions,
+    }
+    relations = dataset.record.get("relations", [])
+    context = {
+        "dataset": dataset,
+        "facts": [{"facet": f, "title": TITLES[f], "terms": terms} for f, terms in fields.items()],
+        "licence": licence_lines(dataset.licence),
+        "access": ACCESS[dataset.access],
+        "used_in": _recipes_with(slug),
+        "claims": dataset.record.get("claims", []),
+        "relations": [
+            {**row, "words": RELATIONS.get(row["kind"], row["kind"])} for row in relations
+        ],
+        "raw": [_raw(row) for row in dataset.record.get("raw", [])],
+    }
+    return render(request, "datasets/detail.html", context)
+
+
+def _problem(fault: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "path": fault["parameter"],
+        "found": fault["found"],
+        "expected": fault["expected"],
+        "message": fault["message"],
+    }
+
+
+def _question(params: list[tuple[str, str]]) -> str:
+    return f"?{urlencode(params)}" if params else ""
 
 
 def _url(query: Query) -> str:
-    return "?" + urlencode(query.to_params())
+    return _question(query.to_params()) or reverse("datasets")
 
 
-def detail(request: HttpRequest, slug: str) -> HttpResponse:
-    """Facts of one dataset; what is unknown is shown as unknown."""
-    dataset = get_object_or_404(Dataset, slug=slug)
+def _facet_links(query: Query, facet: Facet) -> FacetLinks:
+    shown = [option for option in facet.options if option.count or option.selected]
+    kept = [o for i, o in enumerate(shown) if i < OPTIONS_SHOWN or o.selected]
+    rest = [o for o in shown if o not in kept]
+
+    def link(option: Option) -> OptionLink:
+        url = _url(query.toggle(facet.name, option.value))
+        return OptionLink(option.label, option.count, option.selected, url)
+
+    return FacetLinks(facet.name, facet.title, [*map(link, kept)], [*map(link, rest)])
+
+
+def _word_chips(query: Query, results: Results) -> list[Chip]:
+    chips = []
+    for item in results.understood:
+        if item.facet == "text":
+            chips.append(Chip(f"“{item.source}” read as “{item.term}”"))
+            continue
+        text = without(query.text, item.source)
+        title = TITLES.get(item.facet, item.facet)
+        chips.append(Chip(f"{title}: {item.term}", _url(query.replace(text=text))))
+    return chips
+
+
+def _filter_chips(query: Query) -> list[Chip]:
+    chips = [
+        Chip(f"{TITLES[name]}: {value}", _url(query.toggle(name, value)))
+        for name, values in query.filters.items()
+        for value in values
+    ]
+    if query.year_from is not None:
+        chips.append(Chip(f"From {query.year_from}", _url(query.replace(year_from=None))))
+    if query.year_to is not None:
+        chips.append(Chip(f"Up to {query.year_to}", _url(query.replace(year_to=None))))
+    return chips
+
+
+def without(text: str, words: str) -> str:
+    """`text` without the first place where `words` stand in it, whatever their case."""
+    pattern = r"\s+".join(map(re.escape, words.split()))
+    found = re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)
+    if not pattern or found is None:
+        return text
+    return " ".join((text[: found.start()] + " " + text[found.end() :]).split())
+
+
+def _pages(query: Query, total: int) -> Pages:
+    last = max(1, -(-total // query.limit))
+    before = _url(query.replace(page=query.page - 1)) if query.page > 1 else ""
+    after = _url(query.replace(page=query.page + 1)) if query.page < last else ""
+    return Pages(query.page, last, before, after)
+
+
+def _recipes_with(slug: str) -> list[tuple[str, str]]:
     recipes = {name: load_recipe(path) for name, path in example_recipes().items()}
-    used_in = [
-        (name, data["title"])
-        for name, data in recipes.items()
-        if any(source["dataset"] == slug for source in data["sources"])
+    return [
+        (name, str(recipe["title"]))
+        for name, recipe in recipes.items()
+        if any(source["dataset"] == slug for source in recipe["sources"])
     ]
-    facts = [
-        ("Modality", "modality", dataset.modalities),
-        ("Anatomy", "anatomy", dataset.anatomies),
-        ("Task", "task", dataset.tasks),
-        ("Dimension", "dimension", dataset.dimensions),
-        ("Disease", "disease", dataset.diseases),
-    ]
-    context = {
-        "dataset": dataset,
-        "facts": facts,
-        "terms": licence(dataset.licence or None),
-        "used_in": used_in,
-        "claims": dataset.record.get("claims", []),
-        "raw": dataset.record.get("raw", []),
-    }
-    return render(request, "datasets/detail.html", context)
+
+
+def _raw(row: dict[str, Any]) -> dict[str, Any]:
+    place = f" row {row['row']}" if row.get("row") else ""
+    values = [(key, value) for key, value in row.items() if key not in {"source", "row"}]
+    return {"title": f"{row.get('source', 'source unknown')}{place}", "values": values}

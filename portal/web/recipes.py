@@ -1,21 +1,25 @@
-"""Recipes: the shipped ones, and one's own as text."""
+"""Recipes: the shipped ones, and one's own as text or file."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import yaml
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_POST
+from django.views.decorators.http import require_POST, require_safe
 
-from fusion.errors import RecipeError
-from fusion.recipe import example_recipes, load_recipe, parse, resolve
+from catalog.models import Dataset
+from fusion.errors import Problem, RecipeError
+from fusion.recipe import RECIPES, check_recipe, example_recipes, load_recipe, parse, resolve
 from workers.submit import submit_run
 
-
-def _page(request: HttpRequest, status: int = 200, **extra: object) -> HttpResponse:
-    shipped = [(name, load_recipe(path)) for name, path in example_recipes().items()]
-    return render(request, "recipes/list.html", {"shipped": shipped, **extra}, status=status)
+LARGEST_BYTES = 256 * 1024
 
 
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Every shipped recipe with a button, and a field for one's own."""
     return _page(request)
@@ -24,11 +28,106 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_POST
 def start(request: HttpRequest) -> HttpResponse:
     """Queue a run and show it; a recipe that cannot run comes back with its problems."""
-    name, text = request.POST.get("example", ""), request.POST.get("recipe", "")
-    shipped = example_recipes()
+    text = ""
     try:
-        data = load_recipe(shipped[name]) if name in shipped else resolve(parse(text))
+        if "example" in request.POST:
+            data = _shipped(request.POST["example"])
+        else:
+            text = _text(request)
+            data = resolve(_parse(text))
+        if request.POST.get("action") == "check":
+            recipe = check_recipe(data, _known_datasets())
+            return _page(request, text=text, valid=recipe.as_dict())
         run = submit_run(data)
     except RecipeError as error:
-        return _page(request, 422, errors=error.errors, text=text)
+        return _page(request, status=422, problems=error.errors, text=text)
     return redirect("run", run_id=run.pk)
+
+
+def _page(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResponse:
+    known = _known_datasets()
+    context = {
+        "shipped": [_card(name, path, known) for name, path in example_recipes().items()],
+        "descriptions": sorted(path.stem for path in (RECIPES / "sources").glob("*.yaml")),
+        "text": "",
+        **extra,
+    }
+    return render(request, "recipes/list.html", context, status=status)
+
+
+def _card(name: str, path: Path, known: set[str]) -> dict[str, Any]:
+    recipe = load_recipe(path)
+    sources = [
+        {
+            "name": source["description"]["name"],
+            "dataset": source["dataset"],
+            "is_known": source["dataset"] in known,
+        }
+        for source in recipe["sources"]
+    ]
+    places = [source["location"] for source in recipe["sources"]]
+    missing = [
+        place["path"]
+        for place in places
+        if place["kind"] == "local" and not (Path(settings.DATA_ROOT) / place["path"]).is_dir()
+    ]
+    text = path.read_text(encoding="utf-8")
+    return {"name": name, "recipe": recipe, "sources": sources, "missing": missing, "text": text}
+
+
+def _known_datasets() -> set[str]:
+    return set(Dataset.objects.values_list("slug", flat=True))
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    shipped = example_recipes()
+    if name not in shipped:
+        expected = f"one of {', '.join(shipped)}"
+        raise _refused("example", name, expected, f"example: found {name!r}, expected {expected}")
+    return load_recipe(shipped[name])
+
+
+def _text(request: HttpRequest) -> str:
+    """The uploaded file, else the text field.
+
+    Raises:
+        RecipeError: too large, not text, or nothing at all.
+    """
+    upload = request.FILES.get("file")
+    size = upload.size if upload and upload.size is not None else 0
+    if size > LARGEST_BYTES:
+        expected = f"at most {LARGEST_BYTES} bytes"
+        raise _refused(
+            "file", f"{size} bytes", expected, f"file: found {size} bytes, expected {expected}"
+        )
+    try:
+        text = upload.read().decode("utf-8") if upload else request.POST.get("recipe", "")
+    except UnicodeDecodeError as error:
+        message = f"file: no UTF-8 text at byte {error.start}"
+        raise _refused("file", f"byte {error.start}", "UTF-8 text", message) from error
+    if not text.strip():
+        message = "recipe: found nothing, expected YAML or JSON in the field or in a file"
+        raise _refused("recipe", "nothing", "YAML or JSON", message)
+    if len(text) > LARGEST_BYTES:
+        expected = f"at most {LARGEST_BYTES} characters"
+        message = f"recipe: found {len(text)} characters, expected {expected}"
+        raise _refused("recipe", f"{len(text)} characters", expected, message)
+    return text
+
+
+def _parse(text: str) -> dict[str, Any]:
+    """Text from the network: a few bytes with aliases or deep nesting could fill the memory."""
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            message = "recipe: found a YAML alias (*name), expected the value written out"
+            raise _refused("recipe", "a YAML alias", "the value written out", message)
+        return parse(text)
+    except RecursionError as error:
+        message = "recipe: nested too deeply"
+        raise _refused("recipe", "deep nesting", "a recipe", message) from error
+    except yaml.YAMLError:
+        return parse(text)  # says where the text is broken
+
+
+def _refused(path: str, found: str, expected: str, message: str) -> RecipeError:
+    return RecipeError([Problem(path, found, expected, message)])

@@ -1,38 +1,52 @@
-"""Runs: watch one, cancel it."""
+"""Runs: list them, watch one, cancel it."""
 
 from __future__ import annotations
 
+import json
+from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_POST
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST, require_safe
 
-from fusion.codes import MEANINGS
 from portal.progress import by_source
-from workers.models import Run, RunCase
+from portal.templatetags.portal_tags import stage_title
+from portal.web.paging import paginate
+from workers.models import Run, RunCase, RunStage
 from workers.submit import cancel_run
 
+EXCLUDED_SHOWN = 50
 
+
+@require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """The newest runs."""
-    return render(request, "runs/list.html", {"runs": Run.objects.all()[:50]})
+    """Runs, the newest first. Two queries."""
+    runs, pages = paginate(request, Run.objects.defer("recipe"))
+    return render(request, "runs/list.html", {"runs": runs, "pages": pages})
 
 
+@require_safe
+@never_cache
 def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Stages and cases; htmx asks for the inner part each second until the run has ended."""
-    run = get_object_or_404(Run.objects.prefetch_related("stages"), pk=run_id)
-    excluded = run.cases.filter(state=RunCase.State.EXCLUDED)[:50]
-    context = {
-        "run": run,
-        "stages": [(s, round(100 * s.done / s.total) if s.total else 0) for s in run.stages.all()],
-        "sources": by_source(run),
-        "excluded": [(case, MEANINGS.get(case.code, "")) for case in excluded],
-    }
-    inner = getattr(request, "htmx", False)
-    response = render(request, "runs/progress.html" if inner else "runs/detail.html", context)
-    response["Cache-Control"] = "no-store"
-    return response
+    """A run with its stages and cases. Four queries."""
+    context = _progress(run_id)
+    recipe_text = json.dumps(context["run"].recipe, indent=2, ensure_ascii=False)
+    return render(request, "runs/detail.html", {**context, "recipe_text": recipe_text})
+
+
+@require_safe
+@never_cache
+def progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """The part of the run page that changes; it asks for itself until the run has ended.
+
+    `seen` says what the page has announced to listeners, so that each change is told once.
+    """
+    context = _progress(run_id)
+    run = context["run"]
+    announce = request.GET.get("seen") != f"{run.state}-{run.stage}"
+    return render(request, "runs/progress.html", {**context, "announce": announce})
 
 
 @require_POST
@@ -40,3 +54,29 @@ def cancel(_: HttpRequest, run_id: UUID) -> HttpResponse:
     """Ask a run to stop."""
     cancel_run(get_object_or_404(Run, pk=run_id))
     return redirect("run", run_id=run_id)
+
+
+def _progress(run_id: UUID) -> dict[str, Any]:
+    run = get_object_or_404(Run.objects.prefetch_related("stages"), pk=run_id)
+    stages = list(run.stages.all())
+    excluded = run.cases.filter(state=RunCase.State.EXCLUDED)[:EXCLUDED_SHOWN]
+    return {
+        "run": run,
+        "stages": [{"stage": stage, "percent": _percent(stage)} for stage in stages],
+        "done_stages": sum(stage.state == RunStage.State.DONE for stage in stages),
+        "sources": by_source(run),
+        "excluded": list(excluded),
+        "status": _status(run),
+    }
+
+
+def _percent(stage: RunStage) -> int:
+    if stage.state == RunStage.State.DONE:
+        return 100
+    return min(100, 100 * stage.done // stage.total) if stage.total else 0
+
+
+def _status(run: Run) -> str:
+    if run.state == Run.State.RUNNING:
+        return f"Run: {stage_title(run.stage)}"
+    return f"Run {run.get_state_display().lower()}"

@@ -1,0 +1,53 @@
+"""The start page: what this is, one search box, live counts and ways in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
+
+from catalog.models import Dataset
+from catalog.search import Facet, Query
+from catalog.search.query import UNKNOWN
+from fusion.models import Bundle
+from portal.web.finding import find
+from workers.models import Run
+
+WAYS = {"modality": "By modality", "anatomy": "By body region", "task": "By task"}
+TERMS_SHOWN = 12
+BUNDLES_SHOWN = 3
+EXAMPLES = ("retinal vessel segmentation", "brain MR", "chest X-ray classification", "liver CT")
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    """Counts are those that the search gives, so that each link shows as many as it says."""
+    results, _ = find(Query(limit=1))
+    facets = {facet.name: facet for facet in results.facets}
+    context = {
+        "ways": [{"facet": n, "title": t, "options": _most(facets[n])} for n, t in WAYS.items()],
+        "totals": _totals(results.total, len(_known(facets["modality"]))),
+        "bundles": list(Bundle.objects.defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
+        "examples": EXAMPLES,
+    }
+    return render(request, "home.html", context)
+
+
+def _known(facet: Facet) -> list[Any]:
+    return [option for option in facet.options if option.value != UNKNOWN and option.count]
+
+
+def _most(facet: Facet) -> list[Any]:
+    return _known(facet)[:TERMS_SHOWN]
+
+
+def _totals(datasets: int, modalities: int) -> list[dict[str, Any]]:
+    return [
+        {"label": "datasets", "count": datasets},
+        {"label": "with a known licence", "count": Dataset.objects.exclude(licence="").count()},
+        {"label": "modalities", "count": modalities},
+        {"label": "bundles built here", "count": Bundle.objects.count()},
+        {"label": "fusion runs", "count": Run.objects.count()},
+    ]

@@ -1,0 +1,31 @@
+"""Pages of a list, with their addresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.paginator import Paginator
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+PAGE_SIZE = 30
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where one is in a list; an address is empty where there is no such page."""
+
+    number: int
+    last: int
+    previous: str
+    next: str
+
+
+def paginate(request: HttpRequest, rows: QuerySet[Any]) -> tuple[list[Any], Pages]:
+    """The rows of the page that `page` names (a wrong one: the nearest), in two queries."""
+    paginator = Paginator(rows, PAGE_SIZE)
+    page = paginator.get_page(request.GET.get("page"))
+    before = f"?page={page.number - 1}" if page.has_previous() else ""
+    after = f"?page={page.number + 1}" if page.has_next() else ""
+    return list(page.object_list), Pages(page.number, paginator.num_pages, before, after)
