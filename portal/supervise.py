@@ -17,7 +17,7 @@ from typing import IO
 logger = logging.getLogger(__name__)
 #: What a process is told, and how long it then has to end. SIGTERM lets a worker finish its
 #: stage; SIGQUIT makes it drop it, and the run goes on after the next start.
-GENTLE = ((signal.SIGTERM, 2.0), (signal.SIGQUIT, 3.0), (signal.SIGKILL, 5.0))
+GENTLE = ((signal.SIGTERM, 2.0), (signal.SIGQUIT, 1.5), (signal.SIGKILL, 5.0))
 
 
 class PortInUseError(Exception):

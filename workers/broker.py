@@ -1,8 +1,9 @@
 """The embedded broker: kombu's filesystem transport with whole messages.
 
-kombu's own transport writes a message in place, so that a worker may read a half-written file and
-die of it, and takes messages through the system's temporary folder. Here a message appears and
-disappears by rename within the state folder (docs/adr/0002-embedded-broker.md has the figures).
+kombu's own transport writes messages and exchange tables in place, so that a process may read a
+half-written file and die of it, and takes messages through the system's temporary folder. Here a
+message appears and disappears by rename within the state folder, and there are no tables
+(docs/adr/0002-embedded-broker.md has the figures).
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ from kombu.utils.json import dumps, loads
 
 
 class Channel(filesystem.Channel):
-    """Messages as files `<time>_<uuid>.<queue>.msg`."""
+    """Messages as files `<time>_<uuid>.<queue>.msg`; an exchange leads to the queue of its name."""
+
+    supports_fanout = False
+
+    def get_table(self, exchange: str) -> list[Any]:
+        return [filesystem.exchange_queue_t(exchange, "", exchange)]
+
+    def _queue_bind(self, *_: Any) -> None:
+        """Nothing to keep: the table follows from the name."""
 
     # kombu itself names this argument in two ways.
     def _put(  # type: ignore[override]

@@ -21,7 +21,7 @@ QUEUES = ("cpu", "gpu")
 def worker_command(queues: str = ",".join(QUEUES), concurrency: int = 1) -> list[str]:
     """The command line of a worker in the foreground."""
     return [
-        *(sys.executable, "-m", "celery", "--app", "portal", "worker"),
+        *(sys.executable, "-m", "celery", "--quiet", "--app", "portal", "worker"),
         *("--queues", queues, "--concurrency", str(concurrency), "--pool", "prefork"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--loglevel", logging.getLevelName(logging.getLogger().level)),

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
@@ -20,6 +21,9 @@ from workers.models import Run
 from workers.progress import DatabaseProgress
 from workers.publish import publish
 from workers.submit import enqueue, free_runs_of_dead_workers
+
+if TYPE_CHECKING:
+    from fusion.build import Build
 
 logger = logging.getLogger(__name__)
 TOO_MANY_REQUESTS, SERVER_FAULT = 429, 500
@@ -86,23 +90,9 @@ def _attempt(run: Run, lease: Lease) -> None:
 
 def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
     """Run the stage (and, on a machine without their results, the ones before it)."""
-    from fusion.build import STAGES, Build, run_stage
-    from fusion.plan import make_plan
+    from fusion.build import STAGES, run_stage
 
-    known = {source["dataset"] for source in run.recipe["sources"]}  # checked when submitted
-    plan = make_plan(check_recipe(run.recipe, known))
-    work = run.folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    finished = run.folder / "bundle"
-    build = Build(
-        plan=plan,
-        data_root=Path(settings.DATA_ROOT),
-        workdir=work,
-        out=finished,
-        cache=Path(settings.STATE_DIR) / "cache",
-        device=settings.DEVICE,
-        threads=settings.THREADS,
-    )
+    build = _build_of(run)
     progress = DatabaseProgress(heartbeat)
     started = time.monotonic()
     for name in STAGES[: STAGES.index(run.stage) + 1]:
@@ -118,8 +108,26 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
             transaction.on_commit(lambda: enqueue(run.pk, following.name), robust=True)
     if following is None:
         heartbeat.check()
-        lease.succeed(publish(finished, build.locked_plan(), run.recipe))
+        lease.succeed(publish(build.out, build.locked_plan(), run.recipe))
         remove_folder(run)
+
+
+def _build_of(run: Run) -> Build:
+    from fusion.build import Build
+    from fusion.plan import make_plan
+
+    known = {source["dataset"] for source in run.recipe["sources"]}  # checked when submitted
+    work = run.folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    return Build(
+        plan=make_plan(check_recipe(run.recipe, known)),
+        data_root=Path(settings.DATA_ROOT),
+        workdir=work,
+        out=run.folder / "bundle",
+        cache=Path(settings.STATE_DIR) / "cache",
+        device=settings.DEVICE,
+        threads=settings.THREADS,
+    )
 
 
 def remove_folder(run: Run) -> None:

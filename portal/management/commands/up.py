@@ -32,6 +32,7 @@ class Command(BaseCommand):
         except PortInUseError as error:
             raise CommandError(str(error)) from error
         prepare(self._say)
+        Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)
         connections.close_all()
         children = [Child("web server", _web_command(host, port), os.environ)]
         if not options["no_worker"]:

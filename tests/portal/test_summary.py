@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from typing import Any
+
+from portal.summary import summary_lines
+
+SUMMARY: dict[str, Any] = {
+    "cases": 3,
+    "concepts": ["Grey matter"],
+    "sources": [
+        {
+            "id": "one",
+            "cases_in": 4,
+            "used": 3,
+            "excluded": {"no_geometry": 1},
+            "licence": {"images": "CC0-1.0", "labels": "unknown"},
+        }
+    ],
+    "splits": {"train": {"one": 2}, "test": {"one": 1}},
+    "baseline": None,
+}
+
+
+def lines_of(**changes: Any) -> list[str]:
+    lines = summary_lines("A title", "private", {**SUMMARY, **changes})
+    return [" ".join(line.split()) for line in lines]
+
+
+def test_the_summary_names_exclusions_splits_and_a_missing_baseline():
+    lines = lines_of()
+
+    assert "one 4 3 no_geometry 1 no test case" in lines
+    assert {"train one 2", "test one 1", "baseline verdict: not run"} <= set(lines)
+    assert any("small sample" in line for line in lines)
+
+
+def test_dice_is_shown_per_source_and_only_where_it_was_measured():
+    values = {"grey_matter": {"dice_mean": 0.5}, "white_matter": {"dice_mean": None}}
+    baseline = {"verdict": "inconclusive", "per_source": {"one": values}}
+    lines = lines_of(cases=90, baseline=baseline)
+
+    assert "one 4 3 no_geometry 1 grey_matter 0.50" in lines
+    assert "baseline verdict: inconclusive" in lines
+    assert not any("small" in line for line in lines)

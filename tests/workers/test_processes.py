@@ -1,0 +1,127 @@
+"""Real worker processes on the embedded broker: killed, restarted, cancelled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workers.conftest import Site, demo_recipe
+
+pytestmark = pytest.mark.slow
+MakeSite = Callable[[str], Site]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, prepared: Path, sample_data: Path) -> str:
+    """SHA256SUMS of a run that nobody disturbed."""
+    state = tmp_path_factory.mktemp("undisturbed") / "state"
+    shutil.copytree(prepared, state)
+    site = Site(state, sample_data)
+    run = site.submit(demo_recipe())
+    site.start_worker()
+    try:
+        assert site.wait_for_end(run) == "succeeded", site.logs()
+    finally:
+        site.close()
+    return site.sums()
+
+
+def test_a_worker_killed_again_and_again_still_ends_with_the_same_bundle(
+    make_site: MakeSite, undisturbed: str
+):
+    site = make_site("killed")
+    run = site.submit(demo_recipe())
+    for stage in ("harmonise", "package"):
+        worker = site.start_worker()
+        site.wait(lambda stage=stage: site.stage_state(run, stage)[0] != "waiting")
+        site.kill(worker)
+        assert site.state_of(run) == "running"
+
+    site.start_worker()
+
+    assert site.wait_for_end(run) == "succeeded", site.logs()
+    assert site.sums() == undisturbed
+    site.wait(lambda: not list((site.state / "work").iterdir()), 15)
+
+
+def test_a_killed_pool_process_is_replaced_without_a_restart(make_site: MakeSite, undisturbed: str):
+    site = make_site("pool")
+    run = site.submit(demo_recipe())
+    worker = site.start_worker()
+    site.wait(lambda: site.stage_state(run, "harmonise")[0] == "running")
+
+    (holder,) = site.one("SELECT worker FROM workers_run WHERE id = ?", run)
+    child = int(holder.split("/")[2])
+    assert child != worker.pid
+    os.kill(child, signal.SIGKILL)
+
+    assert site.wait_for_end(run) == "succeeded", site.logs()
+    assert worker.poll() is None
+    assert site.sums() == undisturbed
+
+
+def test_two_workers_and_doubled_messages_do_the_work_once(make_site: MakeSite, undisturbed: str):
+    site = make_site("twice")
+    run = site.submit(demo_recipe())
+    (message,) = (site.state / "queue").glob("*.cpu.msg")
+    for copy in range(3):
+        message.with_name(f"{copy}{message.name}").write_bytes(message.read_bytes())
+    site.start_worker()
+    site.start_worker()
+
+    assert site.wait_for_end(run) == "succeeded", site.logs()
+    assert site.sums() == undisturbed
+    (attempts,) = site.one("SELECT MAX(attempts) FROM workers_run")
+    assert attempts == 0
+    assert site.logs().count("is not to be done here and now") >= 3
+
+
+def test_a_cancelled_training_ends_within_seconds(make_site: MakeSite):
+    site = make_site("cancelled")
+    run = site.submit(demo_recipe(baseline={"tier": "smoke"}))
+    site.start_worker()
+    site.wait(lambda: site.stage_state(run, "baseline")[1] > 0, 240)
+
+    code = f"from workers.submit import *; cancel_run(Run.objects.get(pk='{run}'))"
+    site.manage("shell", "-v0", "-c", code)
+
+    assert site.wait(lambda: site.state_of(run) == "cancelled", 20) < 8
+    site.wait(lambda: not (site.state / "work" / _dashed(run)).exists(), 15)
+    assert not (site.state / "bundles").exists()
+
+
+def test_a_missing_source_fails_the_run_with_its_reason(make_site: MakeSite):
+    site = make_site("missing")
+    recipe = demo_recipe()
+    recipe["sources"][0]["location"]["path"] = "sample/nowhere"
+    run = site.submit(recipe)
+    site.start_worker()
+
+    assert site.wait_for_end(run) == "failed"
+    code, error = site.one("SELECT error_code, error FROM workers_run WHERE id = ?", run)
+    assert code == "source_failed"
+    assert "nowhere" in error
+    site.wait(lambda: not list((site.state / "work").iterdir()), 15)
+
+
+def test_a_terminated_idle_worker_ends_by_itself(make_site: MakeSite):
+    site = make_site("idle")
+    worker = site.start_worker()
+    site.wait(lambda: "ready" in site.logs(), 60)
+
+    worker.send_signal(signal.SIGTERM)
+
+    try:
+        assert worker.wait(timeout=20) == 0
+    except subprocess.TimeoutExpired:
+        pytest.fail(site.logs())
+
+
+def _dashed(run: str) -> str:
+    return "-".join((run[:8], run[8:12], run[12:16], run[16:20], run[20:]))
