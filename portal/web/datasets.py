@@ -67,14 +67,14 @@ def search_page(request: HttpRequest) -> HttpResponse:
     try:
         query = Query.from_params(request.GET)
     except QueryError as error:
-        context = {"errors": [_problem(row) for row in error.errors], "q": request.GET.get("q", "")}
-        return render(request, "datasets/list.html", context, status=400)
+        wrong = {"errors": [_problem(row) for row in error.errors], "q": request.GET.get("q", "")}
+        return render(request, "datasets/list.html", wrong, status=400)
     results, away = find(query)
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
     rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
     params = query.to_params()
     call = request.build_absolute_uri(reverse("api:datasets") + _question(params))
-    context = {
+    context: dict[str, Any] = {
         "q": query.text,
         "query": query,
         "results": results,

@@ -118,15 +118,20 @@ def _text(request: HttpRequest) -> str:
 def _parse(text: str) -> dict[str, Any]:
     """Text from the network: a few bytes with aliases or deep nesting could fill the memory."""
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        if _has_alias(text):
             message = "recipe: found a YAML alias (*name), expected the value written out"
             raise _refused("recipe", "a YAML alias", "the value written out", message)
         return parse(text)
     except RecursionError as error:
         message = "recipe: nested too deeply"
         raise _refused("recipe", "deep nesting", "a recipe", message) from error
+
+
+def _has_alias(text: str) -> bool:
+    try:
+        return any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader))
     except yaml.YAMLError:
-        return parse(text)  # says where the text is broken
+        return False  # broken text: `parse` says where
 
 
 def _refused(path: str, found: str, expected: str, message: str) -> RecipeError:

@@ -1,0 +1,108 @@
+"""Rows for tests: each default is valid, keyword arguments give the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import storages
+
+from catalog.models import Dataset
+from fusion.build import STAGES
+from fusion.models import Bundle
+from fusion.recipe import example_recipes, load_recipe
+from workers.models import Run, RunCase, RunStage
+
+FILES = {"README.md": b"# A bundle\n", "shards/train-000000.tar": bytes(range(256)) * 37}
+
+
+def make_dataset(slug: str, **fields: Any) -> Dataset:
+    """A dataset row; its record has the parts that pages read."""
+    values = {
+        "name": slug.replace("-", " ").title(),
+        "digest": hashlib.sha256(slug.encode()).hexdigest(),
+        "sources": ["project-imaging-x"],
+        "record": {"claims": [], "raw": [], "relations": [], "sources": []},
+        **fields,
+    }
+    return Dataset.objects.create(slug=slug, **values)
+
+
+def make_run(**fields: Any) -> Run:
+    """A queued run of the sample recipe with its stages."""
+    values = {
+        "title": "Grey and white matter",
+        "recipe": load_recipe(example_recipes()["brain-tissue"]),
+        "stage": STAGES[0],
+        **fields,
+    }
+    run = Run.objects.create(**values)
+    for position, name in enumerate(STAGES):
+        RunStage.objects.create(run=run, position=position, name=name)
+    return run
+
+
+def make_case(run: Run, source: str, name: str, state: str, code: str = "") -> RunCase:
+    return RunCase.objects.create(
+        run=run, source=source, name=name, state=state, code=code, stage="harmonise"
+    )
+
+
+def make_bundle(files: dict[str, bytes] = FILES, **fields: Any) -> Bundle:
+    """A bundle row whose files are in the bundle storage, SHA256SUMS and build_info.json too."""
+    bundle_id = hashlib.sha256(repr(sorted(files)).encode()).hexdigest()
+    rows = [
+        {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for path, data in files.items()
+    ]
+    sums = "".join(f"{row['sha256']}  {row['path']}\n" for row in rows)
+    extra = {"SHA256SUMS": sums.encode(), "build_info.json": b"{}\n"}
+    for path, data in {**files, **extra}.items():
+        storages["bundles"].save(f"{bundle_id}/{path}", ContentFile(data))
+    values: dict[str, Any] = {
+        "title": "Two small sources",
+        "build": "private",
+        "recipe": {},
+        "summary": make_summary(),
+        "baseline": None,
+        "files": rows,
+        "size_bytes": sum(row["bytes"] for row in rows),
+        **fields,
+    }
+    return Bundle.objects.create(bundle_id=bundle_id, **values)
+
+
+def make_summary(**changes: Any) -> dict[str, Any]:
+    """What fusion.build.summarise says of a small bundle."""
+    return {
+        "sources": [
+            {
+                "id": "first",
+                "name": "The first set",
+                "dataset": "first",
+                "licence": {"images": "CC-BY-4.0", "labels": "unknown"},
+                "cases_in": 5,
+                "used": 3,
+                "excluded": {"image_missing": 2},
+            }
+        ],
+        "cases": 3,
+        "concepts": ["Hippocampus"],
+        "splits": {"test": {"first": 1}, "train": {"first": 2}},
+        "findings": [{"code": "small_stratum", "detail": "one group", "severity": "warning"}],
+        "exclusions": {
+            "image_missing": [
+                {
+                    "source": "first",
+                    "name": f"case{n}",
+                    "code": "image_missing",
+                    "detail": "no file",
+                }
+                for n in range(2)
+            ]
+        },
+        "known_limits": ["three cases"],
+        "baseline": None,
+        **changes,
+    }

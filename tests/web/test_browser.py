@@ -1,0 +1,223 @@
+"""The whole way in a real browser, with the real web server and a real worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from fusion.bundle.verify import verify_bundle
+from tests.conftest import ROOT
+from tests.workers.conftest import Site, prepared, sample_data  # noqa: F401 - fixtures
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+FUSION_SECONDS = 900  # on two busy cores the small baseline is the slow part
+RUN_ENDED = ".overall .state.good, .overall .state.bad, .overall .state.warn"
+
+
+@pytest.fixture(scope="module")
+def portal(
+    tmp_path_factory: pytest.TempPathFactory,
+    prepared: Path,  # noqa: F811
+    sample_data: Path,  # noqa: F811
+) -> Iterator[str]:
+    """Address of a portal with its worker, on a state folder of its own."""
+    state = tmp_path_factory.mktemp("portal") / "state"
+    shutil.copytree(prepared, state)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = state / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "up", "--port", str(port)],
+            cwd=ROOT,
+            env=Site(state, sample_data).environment,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/", process, log)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(address, timeout=10):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=ARGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which nothing was refused by the content security policy."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    refused: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda m: refused.append(m.text) if "Content Security" in m.text else None)
+    opened.on("pageerror", lambda error: refused.append(str(error)))
+    yield opened
+    context.close()
+    assert refused == []
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the pages go, for a person to look at."""
+    given = os.environ.get("IMAGINGX_SCREENSHOTS")
+    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_search_open_fuse_watch_download_and_verify(
+    page: Page, portal: str, shots: Path, tmp_path: Path
+):
+    page.goto(portal)
+    page.screenshot(path=shots / "home.png", full_page=True)
+    page.get_by_role("searchbox").fill("icbm 152 template")
+    page.get_by_role("searchbox").press("Enter")
+    page.screenshot(path=shots / "search.png", full_page=True)
+    page.get_by_role("link", name="ICBM 152", exact=False).first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("ICBM")
+    page.screenshot(path=shots / "dataset.png", full_page=True)
+
+    page.get_by_role("link", name="Grey and white matter").click()
+    page.locator("#brain-tissue").get_by_role("button", name="Start fusion").click()
+    expect(page.locator("#progress")).to_be_visible()
+    page.evaluate("window.wasNotReloaded = true")
+    expect(page.locator(".stages li.done").first).to_be_visible(timeout=60_000)
+    page.screenshot(path=shots / "run.png", full_page=True)
+    page.wait_for_selector(RUN_ENDED, timeout=FUSION_SECONDS * 1000)
+    assert page.evaluate("window.wasNotReloaded")
+    expect(page.locator(".overall .state")).to_have_text("Succeeded")
+    expect(page.locator("#run-status")).to_have_text("Run succeeded")
+    page.screenshot(path=shots / "run-ended.png", full_page=True)
+
+    page.get_by_role("link", name="Open the bundle").click()
+    expect(page.get_by_text("Private build")).to_be_visible()
+    expect(page.get_by_text("Small sample")).to_be_visible()
+    expect(page.locator("#baseline + p .state")).to_have_text("inconclusive")
+    page.screenshot(path=shots / "bundle.png", full_page=True)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    download.value.save_as(tmp_path / "bundle.tar")
+
+    with tarfile.open(tmp_path / "bundle.tar") as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (folder,) = (tmp_path / "unpacked").iterdir()
+    report = verify_bundle(folder)
+    assert report.ok, [check for check in report.checks if not check.ok]
+
+
+def test_filters_change_the_address_without_a_new_page(page: Page, portal: str):
+    page.goto(f"{portal}/datasets/?q=retina")
+    page.evaluate("window.wasNotReloaded = true")
+    before = page.get_by_role("status").first.inner_text()
+
+    page.locator(".facet").get_by_role("link", name="Classification").click()
+
+    page.wait_for_url("**task=Classification**")
+    expect(page.get_by_role("status").first).not_to_have_text(before)
+    assert page.evaluate("window.wasNotReloaded")
+    page.go_back()
+    expect(page.get_by_role("status").first).to_have_text(before)
+
+
+def test_the_keyboard_alone_skips_to_the_content_and_searches(page: Page, portal: str):
+    page.goto(portal)
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("liver CT")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("Datasets")
+    expect(page.get_by_text("Modality: CT")).to_be_visible()
+
+
+def test_everything_works_without_scripts(browser: Browser, portal: str):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{portal}/datasets/")
+    page.get_by_role("searchbox").fill("fundus")
+    page.get_by_role("button", name="Search").click()
+    page.locator(".facet").get_by_role("link", name="Segmentation").click()
+    expect(page.get_by_text("Task: Segmentation")).to_be_visible()
+
+    page.goto(f"{portal}/recipes/")
+    page.get_by_label("Recipe as YAML or JSON").fill("title: x")
+    page.get_by_role("button", name="Check only").click()
+    expect(page.get_by_role("alert")).to_contain_text("sources: is missing")
+    page.locator("#brain-tissue").get_by_role("button", name="Start fusion").click()
+    expect(page.get_by_role("list", name="Stages")).to_be_visible()
+    if page.locator("#reload").count():
+        page.locator("#reload").click()
+        expect(page.get_by_role("list", name="Stages")).to_be_visible()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "width"),
+    [("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)],
+)
+def test_no_page_is_wider_than_its_screen(
+    browser: Browser, portal: str, shots: Path, name: str, scheme, width: int
+):
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 844 if width < 500 else 900}
+    )
+    page = context.new_page()
+    addresses = {
+        "home": "/",
+        "datasets": "/datasets/?q=retinal+vessel",
+        "dataset": "/datasets/chase-db1/",
+        "recipes": "/recipes/",
+        "runs": "/runs/",
+        "bundles": "/bundles/",
+        "api": "/api/v1/docs/",
+    }
+    for noun, address in addresses.items():
+        page.goto(portal + address)
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=shots / f"{noun}-{name}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, noun
+    context.close()

@@ -1,0 +1,168 @@
+"""The start page, search and dataset pages."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from portal.web.datasets import without
+from portal.web.words import licence_lines
+from tests.factories import make_bundle, make_dataset
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
+
+
+def links(html: str) -> list[str]:
+    return [address.replace("&amp;", "&") for address in re.findall(r'href="([^"]+)"', html)]
+
+
+def test_the_start_page_counts_what_its_links_find(client):
+    html = client.get("/").content.decode()
+
+    assert re.search(r"<dt>datasets</dt><dd>4</dd>", html)
+    way = next(link for link in links(html) if link.startswith("/datasets/?modality=Fundus"))
+    assert "2 datasets match" in client.get(way).content.decode()
+
+
+def test_pages_take_few_queries_however_much_they_show(client, django_assert_num_queries):
+    bundle = make_bundle()
+    client.get("/datasets/")  # the first search builds the index
+    for page, number in {
+        "/": 6,
+        "/datasets/": 3,
+        "/datasets/first-fundus/": 1,
+        "/recipes/": 1,
+        "/runs/": 1,
+        "/bundles/": 2,
+        f"/bundles/{bundle.pk}/": 2,
+    }.items():
+        with django_assert_num_queries(number):
+            client.get(page)
+
+
+def test_a_facet_link_narrows_and_the_same_link_again_widens(client):
+    html = client.get("/datasets/").content.decode()
+    narrow = next(link for link in links(html) if link == "?modality=Fundus+photography")
+
+    html = client.get("/datasets/" + narrow).content.decode()
+
+    strict = html.split('id="near"')[0]
+    assert "2 datasets match" in strict
+    assert "First Fundus" in strict
+    assert "Mni152" not in strict
+    assert re.search(r'aria-current="true"><span>Fundus photography', html)
+    assert "/datasets/" in links(html)
+
+
+def test_what_was_understood_can_be_taken_out_again(client):
+    html = client.get("/datasets/", {"q": "fundus first"}).content.decode()
+
+    assert "Modality: Fundus photography" in html
+    assert "?q=first" in links(html)
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "left"),
+    [
+        ("retinal vessel CT", "Vessel", "retinal CT"),
+        ("x-ray chest", "x-ray", "chest"),
+        ("acting CT", "CT", "acting"),
+        ("lung", "brain", "lung"),
+        ("chest  x ray of lung", "chest x ray", "of lung"),
+    ],
+)
+def test_words_are_taken_out_whole(text, words, left):
+    assert without(text, words) == left
+
+
+def test_near_results_stand_apart_and_say_what_differs(client):
+    html = client.get("/datasets/", {"q": "fundus", "licence": "CC-BY-4.0"}).content.decode()
+
+    strict, near = html.split('id="near"')
+    assert "First Fundus" in strict
+    assert "Second Fundus" not in strict
+    assert "Second Fundus" in near
+    assert "licence is unknown" in near
+
+
+def test_a_search_away_is_answered_by_the_built_in_index_and_said(client, settings):
+    settings.SEARCH_URL = "http://127.0.0.1:9"  # nothing listens on the discard port
+
+    answer = client.get("/datasets/", {"q": "fundus"})
+
+    assert answer.status_code == 200
+    html = answer.content.decode()
+    assert "The search server does not answer" in html
+    assert "First Fundus" in html
+    assert client.get("/").status_code == 200
+
+
+def test_a_search_is_shown_as_the_api_call_that_finds_the_same(client):
+    html = client.get("/datasets/", {"q": "fundus", "sort": "name"}).content.decode()
+
+    address = re.search(r"curl &#x27;http://testserver(.+?)&#x27;", html)
+    assert address is not None
+    found = client.get(address[1].replace("&amp;", "&")).json()
+    assert [hit["slug"] for hit in found["results"]] == ["first-fundus", "second-fundus"]
+
+
+def test_text_from_outside_is_written_as_text(client):
+    make_dataset("evil", name="<script>alert(1)</script>", aliases=["<img src=x>"])
+
+    for page in ("/datasets/", "/datasets/evil/", "/datasets/?q=%3Cscript%3E"):
+        html = client.get(page).content.decode()
+        assert "<script>alert" not in html
+        assert "<img src=x>" not in html
+
+
+def test_a_dataset_page_says_unknown_and_shows_who_says_what(client):
+    make_dataset(
+        "shy",
+        counts=[{"number": 1414, "unit": None, "what": None, "raw": "1.4k", "source": "somewhere"}],
+        record={
+            "claims": [
+                {
+                    "field": "year",
+                    "value": 2011,
+                    "source": "curation",
+                    "reason": "paper",
+                    "applied": True,
+                }
+            ],
+            "raw": [{"source": "somewhere", "row": 7, "dim": "3D", "year": None}],
+            "relations": [{"to": "other", "kind": "subset", "evidence": "its page"}],
+            "sources": [{"id": "somewhere", "version": "v2", "ref": "row 7"}],
+        },
+    )
+
+    html = client.get("/datasets/shy/").content.decode()
+
+    assert html.count('<span class="unknown">unknown</span>') >= 7
+    for said in ("1,414", "of unknown unit", "“1.4k”", "curation", "somewhere v2 (row 7)"):
+        assert said in html
+    assert "this dataset is a part of it" in html
+    assert "assume that all rights are reserved" in html
+    assert 'href="/api/v1/datasets/shy/"' in html
+
+
+def test_a_dataset_page_names_the_recipes_that_use_it(client):
+    html = client.get("/datasets/icbm152-2009a/").content.decode()
+
+    assert 'href="/recipes/#brain-tissue"' in html
+
+
+def test_a_licence_is_told_in_plain_words():
+    lines = {line.text: line.mood for line in licence_lines("CC-BY-NC-SA-4.0")}
+
+    assert lines["You may pass the files on."] == "yes"
+    assert lines["Not to use them commercially."] == "no"
+    assert lines["Put what you make from it under the same licence."] == "must"
+
+
+def test_an_unknown_address_is_a_page_and_in_the_api_a_problem(client):
+    assert "Nothing is at this address" in client.get("/nowhere/").content.decode()
+    answer = client.get("/api/v1/nowhere/")
+    assert answer.status_code == 404
+    assert answer.json()["status"] == 404
+    assert client.get("/datasets/nowhere/").status_code == 404

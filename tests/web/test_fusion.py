@@ -1,0 +1,178 @@
+"""Recipes, runs and bundles as pages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+
+from fusion.recipe import example_recipes, load_recipe
+from tests.factories import make_bundle, make_case, make_run, make_summary
+from workers.models import Run, RunStage
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
+
+
+def sample() -> dict:
+    return load_recipe(example_recipes()["brain-tissue"])
+
+
+def test_every_shipped_recipe_has_a_button_and_says_which_data_are_missing(client):
+    html = client.get("/recipes/").content.decode()
+
+    assert html.count("Start fusion<span") == len(example_recipes())
+    assert "<code>sample/nilearn/datasets/data</code>" in html
+    assert 'href="/datasets/icbm152-2009a/"' in html
+
+
+def test_starting_a_shipped_recipe_makes_a_run_once(client):
+    first = client.post("/recipes/start/", {"example": "brain-tissue"})
+    second = client.post("/recipes/start/", {"example": "brain-tissue"})
+
+    run = Run.objects.get()
+    assert first.status_code == 302
+    assert first["Location"] == second["Location"] == f"/runs/{run.pk}/"
+
+
+def test_a_form_without_its_token_is_refused():
+    client = Client(enforce_csrf_checks=True)
+
+    answer = client.post("/recipes/start/", {"example": "brain-tissue"})
+
+    assert answer.status_code == 403
+    assert "This form was not accepted" in answer.content.decode()
+    assert not Run.objects.exists()
+
+
+def test_a_get_starts_nothing(client):
+    assert client.get("/recipes/start/", {"example": "brain-tissue"}).status_code == 405
+
+
+def test_a_wrong_recipe_comes_back_with_place_found_and_expected(client):
+    recipe = {**sample(), "taks": "segmentation"}
+    recipe["sources"][0]["dataset"] = "icbm152-2009"
+    text = json.dumps(recipe)
+
+    answer = client.post("/recipes/start/", {"recipe": text})
+
+    html = answer.content.decode()
+    assert answer.status_code == 422
+    assert "<code>taks</code>" in html
+    assert "did you mean" in html
+    assert "&quot;taks&quot;" in html  # the text is still in the field
+    assert not Run.objects.exists()
+
+
+def test_check_only_starts_nothing(client):
+    upload = SimpleUploadedFile("recipe.json", json.dumps(sample()).encode())
+
+    answer = client.post("/recipes/start/", {"file": upload, "action": "check"})
+
+    assert answer.status_code == 200
+    assert "This recipe is valid" in answer.content.decode()
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "found nothing"),
+        ("a: [1", "line 1"),
+        ("- a\n- b", "expected a mapping"),
+        ("a: &x [1, 2]\nb: [*x, *x]", "YAML alias"),
+        ("[" * 5000, "nested too deeply"),
+        ("title: " + "x" * 300_000, "at most"),
+    ],
+)
+def test_text_that_is_no_recipe_is_named(client, text, said):
+    answer = client.post("/recipes/start/", {"recipe": text})
+
+    assert answer.status_code == 422
+    assert said in answer.content.decode()
+
+
+def test_a_file_that_is_no_text_is_named(client):
+    upload = SimpleUploadedFile("recipe.yaml", b"\xff\xfe\x00")
+
+    answer = client.post("/recipes/start/", {"file": upload})
+
+    assert answer.status_code == 422
+    assert "no UTF-8 text" in answer.content.decode()
+
+
+def test_a_run_page_shows_stages_sources_and_codes(client, django_assert_num_queries):
+    run = make_run(state=Run.State.RUNNING, stage="harmonise")
+    run.stages.filter(name="acquire").update(state=RunStage.State.DONE, done=2, total=2, seconds=75)
+    run.stages.filter(name="harmonise").update(state=RunStage.State.RUNNING, done=1, total=4)
+    make_case(run, "icbm152", "a", "used")
+    make_case(run, "icbm152", "b", "excluded", "grid_conflict")
+    make_case(run, "mni152", "c", "pending")
+
+    with django_assert_num_queries(4):
+        html = client.get(f"/runs/{run.pk}/").content.decode()
+
+    assert "1 of 8 stages" in html
+    assert "2 of 2 · 1 min 15 s" in html
+    assert 'value="25"' in html
+    assert "image and label do not lie on compatible grids" in html
+    assert f'action="/runs/{run.pk}/cancel/"' in html
+
+
+def test_the_moving_part_asks_for_itself_until_the_run_ends(client):
+    run = make_run(state=Run.State.RUNNING, stage="split")
+
+    html = client.get(f"/runs/{run.pk}/progress/?seen=running-split").content.decode()
+    assert 'hx-trigger="every 1s"' in html
+    assert "run-status" not in html  # nothing new to announce
+
+    run.state, run.error_code, run.error = Run.State.FAILED, "source_failed", "no such folder"
+    run.save()
+    answer = client.get(f"/runs/{run.pk}/progress/?seen=running-split")
+    html = answer.content.decode()
+    assert "hx-trigger" not in html
+    assert "no such folder" in html
+    assert "Run failed" in html
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_cancel_ends_a_waiting_run_at_once(client):
+    run = make_run()
+
+    answer = client.post(f"/runs/{run.pk}/cancel/")
+
+    run.refresh_from_db()
+    assert answer.status_code == 302
+    assert run.state == Run.State.CANCELLED
+
+
+def test_a_bundle_page_shows_contents_licences_codes_and_notices(client):
+    baseline = {
+        "task": "segmentation",
+        "verdict": "inconclusive",
+        "reason": "one seed",
+        "per_source": {
+            "first": {"hippocampus": {"dice_mean": 0.6432, "n_cases": 1, "ci": "unreliable"}}
+        },
+    }
+    bundle = make_bundle(baseline=baseline)
+
+    html = client.get(f"/bundles/{bundle.pk}/").content.decode()
+
+    for said in ("Private build", "Small sample", "CC-BY-4.0", "inconclusive", "0.643"):
+        assert said in html
+    assert "a label names a case whose image is not there" in html
+    assert "small_stratum" in html
+    assert bundle.files[0]["sha256"] in html
+    assert f"/api/v1/bundles/{bundle.pk}/download/" in html
+    assert html.index(">train<") < html.index(">test<")
+
+
+def test_a_large_shareable_bundle_has_no_notices(client):
+    bundle = make_bundle(build="shareable", summary=make_summary(cases=500))
+
+    html = client.get(f"/bundles/{bundle.pk}/").content.decode()
+
+    assert "Private build" not in html
+    assert "Small sample" not in html
