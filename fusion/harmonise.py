@@ -193,7 +193,9 @@ def _unite(merged: Array, one: Array, file: str) -> Array:
 def _like(image: Image, array: Array) -> Image:
     kind = np.uint8 if array.max(initial=0) < 256 else np.uint16  # noqa: PLR2004
     array = np.ascontiguousarray(array.astype(kind, copy=False))
-    return replace(image, array=array, **({"flags": ()} if isinstance(image, Volume) else {}))
+    if isinstance(image, Volume):
+        return replace(image, array=array, flags=())
+    return replace(image, array=array)
 
 
 def _class_of(
@@ -253,7 +255,7 @@ def _harmonise(
     steps.append(step.as_dict())
     if label is not None:
         label = to_ras(label)[0]  # type: ignore[arg-type]
-        label = replace(label, grid=turned.grid)  # type: ignore[call-arg]
+        label = replace(label, grid=turned.grid)
     if plan.profile != "grid" or plan.spacing_mm is None:
         return turned, label
     grid = target_grid(turned.grid, plan.spacing_mm)
@@ -261,7 +263,7 @@ def _harmonise(
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
     steps.append(record("resample", params, turned, moved, invertible=True).as_dict())
     if label is not None:
-        label, flags = resample_labels(label, grid)  # type: ignore[arg-type]
+        label, flags = resample_labels(label, grid)
         row["flags"] += flags
     return moved, label
 

@@ -265,7 +265,7 @@ def _subjects(recipe: Recipe) -> list[Gate]:
 def _source(member: Member, wanted: list[str]) -> dict[str, Any]:
     description = member.description.model_dump(mode="json", by_alias=True)
     terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
-    mapping = {c: (targets_of(c, wanted) or [None])[0] for c in member.description.concepts()}
+    mapping = {c: next(iter(targets_of(c, wanted)), None) for c in member.description.concepts()}
     return {
         "id": member.id,
         "dataset": member.dataset,

@@ -169,7 +169,13 @@ def parse(text: str) -> dict[str, Any]:
         RecipeError: broken text, with line and column.
     """
     try:
+        # A few bytes of aliases or of nesting could fill the memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            message = "recipe: found a YAML alias (*name), expected the value written out"
+            raise _one("recipe", "a YAML alias", "the value written out", message)
         data = yaml.safe_load(text)
+    except RecursionError as error:
+        raise _one("recipe", "deep nesting", "a recipe", "recipe: nested too deeply") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"

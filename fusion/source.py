@@ -10,7 +10,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-SCHEMA = "imaging-x/source/1"
 IGNORE = "background"  # a mapped value that is no concept: told apart from a forgotten one
 OTHER = "*"  # in label_map values: every value that is not listed
 
@@ -168,7 +167,7 @@ class Adjustment(Part):
 class SourceDescription(Part):
     """One distribution of a dataset, described."""
 
-    schema_: Literal["imaging-x/source/1"] = Field(alias="schema", default=SCHEMA)
+    schema_: Literal["imaging-x/source/1"] = Field(alias="schema", default="imaging-x/source/1")
     name: str
     version: str = ""
     year: int | None = None

@@ -22,8 +22,8 @@ def acquire(path: str, data_root: Path) -> Path:
         beside = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
         raise BuildError(
             "source_failed",
-            f"folder {path!r} is not below the data root {data_root}"
-            f"{nearest(missing.name, beside)}",
+            # The root itself is the operator's business: this text reaches API clients.
+            f"folder {path!r} is not below the data root{nearest(missing.name, beside)}",
         )
     if not folder.resolve().is_relative_to(data_root.resolve()):
         raise BuildError("source_failed", f"folder {path!r} leads out of the data root by a link")
