@@ -1,0 +1,138 @@
+"""The main job on servers, chosen by environment alone: PostgreSQL, Redis, Elasticsearch and S3."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+from tests.workers.conftest import Site, demo_recipe, sample_data
+
+__all__ = ["sample_data"]
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[str]:
+    """An empty database of its own."""
+    name = f"servers_{uuid.uuid4().hex[:10]}"
+    with psycopg.connect(postgres_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}"')
+        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def s3(tmp_path: Path) -> Iterator[str]:
+    """Endpoint of a server that speaks S3, with the bucket `bundles`."""
+    import boto3
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path / "s3.log").open("wb")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=log,
+        stderr=log,
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert server.poll() is None, (tmp_path / "s3.log").read_text()
+            time.sleep(0.1)
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.create_bucket(Bucket="bundles")
+    yield endpoint
+    server.terminate()
+    server.wait(10)
+
+
+class Servers(Site):
+    """A site whose stores are all servers."""
+
+    extra: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | self.extra
+
+    def state_of(self, run: str) -> str:
+        with psycopg.connect(self.extra["IMAGINGX_DATABASE_URL"]) as database:
+            row = database.execute("SELECT state FROM workers_run WHERE id = %s", [run]).fetchone()
+        return row[0]
+
+
+DOWNLOAD = """
+from pathlib import Path
+from django.test import Client
+from fusion.models import Bundle
+bundle = Bundle.objects.get()
+answer = Client().get(f"/api/v1/bundles/{bundle.pk}/download/", headers={"host": "localhost"})
+assert answer.status_code == 200, answer.status_code
+Path(TARGET).write_bytes(b"".join(answer.streaming_content))
+print("id", bundle.pk)
+"""
+
+
+def test_the_same_bundle_comes_from_servers_as_from_the_embedded_stores(
+    database, redis_url, elasticsearch_url, s3, sample_data, tmp_path
+):
+    recipe = demo_recipe()
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    embedded = Site(tmp_path / "embedded", sample_data)
+    embedded.state.mkdir()
+    embedded.manage("fuse", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "bundle"))
+
+    site = Servers(tmp_path / "servers", sample_data)
+    site.state.mkdir()
+    index = f"servers-{uuid.uuid4().hex[:10]}"
+    broker = urlunsplit(urlsplit(redis_url)._replace(path="/5"))
+    site.extra = {
+        "IMAGINGX_DATABASE_URL": database,
+        "IMAGINGX_BROKER_URL": broker,
+        "IMAGINGX_SEARCH_URL": elasticsearch_url,
+        "IMAGINGX_SEARCH_INDEX": index,
+        "IMAGINGX_STORAGE_URL": "s3://bundles/prefix",
+        "IMAGINGX_S3_ENDPOINT_URL": s3,
+        "IMAGINGX_S3_ACCESS_KEY_ID": "test",
+        "IMAGINGX_S3_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        site.manage("migrate", "-v0")
+        site.manage("load_catalog")
+        site.manage("reindex_search")
+        found = json.loads(site.manage("search", "retinal vessel", "--json", "--limit", "5"))
+        assert found["results"]
+        site.start_worker()
+        run = site.submit(recipe)
+        assert site.wait_for_end(run) == "succeeded", site.logs()
+        tar = tmp_path / "bundle.tar"
+        site.manage("shell", "-v0", "-c", f"TARGET = {str(tar)!r}\n{DOWNLOAD}")
+    finally:
+        site.close()
+
+    assert not (site.state / "db.sqlite3").exists()
+    assert "ok" in embedded.manage("verify_bundle", str(tar)).lower()
+    subprocess.run(["tar", "-xf", tar, "-C", tmp_path / "servers"], check=True)
+    (sums,) = (tmp_path / "servers").glob("*/SHA256SUMS")
+    assert sums.read_text() == (tmp_path / "bundle" / "SHA256SUMS").read_text()
