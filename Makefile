@@ -53,6 +53,7 @@ test: setup-dev sample  ## all tests
 check: setup-dev  ## ruff, mypy, import-linter, migrations, deploy check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	IMAGINGX_HTTPS=1 $(BIN)/python manage.py check --deploy --fail-level WARNING

@@ -222,7 +222,7 @@ def check_recipe(data: Mapping[str, Any], known_datasets: Collection[str]) -> Re
 
 def nearest(word: str, valid: Collection[str]) -> str:
     """The valid value that looks most like `word`, as a hint; empty when none does."""
-    hit = process.extractOne(word, sorted(valid), scorer=fuzz.WRatio, score_cutoff=60)
+    hit = process.extractOne(word, sorted(valid), scorer=fuzz.ratio, score_cutoff=60)
     return f"; did you mean {hit[0]!r}?" if hit else ""
 
 

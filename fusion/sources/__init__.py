@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
 
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.sources import huggingface, local
-
-
-class Acquire(Protocol):
-    """Make the files of a location readable below one folder and return that folder."""
-
-    def __call__(self, location: object, *, data_root: Path, cache: Path) -> Path: ...
 
 
 def acquire(location: LocalFolder | HuggingFace, *, data_root: Path, cache: Path) -> Path:
