@@ -18,6 +18,7 @@ from fusion.errors import Problem, RecipeError
 from fusion.source import Part, SourceDescription
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+DEEPEST = 50  # levels of lists and mappings in a recipe's text
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
@@ -169,13 +170,8 @@ def parse(text: str) -> dict[str, Any]:
         RecipeError: broken text, with line and column.
     """
     try:
-        # A few bytes of aliases or of nesting could fill the memory.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            message = "recipe: found a YAML alias (*name), expected the value written out"
-            raise _one("recipe", "a YAML alias", "the value written out", message)
+        _refuse_bombs(text)
         data = yaml.safe_load(text)
-    except RecursionError as error:
-        raise _one("recipe", "deep nesting", "a recipe", "recipe: nested too deeply") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "the text"
@@ -183,6 +179,22 @@ def parse(text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise _one("", type(data).__name__, "a mapping", "recipe: expected a mapping of keys")
     return data
+
+
+def _refuse_bombs(text: str) -> None:
+    """Aliases and deep nesting, a few bytes of which could fill the memory; reads events only."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            message = "recipe: found a YAML alias (*name), expected the value written out"
+            raise _one("recipe", "a YAML alias", "the value written out", message)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            message = f"recipe: nested too deeply, expected at most {DEEPEST} levels"
+            raise _one("recipe", "deep nesting", f"at most {DEEPEST} levels", message)
 
 
 def resolve(data: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:

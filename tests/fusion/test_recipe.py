@@ -89,6 +89,17 @@ def test_broken_text_names_line_and_column():
         parse("title: a\n  sources: [")
 
 
+@pytest.mark.parametrize("text", ["[" * 5000, "a: " + "[" * 900 + "]" * 900, "{a: " * 60])
+def test_deep_nesting_is_refused_before_it_is_built(text):
+    with pytest.raises(RecipeError, match="nested too deeply"):
+        parse(text)
+
+
+def test_aliases_are_refused():
+    with pytest.raises(RecipeError, match="YAML alias"):
+        parse("a: &x [1]\nb: *x")
+
+
 def test_sources_that_share_people_need_an_accepted_reason():
     data = load_recipe(example_recipes()["brain-tissue"])
     data["accept"] = {}
