@@ -15,7 +15,7 @@ import numpy as np
 from fusion.cases import FoundCase
 from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
-from fusion.imaging.geometry import to_ras
+from fusion.imaging.geometry import ras_order, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.io import read_image, read_npz, write_nifti, write_png
@@ -161,8 +161,12 @@ def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Imag
         return label
     if image.grid.same_as(label.grid):
         return replace(label, grid=image.grid)
-    same_shape = image.grid.shape == label.grid.shape
-    same_place = np.allclose(image.grid.affine, label.grid.affine, atol=1e-3)
+    # Axis order and direction are no difference: both are compared in RAS.
+    ours, theirs = ras_order(image.grid)[2], ras_order(label.grid)[2]
+    if ours.same_as(theirs):
+        return resample(label, image.grid, interpolation="nearest")
+    same_shape = ours.shape == theirs.shape
+    same_place = np.allclose(ours.affine, theirs.affine, atol=1e-3)
     if same_shape or same_place:
         raise CaseError(
             "grid_conflict",
