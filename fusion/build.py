@@ -105,6 +105,16 @@ def run_stage(name: str, build: Build, progress: Progress) -> None:
 
 
 def _roots(build: Build, progress: Progress) -> dict[str, Path]:
+    """Folder of each source: where acquisition left it, else (on another host) acquired again."""
+    known = build.workdir / "roots.json"
+    if known.is_file():
+        roots = {i: Path(path) for i, path in build.load(known.name).items()}
+        if all(root.is_dir() for root in roots.values()):
+            return roots
+    return _acquired_roots(build, progress)
+
+
+def _acquired_roots(build: Build, progress: Progress) -> dict[str, Path]:
     cache = build.cache or build.workdir / "cache"
     roots = {}
     for source in build.plan.sources:
@@ -121,7 +131,7 @@ def _roots(build: Build, progress: Progress) -> dict[str, Path]:
 def _acquire(build: Build, progress: Progress) -> None:
     """Fetch, list and hash the files of every source."""
     progress.stage("acquire", len(build.plan.sources))
-    roots = _roots(build, progress)
+    roots = _acquired_roots(build, progress)
     lock: dict[str, Any] = {}
     for done, source in enumerate(build.plan.sources, 1):
         root, description = roots[source["id"]], _described(source)
@@ -141,6 +151,7 @@ def _acquire(build: Build, progress: Progress) -> None:
             )
         lock[source["id"]] = {"location": source["location"], "files": rows}
         progress.advance(done)
+    build.save("roots.json", {i: str(root) for i, root in roots.items()})
     build.save("lock.json", {"schema": "imaging-x/lock/1", "sources": lock})
 
 
@@ -223,6 +234,8 @@ def _harmonise(build: Build, progress: Progress) -> None:
     roots = _roots(build, progress)
     sources = {source["id"]: source for source in build.plan.sources}
     stamp = build.locked_plan().bundle_id
+    lock = build.load("lock.json")["sources"]
+    locked = {i: {f["path"]: f["sha256"] for f in lock[i]["files"]} for i in sources}
     excluded = []
     for done, data in enumerate(cases, 1):
         progress.check()
@@ -232,7 +245,9 @@ def _harmonise(build: Build, progress: Progress) -> None:
         if not _is_done(verdict, stamp):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            row = _one_case(build.plan, source, roots[source["id"]], case, folder)
+            row = _one_case(
+                build.plan, source, roots[source["id"]], case, folder, locked[source["id"]]
+            )
             write_json(verdict, {"stamp": stamp, "excluded": row})
         row = json.loads(verdict.read_text("utf-8"))["excluded"]
         if row:
@@ -250,10 +265,15 @@ def _is_done(verdict: Path, stamp: str) -> bool:
 
 
 def _one_case(
-    plan: Plan, source: Mapping[str, Any], root: Path, case: FoundCase, folder: Path
+    plan: Plan,
+    source: Mapping[str, Any],
+    root: Path,
+    case: FoundCase,
+    folder: Path,
+    locked: Mapping[str, str],
 ) -> dict[str, str] | None:
     try:
-        save_case(folder, harmonise_case(plan, source, root, case, folder))
+        save_case(folder, harmonise_case(plan, source, root, case, folder, locked))
     except CaseError as error:
         for file in folder.iterdir():
             file.unlink()
@@ -337,7 +357,9 @@ def _split(build: Build, progress: Progress) -> None:
             cases, [s["id"] for s in build.plan.sources]
         )
     else:
-        split, notes, dropped = assign(cases, build.plan.splits, build.plan.seed)
+        pseudo = (s for s in build.plan.sources if s["description"]["annotation"] == "pseudo")
+        train_only = frozenset(s["id"] for s in pseudo)
+        split, notes, dropped = assign(cases, build.plan.splits, build.plan.seed, train_only)
     rows = [
         _exclusion(
             c["source"], c["name"], "split", "official_test_group", "its subject is official test"

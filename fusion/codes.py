@@ -22,6 +22,7 @@ EXCLUSIONS: dict[str, str] = {
     "structure_lost": "a structure does not survive the target grid",
     "duplicate": "the same image is already in the bundle",
     "official_test_group": "another case of this subject is official test data",
+    "upstream_changed": "the file is not the one that was acquired",
     "hidden": "official hidden test data are never used",
 }
 

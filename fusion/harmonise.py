@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from fusion.cases import FoundCase
 from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
-from fusion.imaging.geometry import ras_order, to_ras
+from fusion.imaging.geometry import same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.io import read_image, read_npz, write_nifti, write_png
@@ -34,9 +35,16 @@ def case_id(source: str, name: str, seed: int) -> str:
 
 
 def harmonise_case(
-    plan: Plan, source: Mapping[str, Any], root: Path, case: FoundCase, folder: Path
+    plan: Plan,
+    source: Mapping[str, Any],
+    root: Path,
+    case: FoundCase,
+    folder: Path,
+    locked: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write image, label and case.json into `folder`; returns the content of case.json.
+    """Write image and label into `folder`; returns the content of case.json.
+
+    `locked` holds the SHA-256 of each source file as it was acquired.
 
     Raises:
         CaseError: the case is excluded; the code says why.
@@ -51,7 +59,7 @@ def harmonise_case(
         "name": case.name,
         "subject": case.subject,
         "official_split": case.split,
-        "origin": _origin(root, case),
+        "origin": _origin(root, case, locked),
         "t1": t1(image),
         "annotated": list(source["annotated"]),
         "flags": list(getattr(image, "flags", ())),
@@ -75,7 +83,7 @@ def harmonise_case(
 def _read(description: SourceDescription, root: Path, case: FoundCase) -> Image:
     if case.npz:
         file = description.cases.npz.file if description.cases.npz else ""
-        return Picture(read_npz(root / file, case.npz[0])[case.npz[2]])
+        return Picture(_array_of(root / file, case.npz[0])[case.npz[2]])
     path = root / case.image
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("unreadable", f"{case.image}: the file is empty")
@@ -159,22 +167,14 @@ def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Imag
                 f"{file}: the label is {label.array.shape[:2]}, the image {image.array.shape[:2]}",
             )
         return label
-    if image.grid.same_as(label.grid):
-        return replace(label, grid=image.grid)
-    # Axis order and direction are no difference: both are compared in RAS.
-    ours, theirs = ras_order(image.grid)[2], ras_order(label.grid)[2]
-    if ours.same_as(theirs):
-        return resample(label, image.grid, interpolation="nearest")
-    same_shape = ours.shape == theirs.shape
-    same_place = np.allclose(ours.affine, theirs.affine, atol=1e-3)
-    if same_shape or same_place:
-        raise CaseError(
-            "grid_conflict",
-            f"{file}: label {label.grid.shape} at {label.grid.spacing_mm} mm and image "
-            f"{image.grid.shape} at {image.grid.spacing_mm} mm do not belong together",
-        )
+    try:
+        if same_voxels(image, label):
+            return resample(label, image.grid, interpolation="nearest")
+    except CaseError as error:
+        raise CaseError(error.code, f"{file}: {error.message}") from error
     is_map = label.array.dtype.kind in "ui"
-    moved = resample(label, image.grid, interpolation="nearest" if is_map else "linear")
+    kind = "nearest" if is_map else "linear"
+    moved = resample(label, image.grid, interpolation=kind)
     row["findings"].append(
         {
             "code": "label_resampled",
@@ -182,7 +182,7 @@ def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Imag
         }
     )
     row.setdefault("label_transforms", []).append(
-        record("resample", {"interpolation": "nearest"}, label, moved, invertible=False).as_dict()
+        record("resample", {"interpolation": kind}, label, moved, invertible=False).as_dict()
     )
     return moved
 
@@ -213,7 +213,7 @@ def _class_of(
     if rule.table:
         text = table_of(root / rule.table, rule.key, rule.column).get(case.name, "")
     if case.npz and description.cases.npz:
-        array = read_npz(root / description.cases.npz.file, case.npz[1])
+        array = _array_of(root / description.cases.npz.file, case.npz[1])
         text = str(int(np.ravel(array[case.npz[2]])[0]))
     if not text.strip():
         raise CaseError("label_missing", f"{case.name}: its class is blank, which is not 'normal'")
@@ -225,12 +225,38 @@ def _class_of(
     return {c: int(c == mine) for c in source["annotated"]}
 
 
+def _version(path: Path) -> tuple[int, int]:
+    """Changes when the file does."""
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _array_of(path: Path, key: str) -> Array:
+    return _read_array(path, key, _version(path))
+
+
+@lru_cache(maxsize=4)
+def _read_array(path: Path, key: str, _: tuple[int, int]) -> Array:
+    """One archive serves all its cases."""
+    return read_npz(path, key)
+
+
+@lru_cache(maxsize=4)
+def _digest(path: Path, _: tuple[int, int]) -> str:
+    return file_sha256(path)
+
+
 def table_of(path: Path, key: str, column: str) -> dict[str, str]:
-    """One column of a csv or tsv table by another.
+    """One column of a csv or tsv table by another; read once for all cases.
 
     Raises:
         CaseError: unreadable, when the table lacks a column.
     """
+    return _read_table(path, key, column, _version(path))
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path, key: str, column: str, _: tuple[int, int]) -> dict[str, str]:
     import pandas as pd
 
     table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
@@ -316,7 +342,13 @@ def _shrink_label(label: Picture, size: tuple[int, int]) -> Picture:
     return replace(label, array=out)
 
 
-def _origin(root: Path, case: FoundCase) -> dict[str, Any]:
+def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str, Any]:
+    """Path, SHA-256 and size of the case's files.
+
+    Raises:
+        CaseError: upstream_changed, when a file is not what was acquired.
+    """
+
     def one(path: str) -> dict[str, Any]:
         full = root / path
         if full.is_dir():
@@ -325,7 +357,12 @@ def _origin(root: Path, case: FoundCase) -> dict[str, Any]:
             digest = sha256(text.encode()).hexdigest()
             size = sum(p.stat().st_size for p in files)
         else:
-            digest, size = file_sha256(full), full.stat().st_size
+            digest, size = _digest(full, _version(full)), full.stat().st_size
+            if digest != locked[path]:
+                raise CaseError(
+                    "upstream_changed",
+                    f"{path}: SHA-256 is {digest[:12]}, expected {locked[path][:12]} as acquired",
+                )
         row: dict[str, Any] = {"path": path, "sha256": digest, "bytes": size}
         return row | ({"row": case.npz[2], "array": case.npz[0]} if case.npz else {})
 

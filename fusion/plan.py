@@ -56,11 +56,6 @@ class Plan:
     lock_sha256: str = ""
 
     @property
-    def plan_id(self) -> str:
-        """Digest of the plan before acquisition."""
-        return _digest(asdict(replace(self, lock_sha256="")))
-
-    @property
     def bundle_id(self) -> str:
         """Digest of the plan and of the source files it was made from."""
         return _digest(asdict(self))
@@ -93,6 +88,8 @@ def make_plan(recipe: Recipe) -> Plan:
         *overlap_gates,
         *_licences(recipe),
         *_subjects(recipe),
+        *_confounded(recipe, wanted),
+        *_pseudo(recipe),
     ]
     if blocked := [gate for gate in gates if gate.verdict == "block"]:
         raise RecipeError([Problem(g.code, g.detail, "", f"{g.code}: {g.detail}") for g in blocked])
@@ -260,6 +257,30 @@ def _subjects(recipe: Recipe) -> list[Gate]:
             )
         )
     return gates
+
+
+def _confounded(recipe: Recipe, wanted: list[str]) -> list[Gate]:
+    """Rule E10: a class that one source alone can have tells the source, not the finding."""
+    if recipe.task != "classification" or len(recipe.sources) == 1:
+        return []
+    gates = []
+    for concept in wanted:
+        having = [m.id for m in recipe.sources if concept in _spoken(m)]
+        if len(having) == 1:
+            accepted = recipe.accept.confounding
+            hint = "" if accepted else "; set accept.confounding to go on"
+            detail = f"class_confounded: {concept} occurs in {having[0]} only{hint}"
+            gates.append(Gate("E10", "accepted" if accepted else "block", detail))
+    return gates
+
+
+def _pseudo(recipe: Recipe) -> list[Gate]:
+    """Rule E13: labels made by a model never judge a model."""
+    made = [m.id for m in recipe.sources if m.description.annotation == "pseudo"]
+    if made and recipe.splits.protocol == "loso":
+        detail = f"{', '.join(made)}: labels made by a model cannot be a test set; use holdout"
+        return [Gate("E13", "block", detail)]
+    return [Gate("E13", "accepted", f"{i}: labels made by a model; train only") for i in made]
 
 
 def _source(member: Member, wanted: list[str]) -> dict[str, Any]:

@@ -12,14 +12,18 @@ SMALLEST_STRATUM = 3
 
 
 def assign(
-    cases: Sequence[Row], shares: Mapping[str, float], seed: int
+    cases: Sequence[Row],
+    shares: Mapping[str, float],
+    seed: int,
+    train_only: frozenset[str] = frozenset(),
 ) -> tuple[dict[str, str], list[dict[str, str]], set[str]]:
     """Holdout: case id -> split.
 
     Strata are (source, rarest concept present). Within a stratum groups go, in the order of
     SHA-256(seed, group), to the split with the largest deficit, weighted by cases. A stratum with
     fewer than 3 groups goes to train and is listed. A group with an official test case is test;
-    its other cases are left out, as the third value says.
+    its other cases are left out, as the third value says. A group with a case of a `train_only`
+    source is train; its official test cases are left out.
     """
     groups: dict[str, list[Row]] = {}
     for case in cases:
@@ -30,7 +34,10 @@ def assign(
     rarest = _rarity(cases)
     for group, members in groups.items():
         official = {case["official_split"] for case in members}
-        if "test" in official:
+        if train_only & {case["source"] for case in members}:
+            split_of[group] = "train"
+            dropped |= {c["id"] for c in members if c["official_split"] == "test"}
+        elif "test" in official:
             split_of[group] = "test"
             dropped |= {c["id"] for c in members if c["official_split"] != "test"}
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -170,8 +169,3 @@ def _report(content: Content, checks: Row, views: Row) -> dict[str, Any]:
         "findings": list(content.findings),
         "views": dict(views),
     }
-
-
-def digest_of_sums(folder: Path) -> str:
-    """SHA-256 of SHA256SUMS: one value for the whole bundle."""
-    return hashlib.sha256((folder / SUMS).read_bytes()).hexdigest()

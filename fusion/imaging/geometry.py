@@ -125,27 +125,32 @@ def to_ras(volume: Volume) -> tuple[Volume, Transform]:
     return moved, record("reorient", params, volume, moved, invertible=True)
 
 
-def check_same_grid(image: Volume, label: Volume) -> None:
-    """The label lies on the image's grid.
+def same_voxels(image: Volume, label: Volume) -> bool:
+    """Whether the label's voxels are the image's, in whatever order the axes run.
+
+    False: another shape at another place, to be resampled through the affines.
 
     Raises:
-        CaseError: grid_conflict. Where the shapes are equal the affines disagree, and nobody can
-            say which is right; where they differ the label may be resampled through the affines.
+        CaseError: grid_conflict. Equal shapes at different places, or different shapes with one
+            affine: one of the headers is wrong and nobody can say which.
     """
-    if image.grid.same_as(label.grid):
-        return
-    if image.grid.shape != label.grid.shape:
+    ours, theirs = ras_order(image.grid)[2], ras_order(label.grid)[2]
+    if ours.same_as(theirs):
+        return True
+    if ours.shape == theirs.shape:
+        shift = corner_shift(ours, theirs.affine)
         raise CaseError(
             "grid_conflict",
-            f"image is {image.grid.shape} at {_mm(image.grid)}, label is {label.grid.shape} at"
-            f" {_mm(label.grid)}",
+            f"image and label are both {ours.shape}, but a corner lies {shift:.2f} voxels apart"
+            f" (limit {SHEAR_VOXELS})",
         )
-    shift = corner_shift(image.grid, label.grid.affine)
-    raise CaseError(
-        "grid_conflict",
-        f"image and label are both {image.grid.shape}, but a corner lies {shift:.2f} voxels apart"
-        f" (limit {SHEAR_VOXELS})",
-    )
+    if np.allclose(ours.affine, theirs.affine, atol=1e-3):
+        raise CaseError(
+            "grid_conflict",
+            f"image is {ours.shape} at {_mm(ours)}, label is {theirs.shape} at {_mm(theirs)}, with"
+            " one affine for both shapes",
+        )
+    return False
 
 
 def _mm(grid: Grid) -> str:

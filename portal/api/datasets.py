@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog.export import KEYS
 from catalog.models import Dataset
 from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
@@ -22,23 +23,7 @@ from portal.api.errors import ProblemOut
 class DatasetOut(serializers.ModelSerializer[Dataset]):
     class Meta:
         model = Dataset
-        fields = [
-            "slug",
-            "name",
-            "aliases",
-            "year",
-            "modalities",
-            "anatomies",
-            "tasks",
-            "diseases",
-            "dimensions",
-            "counts",
-            "licence",
-            "access",
-            "homepage",
-            "sources",
-            "record",
-        ]
+        fields = [*KEYS, "record"]
 
 
 class DatasetList(APIView):

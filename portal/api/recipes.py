@@ -20,7 +20,7 @@ from portal.api.errors import ProblemOut
 class RecipeIn(serializers.Serializer[Any]):
     """Either a recipe or the name of a shipped one."""
 
-    recipe = serializers.JSONField(required=False, help_text="a recipe (docs/recipes.md)")
+    recipe = serializers.JSONField(required=False, help_text="a recipe (docs/fusing-your-data.md)")
     example = serializers.CharField(required=False, help_text="name of a shipped recipe")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,21 @@ def test_official_test_data_win_over_their_subject_s_training_cases():
     assert dropped == {"s0"}
 
 
+def test_labels_made_by_a_model_are_never_test_even_where_they_join_a_test_group():
+    pseudo = [case(i, f"p{i}", source="m") for i in range(20)]
+    joined = [case(0, "g", "test"), case(99, "g", source="m")]
+
+    split, _, dropped = assign(
+        [*pseudo, *joined],
+        {"train": 0.7, "val": 0.1, "test": 0.2},
+        seed=1,
+        train_only=frozenset({"m"}),
+    )
+
+    assert {split[c["id"]] for c in [*pseudo, joined[1]]} == {"train"}
+    assert dropped == {"s0"}
+
+
 def test_a_source_of_two_groups_goes_to_train_and_is_listed():
     split, notes, _ = assign(
         [case(0, "a"), case(1, "b")], {"train": 0.7, "val": 0.1, "test": 0.2}, seed=1

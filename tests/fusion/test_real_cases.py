@@ -144,3 +144,17 @@ def test_two_builds_of_one_recipe_give_equal_checksums_and_a_changed_file_anothe
     Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
     third, _ = build("retinal-vessels", tmp_path, tmp_path / "c", **changes)
     assert third.locked_plan().bundle_id != first.locked_plan().bundle_id
+
+
+def test_a_file_that_changed_since_it_was_acquired_is_not_used(tmp_path):
+    changes = made_source(tmp_path, (24, 31))
+    recipe = load_recipe(example_recipes()["retinal-vessels"]) | changes
+    plan = make_plan(check_recipe(recipe | {"baseline": {"tier": "none"}}, KNOWN))
+    made, progress = Build(plan, tmp_path, tmp_path / "work", tmp_path / "out"), Silent()
+    for stage in STAGES[:2]:
+        run_stage(stage, made, progress)
+    picture = tmp_path / "made" / "images" / "0.png"
+    Image.fromarray(255 - np.asarray(Image.open(picture))).save(picture)
+
+    with pytest.raises(BuildError, match="0: upstream_changed"):
+        run_stage("harmonise", made, progress)

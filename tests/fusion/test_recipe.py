@@ -38,7 +38,7 @@ def test_every_shipped_recipe_has_a_plan_that_does_not_change(name):
         make_plan(check_recipe(load_recipe(example_recipes()[name]), KNOWN)) for _ in range(2)
     )
 
-    assert first.plan_id == again.plan_id
+    assert first.bundle_id == again.bundle_id
     assert first.bundle_id != first.with_lock("x").bundle_id
 
 
@@ -121,6 +121,26 @@ def test_an_unknown_licence_cannot_be_shared(vessels):
     message = refused(vessels)
     assert "E09" in message
     assert "unknown" in message
+
+
+def test_labels_made_by_a_model_cannot_be_the_test_set():
+    data = load_recipe(example_recipes()["brain-tissue"])
+    data["sources"][0]["description"]["annotation"] = "pseudo"
+
+    assert "E13" in refused(data)
+
+
+def test_a_class_of_one_source_only_needs_to_be_accepted_and_is_then_printed(vessels):
+    vessels["task"], vessels["mode"], vessels["concepts"] = "classification", "union", []
+    for i, source in enumerate(vessels["sources"]):
+        classes = {"0": "no_finding"} | ({"1": "pneumonia"} if i == 0 else {})
+        source["description"]["layers"] = []
+        source["description"]["classes"] = {"field": "name", "values": classes}
+
+    assert "class_confounded: pneumonia occurs in stare only" in refused(vessels)
+    vessels["accept"]["confounding"] = True
+    limits = make_plan(check_recipe(vessels, KNOWN)).known_limits
+    assert any("class_confounded" in limit for limit in limits)
 
 
 def test_a_part_is_not_the_whole_unless_the_source_says_so():

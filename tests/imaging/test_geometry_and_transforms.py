@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.geometry import check_same_grid, orthonormal, to_ras
+from fusion.imaging.geometry import orthonormal, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
 from fusion.imaging.transforms import Transform, crop, invert, pad, record
 from fusion.imaging.volume import Grid, Volume
@@ -139,10 +139,14 @@ def test_image_and_label_must_lie_on_one_grid():
     near = Grid((6, 5, 4), image.grid.affine + np.eye(4, k=3) * 0.05)
     far = Grid((6, 5, 4), image.grid.affine + np.eye(4, k=3) * 0.5)
 
-    check_same_grid(image, Volume(image.array, near))
-    for grid, words in ((far, "0.50 voxels apart"), (placed((3, 3, 3), (2, 2, 2)), "label is")):
+    cut = Grid((6, 5, 3), image.grid.affine)
+
+    assert same_voxels(image, Volume(image.array, near))
+    assert same_voxels(image, to_ras(noise(placed((6, 5, 4), (1, 1, 2))))[0])
+    assert not same_voxels(image, noise(placed((3, 3, 3), (2, 2, 2))))
+    for grid, words in ((far, "0.50 voxels apart"), (cut, r"label is \(6, 5, 3\)")):
         with pytest.raises(CaseError, match=words) as caught:
-            check_same_grid(image, Volume(np.zeros(grid.shape), grid))
+            same_voxels(image, Volume(np.zeros(grid.shape), grid))
         assert caught.value.code == "grid_conflict"
 
 
