@@ -78,6 +78,13 @@ def _creative_commons() -> Iterable[Licence]:
         yield Licence(f"CC-BY-ND-{version}", commercial=True, **yes)
         yield Licence(f"CC-BY-NC-ND-{version}", **yes)
     yield Licence("LicenseRef-CC-BY-NC-SA-3.0-CH", adapt=True, share_alike=True, **yes)
+    # Publishers that name a Creative Commons licence without its version: what all versions allow.
+    yield Licence("LicenseRef-CC-BY", adapt=True, commercial=True, **yes)
+    yield Licence("LicenseRef-CC-BY-SA", adapt=True, commercial=True, share_alike=True, **yes)
+    yield Licence("LicenseRef-CC-BY-NC", adapt=True, **yes)
+    yield Licence("LicenseRef-CC-BY-NC-SA", adapt=True, share_alike=True, **yes)
+    yield Licence("LicenseRef-CC-BY-ND", commercial=True, **yes)
+    yield Licence("LicenseRef-CC-BY-NC-ND", **yes)
 
 
 def _open(ids: Iterable[str], *, share_alike: bool = False, free: bool = False) -> list[Licence]:
@@ -109,12 +116,34 @@ def _table() -> dict[str, Licence]:
         Licence("LicenseRef-non-commercial"),
         Licence("LicenseRef-challenge-terms"),
         Licence("LicenseRef-kaggle-competition"),
+        Licence("LicenseRef-BraTS-data-usage"),
+        Licence("LicenseRef-Dermofit"),
         Licence("LicenseRef-FSL"),
+        Licence("LicenseRef-ISIC-per-image"),
+        Licence("LicenseRef-NIH-GDS-policy", dua=True),
+        Licence("LicenseRef-NSD-terms"),
+        Licence("LicenseRef-RSNA-attribution"),
+        Licence("LicenseRef-UCSF-non-commercial"),
+        Licence("LicenseRef-DeepCell-modified-Apache-2.0"),
+        Licence("LicenseRef-SCIN-Data-Use"),
+        Licence("LicenseRef-covid-chestxray-per-image"),
         Licence("LicenseRef-MNI-template"),
         Licence("LicenseRef-NLM-terms-2019"),
         Licence("LicenseRef-TCIA-restricted", dua=True),
         Licence("LicenseRef-data-use-agreement", dua=True),
         Licence("LicenseRef-EGD", dua=True),
+        Licence("LicenseRef-ADNI-DUA", dua=True),
+        Licence("LicenseRef-EMBED", dua=True),
+        Licence("LicenseRef-ENHANCE-PET", dua=True),
+        Licence("LicenseRef-GSP-DUA", dua=True),
+        Licence("LicenseRef-HCP-DUA", dua=True),
+        Licence("LicenseRef-NCTN-NCORP-Data-Archive", dua=True),
+        Licence("LicenseRef-NYUMets", dua=True),
+        Licence("LicenseRef-OASIS-DUA", dua=True),
+        Licence("LicenseRef-PPMI-DUA", dua=True),
+        Licence("LicenseRef-Synapse-conditions", dua=True),
+        Licence("LicenseRef-UK-Biobank-MTA", dua=True),
+        Licence("LicenseRef-fastMRI-DUA", dua=True),
         Licence("LicenseRef-PhysioNet-restricted-1.5.0", dua=True),
         Licence("LicenseRef-PhysioNet-credentialed-1.5.0", dua=True),
         Licence("LicenseRef-Stanford-research-use", dua=True, no_combination=False),
@@ -128,6 +157,13 @@ LICENCES: Mapping[str, Licence] = MappingProxyType(_table())
 def licence(licence_id: str | None) -> Licence:
     """Terms of an id; an unknown or missing one allows nothing (and `known` is false)."""
     return LICENCES.get(licence_id or "") or Licence(licence_id or "", known=False)
+
+
+def licence_url(licence_id: str) -> str:
+    """Web page of an SPDX licence; empty for a LicenseRef."""
+    if licence_id.startswith("LicenseRef-"):
+        return ""
+    return f"https://spdx.org/licenses/{licence_id}.html"
 
 
 def combine(parts: Iterable[Licence | str | None]) -> CombinedLicence:

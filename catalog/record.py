@@ -1,25 +1,35 @@
-"""The record of one dataset, as its YAML file under catalog/records/ holds it.
+"""The record of one dataset: every field with the claims of its sources, and the facts they give.
 
-A field that nobody has stated is null or an empty list; it is never guessed.
+`DatasetRecord` is what a file under catalog/records/ holds; `Facts` is what pages, search and
+fusion read. A field that nobody has stated is null or an empty list; it is never guessed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from catalog import vocab
+from catalog.claims import Claim, Strict, chosen, conflicting, ordered, rank, sources
 from catalog.licences import LICENCES, nearest
 
 SLUG = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
+URL = r"^https?://\S+$"
 AccessName = Literal["open", "registration", "application", "unknown"]
+Tier = Literal["curated", "harvested"]
+Annotation = Literal["manual", "corrected", "text-mined", "pseudo", "clinical", "mixed"]
 Unit = Literal[
-    "subject", "study", "series", "image", "volume", "slide", "frame", "video", "question"
+    "subject", "study", "series", "image", "volume", "slide", "frame", "video", "patch", "mask",
+    "cell", "lesion", "question",
+]  # fmt: skip
+RelationKind = Literal[
+    "part_of", "version_of", "subset", "superset", "derived", "relabelled", "shared_patients"
 ]
-RelationKind = Literal["subset", "superset", "derived", "relabelled", "shared_patients"]
+LinkKind = Literal["official", "download", "paper", "mirror", "retired", "other"]
 
 
 def _canonical(facet: str) -> Any:
@@ -36,109 +46,270 @@ def _canonical(facet: str) -> Any:
     return BeforeValidator(check)
 
 
+def _licence(value: str) -> str:
+    if value in LICENCES:
+        return value
+    close = nearest(value)
+    hint = f"; nearest: {close.id!r}" if close else ""
+    msg = f"found {value!r}, expected an SPDX id or LicenseRef of catalog.licences{hint}"
+    raise ValueError(msg)
+
+
+def _source(value: str) -> str:
+    if value in sources():
+        return value
+    msg = f"found {value!r}, expected a source of sources.yaml: {', '.join(sources())}"
+    raise ValueError(msg)
+
+
+def _once(value: list[str]) -> list[str]:
+    if len(set(value)) != len(value):
+        msg = f"found {value!r}, expected each value once"
+        raise ValueError(msg)
+    return value
+
+
 Modality = Annotated[str, _canonical("modality")]
 Anatomy = Annotated[str, _canonical("anatomy")]
 Task = Annotated[str, _canonical("task")]
 Dimension = Annotated[str, _canonical("dimension")]
 Disease = Annotated[str, _canonical("disease")]
+Licence = Annotated[str, AfterValidator(_licence)]
+SourceId = Annotated[str, AfterValidator(_source)]
+Once = AfterValidator(_once)
+Modalities = Annotated[list[Modality], Once]
+Anatomies = Annotated[list[Anatomy], Once]
+Tasks = Annotated[list[Task], Once]
+Diseases = Annotated[list[Disease], Once]
+Dimensions = Annotated[list[Dimension], Once]
+Words = Annotated[list[str], Once]
+Year = Annotated[int, Field(ge=1895, le=2100)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+class Count(Strict):
+    """How many of what, as one source states it; `split` names a part, null is the whole.
 
-
-class Count(_Strict):
-    """A number as a source states it; a null unit means that the source does not say of what."""
+    A null unit means that the source does not say of what: such a number is never shown as a size.
+    """
 
     number: int = Field(ge=1)
     unit: Unit | None = None
     what: str | None = None
-    raw: str
-    source: str
-
-
-class SourceRef(_Strict):
-    """A metadata source that vouches for the record: its id, version and place within it."""
-
-    id: str
-    version: str | None = None
-    ref: str | None = None
-
-
-class Claim(_Strict):
-    """What one source says about one field; `applied` when the record's value follows it."""
-
-    field: str
-    value: str | int | bool | None = None
-    source: str
+    split: str | None = None
+    source: SourceId
+    raw: str | None = None
+    basis: Literal["read", "known", "list", "file"] | None = None
+    url: str | None = None
     reason: str | None = None
-    applied: bool = False
 
 
-class Link(_Strict):
+class Spacing(Strict):
+    """Voxel size in mm of the smallest, median and largest image; None where not stated."""
+
+    min_mm: list[float] | None = None
+    median_mm: list[float] | None = None
+    max_mm: list[float] | None = None
+
+
+class Citation(Strict):
+    """The work to cite."""
+
+    title: str | None = None
+    authors: list[str] = []
+    year: int | None = None
+    container: str | None = None
+    doi: str | None = None
+    url: str | None = None
+
+
+class SourceRef(Strict):
+    """A metadata source that lists this dataset, and its id there.
+
+    `whole` is false where the source's entry describes more or other data than this record, so that
+    its numbers do not fit.
+    """
+
+    id: SourceId
+    ref: str | None = None
+    whole: bool = True
+
+
+class Link(Strict):
     """An address at which a source finds the dataset; `issue` says what is wrong with it."""
 
-    url: str
+    url: str = Field(pattern=URL, max_length=1000)
+    kind: LinkKind = "official"
+    source: SourceId
     issue: str | None = None
 
 
-class Relation(_Strict):
-    """How this dataset overlaps with another record; `kind` describes this one."""
+class Relation(Strict):
+    """How this dataset is connected with another record; `kind` describes this one.
+
+    `trust`: the evidence was `read`, `computed` from files, `known` to a curator, or only `cited`.
+    """
 
     to: str = Field(pattern=SLUG)
     kind: RelationKind
     evidence: str
+    trust: Literal["read", "computed", "known", "cited"] = "read"
 
 
-class DatasetRecord(_Strict):
-    """One distinct dataset. Lists hold canonical terms; `raw` holds sources' own words."""
+class DatasetRecord(Strict):
+    """One distinct dataset with all that is claimed of it. Lists hold canonical terms."""
 
     slug: str = Field(pattern=SLUG, max_length=100)
     name: str = Field(min_length=1, max_length=300)
-    aliases: list[str] = []
-    year: int | None = Field(default=None, ge=1895, le=2100)
-    modalities: list[Modality] = []
-    anatomies: list[Anatomy] = []
-    tasks: list[Task] = []
-    diseases: list[Disease] = []
-    dimensions: list[Dimension] = []
-    counts: list[Count] = []
-    labelled: bool | None = None
-    licence: str | None = None
-    access: AccessName = "unknown"
-    access_basis: str | None = None
-    homepage: str | None = Field(default=None, max_length=1000, pattern=r"^https?://\S+$")
-    links: list[Link] = []
-    relations: list[Relation] = []
+    aliases: Words = []
+    family: str | None = None
     sources: list[SourceRef] = Field(min_length=1)
-    claims: list[Claim] = []
-    raw: list[dict[str, str | int | bool | None]] = []
+    links: list[Link] = []
+    year: list[Claim[Year]] = []
+    modalities: list[Claim[Modalities]] = []
+    modality_details: list[Claim[Words]] = []
+    anatomies: list[Claim[Anatomies]] = []
+    tasks: list[Claim[Tasks]] = []
+    diseases: list[Claim[Diseases]] = []
+    dimensions: list[Claim[Dimensions]] = []
+    counts: list[Count] = []
+    labelled: list[Claim[bool]] = []
+    annotation: list[Claim[Annotation]] = []
+    classes: list[Claim[Words]] = []
+    spacing: list[Claim[Spacing]] = []
+    file_formats: list[Claim[Words]] = []
+    size_bytes: list[Claim[int]] = []
+    licence: list[Claim[Licence]] = []
+    licence_labels: list[Claim[Licence]] = []
+    access: list[Claim[AccessName]] = []
+    publisher: list[Claim[str]] = []
+    doi: list[Claim[str]] = []
+    citation: list[Claim[Citation]] = []
+    relations: list[Relation] = []
 
-    @field_validator("licence")
+    @field_validator("links")
     @classmethod
-    def _licence_in_table(cls, value: str | None) -> str | None:
-        if value is None or value in LICENCES:
-            return value
-        close = nearest(value)
-        hint = f"; nearest: {close.id!r}" if close else ""
-        msg = f"found {value!r}, expected an SPDX id or LicenseRef of catalog.licences{hint}"
-        raise ValueError(msg)
-
-    @field_validator("modalities", "anatomies", "tasks", "diseases", "dimensions", "aliases")
-    @classmethod
-    def _no_repeats(cls, value: list[str]) -> list[str]:
-        if len(set(value)) != len(value):
-            msg = f"found {value!r}, expected each value once"
-            raise ValueError(msg)
+    def _each_address_once(cls, value: list[Link]) -> list[Link]:
+        _once([link.url for link in value])
         return value
+
+    @model_validator(mode="after")
+    def _claims_name_sources(self) -> DatasetRecord:
+        for field, claim in self.claims():
+            if claim.source not in sources():
+                msg = f"{field}: {_message_of_source(claim.source)}"
+                raise ValueError(msg)
+        return self
+
+    def claims(self) -> Iterator[tuple[str, Claim[Any]]]:
+        """Field and claim, in the order of the fields; counts are not among them."""
+        for field in CLAIMED:
+            for claim in getattr(self, field):
+                yield field, claim
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, every key present, in the model's order."""
         return self.model_dump(mode="json")
 
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return digest_of(self.as_dict())
+
+def _message_of_source(found: str) -> str:
+    return f"found source {found!r}, expected one of {', '.join(sources())}"
+
+
+CLAIMED = tuple(
+    name
+    for name in DatasetRecord.model_fields
+    if name not in {"slug", "name", "aliases", "family", "sources", "links", "counts", "relations"}
+)
+LISTS = frozenset(
+    {"modalities", "modality_details", "anatomies", "tasks", "diseases", "dimensions"}
+    | {"classes", "file_formats"}
+)
+
+
+def resolve(record: DatasetRecord, tier: Tier = "curated") -> dict[str, Any]:
+    """The facts of a record as plain JSON values: one value a field, and the claims behind it.
+
+    Keys are the record's, with `tier`, `homepage`, `conflicts` (names of fields whose claims
+    exclude each other) and `claims` (each with `field` and `used`).
+    """
+    facts: dict[str, Any] = {
+        "slug": record.slug,
+        "name": record.name,
+        "aliases": record.aliases,
+        "tier": tier,
+        "family": record.family,
+    }
+    rows: list[dict[str, Any]] = []
+    conflicts: list[str] = []
+    for field in CLAIMED:
+        claims = ordered(getattr(record, field), field)
+        used = chosen(claims, field)
+        value = used.value if used else None
+        facts[field] = _plain(value) if value is not None else ([] if field in LISTS else None)
+        rows += [_row(field, claim, used=claim is used) for claim in claims]
+        if conflicting(claims):
+            conflicts.append(field)
+    facts["access"] = facts["access"] or "unknown"
+    counts, count_rows, disagree = _counts(record.counts)
+    links = sorted(record.links, key=_link_order)
+    facts |= {
+        "counts": counts,
+        "homepage": next((link.url for link in links if link.kind != "paper"), None),
+        "links": [link.model_dump(mode="json") for link in links],
+        "relations": [row.model_dump(mode="json") for row in record.relations],
+        "sources": [ref.model_dump(mode="json") for ref in record.sources],
+        "conflicts": [*conflicts, *(["counts"] if disagree else [])],
+        "claims": [*rows, *count_rows],
+    }
+    return facts
+
+
+_LINK_KINDS = ("official", "download", "other", "mirror", "retired", "paper")
+
+
+def _link_order(link: Link) -> tuple[int, bool, int]:
+    return _LINK_KINDS.index(link.kind), link.issue is not None, rank(link.source, "links") or 0
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Strict) else value
+
+
+def _row(field: str, claim: Claim[Any], *, used: bool) -> dict[str, Any]:
+    row = claim.model_dump(mode="json")
+    return {"field": field, **row, "used": used}
+
+
+def _counts(counts: list[Count]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], bool]:
+    """Counts to show, the claim rows of all, and whether sources give a unit different numbers.
+
+    For each unit the best-ranked source is followed. Its first whole number comes first.
+    """
+    by_rank = sorted(counts, key=lambda count: rank(count.source, "counts") or 0)
+    leader: dict[str, str] = {}
+    for count in by_rank:
+        if count.unit:
+            leader.setdefault(count.unit, count.source)
+    used = [count for count in by_rank if count.unit and leader[count.unit] == count.source]
+    rows = [
+        {
+            "field": "counts",
+            "value": {key: getattr(count, key) for key in ("number", "unit", "what", "split")},
+            **{key: getattr(count, key) for key in ("source", "raw", "basis", "url", "reason")},
+            "date": None,
+            "used": count in used,
+        }
+        for count in by_rank
+    ]
+    shown = [
+        {key: getattr(count, key) for key in ("number", "unit", "what", "split", "source", "raw")}
+        for count in used
+    ]
+    wholes: dict[str, set[int]] = {}
+    for count in by_rank:
+        if count.unit and not count.split and not count.what:
+            wholes.setdefault(count.unit, set()).add(count.number)
+    return shown, rows, any(len(numbers) > 1 for numbers in wholes.values())
 
 
 def digest_of(value: Any) -> str:

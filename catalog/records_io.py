@@ -1,8 +1,12 @@
-"""Read and write record files: YAML with a stable key order, errors with file and line."""
+"""Read and write record files: YAML with a stable key order, errors with file and line.
+
+A claim stands on one line, so that a correction is one added line in a review.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from catalog.record import DatasetRecord
 FOLDER = Path(__file__).resolve().parent / "records"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-LINE_WIDTH = 100
+ONE_LINE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def read_folder(folder: Path = FOLDER) -> dict[str, DatasetRecord]:
     """Every record by slug.
 
     Raises:
-        RecordError: a file is faulty, its slug is not its name, or a relation leads nowhere.
+        RecordError: a file is faulty or its slug is not its name.
     """
     records: dict[str, DatasetRecord] = {}
     problems: list[Problem] = []
@@ -130,54 +134,46 @@ def read_folder(folder: Path = FOLDER) -> dict[str, DatasetRecord]:
             expected = f"found {record.slug!r}, expected {path.stem!r} as the file is named"
             problems.append(Problem(path.name, 1, "slug", expected))
         records[record.slug] = record
-    problems += _dangling(records)
     if problems:
         raise RecordError(problems)
     return records
 
 
-def _dangling(records: dict[str, DatasetRecord]) -> list[Problem]:
-    return [
-        Problem(f"{slug}.yaml", 0, "relations", f"found {relation.to!r}, which is no record")
-        for slug, record in records.items()
-        for relation in record.relations
-        if relation.to not in records
-    ]
+class _Inline(dict[str, Any]):
+    """A mapping that is written on one line."""
+
+
+class _Dumper(_DUMPER):  # type: ignore[misc, valid-type]
+    """Block style outside, one line for each claim."""
+
+
+_Dumper.add_representer(
+    _Inline,
+    lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data, flow_style=True),
+)
 
 
 def dump_record(record: DatasetRecord) -> str:
-    """YAML text with the model's key order; nulls inside lists are left out."""
-    data = {
-        key: [_without_nulls(item) for item in value] if isinstance(value, list) else value
-        for key, value in record.as_dict().items()
-    }
-    text: str = yaml.dump(
-        data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=LINE_WIDTH
-    )
+    """YAML text with the model's key order; what is null, empty or a default is left out."""
+    data = record.model_dump(mode="json", exclude_defaults=True)
+    for key, value in data.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            data[key] = [_Inline(item) for item in value]
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=ONE_LINE)
     return text
-
-
-def _without_nulls(item: Any) -> Any:
-    if not isinstance(item, dict):
-        return item
-    return {key: value for key, value in item.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Written:
-    """How many record files were new, changed, the same, and deleted."""
+    """How many record files were new, changed and the same."""
 
     created: int = 0
     changed: int = 0
     unchanged: int = 0
-    deleted: int = 0
 
 
-def write_folder(records: list[DatasetRecord], folder: Path, *, source: str) -> Written:
-    """Write one file per record; files of `source` alone that are no longer produced go.
-
-    Files that `source` has no part in are left as they are.
-    """
+def write_folder(records: Iterable[DatasetRecord], folder: Path) -> Written:
+    """Write one file per record; other files are left as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     created = changed = unchanged = 0
     for record in records:
@@ -191,14 +187,4 @@ def write_folder(records: list[DatasetRecord], folder: Path, *, source: str) -> 
         partial = path.with_suffix(".partial")
         partial.write_text(text, "utf-8")
         os.replace(partial, path)  # noqa: PTH105
-    kept = {record.slug for record in records}
-    others = [path for path in folder.glob("*.yaml") if path.stem not in kept]
-    gone = [path for path in others if _is_of(path, source)]
-    for path in gone:
-        path.unlink()
-    return Written(created, changed, unchanged, len(gone))
-
-
-def _is_of(path: Path, source: str) -> bool:
-    record = parse_record(path.read_text("utf-8"), path.name)
-    return any(ref.id == source for ref in record.sources)
+    return Written(created, changed, unchanged)

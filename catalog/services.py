@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.db import transaction
 
+from catalog.audit import assess
+from catalog.collection import HARVESTED, read_catalog
 from catalog.models import CatalogRevision, Dataset
-from catalog.record import DatasetRecord, digest_of
-from catalog.records_io import FOLDER, read_folder
+from catalog.overlaps import OverlapGraph
+from catalog.record import digest_of
+from catalog.records_io import FOLDER
 
 FIELDS = (
     "name",
     "aliases",
+    "tier",
+    "family",
     "year",
     "modalities",
     "anatomies",
@@ -25,9 +30,13 @@ FIELDS = (
     "counts",
     "labelled",
     "licence",
+    "licence_labels",
     "access",
+    "publisher",
+    "doi",
     "homepage",
     "sources",
+    "quality",
     "record",
     "digest",
     "updated_at",
@@ -51,34 +60,36 @@ class LoadReport:
         return self.created + self.updated + self.unchanged
 
 
-def dataset_values(record: DatasetRecord) -> dict[str, Any]:
+def dataset_values(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a dataset row; unknown text is "" there."""
-    data = record.as_dict()
-    plain = ("slug", "name", "aliases", "year", "modalities", "anatomies", "tasks", "diseases")
-    more = ("dimensions", "counts", "labelled", "access")
+    texts = ("family", "licence", "licence_labels", "publisher", "doi", "homepage")
+    same = [key for key in FIELDS if key in facts and key not in {*texts, "sources"}]
+    assessed = assess(facts)
+    record = {**facts, "quality": assessed.as_dict()}
     return {
-        **{key: data[key] for key in (*plain, *more)},
-        "licence": record.licence or "",
-        "homepage": record.homepage or "",
-        "sources": [ref.id for ref in record.sources],
-        "record": data,
-        "digest": digest_of(data),
+        "slug": facts["slug"],
+        **{key: facts[key] for key in same},
+        **{key: facts[key] or "" for key in texts},
+        "sources": list(dict.fromkeys(ref["id"] for ref in facts["sources"])),
+        "quality": assessed.score,
+        "record": record,
+        "digest": digest_of(record),
     }
 
 
-def load_catalog(folder: Path = FOLDER) -> LoadReport:
-    """Make the database say what the record files say. Safe to run again.
+def load_catalog(folder: Path = FOLDER, tables: Path = HARVESTED) -> LoadReport:
+    """Make the database say what record files and harvested tables say. Safe to run again.
 
     Raises:
         RecordError: a file is faulty; then nothing is changed.
     """
-    return load_records(read_folder(folder).values())
+    return load_facts(read_catalog(folder, tables).values())
 
 
 @transaction.atomic
-def load_records(records: Iterable[DatasetRecord]) -> LoadReport:
-    """Create, refresh and delete rows so that they match `records`; set the revision."""
-    wanted = {record.slug: dataset_values(record) for record in records}
+def load_facts(facts: Iterable[Mapping[str, Any]]) -> LoadReport:
+    """Create, refresh and delete rows so that they match `facts`; set the revision."""
+    wanted = {one["slug"]: dataset_values(one) for one in facts}
     stored = {row.slug: row for row in Dataset.objects.only("pk", "slug", "digest")}
     new = [Dataset(**values) for slug, values in wanted.items() if slug not in stored]
     changed = [
@@ -106,3 +117,8 @@ def _set_revision(digest: str, dataset_count: int) -> None:
     row = row or CatalogRevision()
     row.digest, row.dataset_count = digest, dataset_count
     row.save()
+
+
+def overlap_graph() -> OverlapGraph:
+    """The relations of the loaded catalog. One query."""
+    return OverlapGraph(dict(Dataset.objects.values_list("slug", "record__relations")))

@@ -19,7 +19,7 @@ BUILDER_VERSION = "0.1"
 
 @dataclass(frozen=True)
 class Gate:
-    """One eligibility rule with its verdict: pass, accepted or block."""
+    """One eligibility rule with its verdict: pass, warn, accepted or block."""
 
     code: str
     verdict: str
@@ -195,28 +195,41 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
 
 
 def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
-    """Rule E07: sources known to share people or images need a plan."""
+    """Rule E07: sources known to share people or images need a plan; possible ones are printed."""
     accepted = {frozenset(a.datasets): a.reason for a in recipe.accept.overlap}
     rows, gates = [], []
     for a, b in combinations(recipe.sources, 2):
-        declared = [
-            o
-            for one, other in ((a, b), (b, a))
-            for o in one.description.overlaps
-            if o.dataset == other.dataset
-        ]
         if a.dataset == b.dataset:
             gates.append(Gate("E07", "block", f"{a.id} and {b.id} are one dataset: {a.dataset}"))
-        if not declared:
+        overlap = _overlap(recipe, a, b)
+        if overlap is None:
             continue
         reason = accepted.get(frozenset((a.dataset, b.dataset)), "")
-        row = {"a": a.id, "b": b.id, "class": "certain", "kind": declared[0].kind}
-        rows.append(row | {"path": "direct", "evidence": declared[0].evidence, "plan": reason})
-        detail = f"{a.id} and {b.id}: {declared[0].kind}: {declared[0].evidence}"
+        rows.append({"a": a.id, "b": b.id, **overlap, "plan": reason})
+        detail = f"{a.id} and {b.id}: {overlap['kind']}: {overlap['evidence']}"
+        if overlap["class"] == "possible":
+            gates.append(
+                Gate("E07", "warn", f"{detail}; images are compared before they are split")
+            )
+            continue
         verdict = "accepted" if reason else "block"
         hint = f"; accepted: {reason}" if reason else "; accept it under accept.overlap to go on"
         gates.append(Gate("E07", verdict, detail + hint))
     return rows, gates or [Gate("E07", "pass", "no overlap between the sources is known")]
+
+
+def _overlap(recipe: Recipe, a: Member, b: Member) -> dict[str, str] | None:
+    """What the sources' descriptions declare, else what the catalog knows."""
+    for one, other in ((a, b), (b, a)):
+        for row in one.description.overlaps:
+            if row.dataset == other.dataset:
+                found = {"class": "certain", "kind": row.kind, "path": "direct"}
+                return found | {"evidence": row.evidence}
+    for known in recipe.known_overlaps:
+        if set(known.datasets) == {a.dataset, b.dataset}:
+            found = {"class": known.certainty, "kind": known.kind, "path": " > ".join(known.path)}
+            return found | {"evidence": known.evidence}
+    return None
 
 
 def _licences(recipe: Recipe) -> list[Gate]:
@@ -302,7 +315,7 @@ def _source(member: Member, wanted: list[str]) -> dict[str, Any]:
 
 
 def _known_limits(recipe: Recipe, gates: list[Gate]) -> list[str]:
-    limits = [f"{g.code}: {g.detail}" for g in gates if g.verdict == "accepted"]
+    limits = [f"{g.code}: {g.detail}" for g in gates if g.verdict in {"accepted", "warn"}]
     limits += [f"{m.id}: {limit}" for m in recipe.sources for limit in m.description.known_limits]
     if recipe.splits.protocol == "loso":
         limits.append("Leave one source out: each source is tested by a model that never saw it.")

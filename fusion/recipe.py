@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
@@ -14,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from rapidfuzz import fuzz, process
 
 from catalog import concepts
+from catalog.overlaps import OverlapGraph
 from fusion.errors import Problem, RecipeError
 from fusion.source import Part, SourceDescription
 
@@ -113,6 +115,16 @@ class Accept(Part):
     unknown_subjects: list[str] = []  # source ids whose cases count as one subject each
 
 
+class KnownOverlap(Part):
+    """Two datasets of this recipe that the catalog connects; written when the recipe is checked."""
+
+    datasets: tuple[str, str]
+    certainty: Literal["certain", "likely", "possible"]
+    kind: str
+    path: list[str]
+    evidence: str
+
+
 class BaselineChoice(Part):
     """Which baseline check runs."""
 
@@ -134,6 +146,7 @@ class Recipe(Part):
     sources: list[Member] = Field(min_length=1)
     splits: Splits = Splits()
     accept: Accept = Accept()
+    known_overlaps: list[KnownOverlap] = []
     views: list[Literal["nnunet"]] = ["nnunet"]
     baseline: BaselineChoice = BaselineChoice()
 
@@ -215,8 +228,12 @@ def resolve(data: Mapping[str, Any], folder: Path | None = None) -> dict[str, An
     return data
 
 
-def check_recipe(data: Mapping[str, Any], known_datasets: Collection[str]) -> Recipe:
+def check_recipe(
+    data: Mapping[str, Any], known_datasets: Collection[str], overlaps: OverlapGraph | None = None
+) -> Recipe:
     """Check a resolved recipe against the schema, the catalog and the concept table.
+
+    With `overlaps`, what the catalog knows of its datasets becomes part of the recipe.
 
     Raises:
         RecipeError: with every problem found; each names the place, the value and the nearest
@@ -229,7 +246,26 @@ def check_recipe(data: Mapping[str, Any], known_datasets: Collection[str]) -> Re
     problems = [*_unknown_datasets(recipe, known_datasets), *_unknown_concepts(recipe)]
     if problems:
         raise RecipeError(problems)
-    return recipe
+    return recipe if overlaps is None else _with_overlaps(recipe, overlaps)
+
+
+def _with_overlaps(recipe: Recipe, graph: OverlapGraph) -> Recipe:
+    """The recipe with the catalog's overlaps beside those that it already states."""
+    stated = {frozenset(row.datasets) for row in recipe.known_overlaps}
+    slugs = list(dict.fromkeys(source.dataset for source in recipe.sources))
+    pairs = (graph.between(a, b) for a, b in combinations(slugs, 2))
+    found = [
+        KnownOverlap(
+            datasets=(row.a, row.b),
+            certainty=row.certainty,
+            kind=row.kind,
+            path=list(row.path),
+            evidence=row.evidence,
+        )
+        for row in pairs
+        if row is not None and frozenset((row.a, row.b)) not in stated
+    ]
+    return recipe.model_copy(update={"known_overlaps": [*recipe.known_overlaps, *found]})
 
 
 def nearest(word: str, valid: Collection[str]) -> str:

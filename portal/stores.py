@@ -8,6 +8,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management import call_command
 
+from catalog.claims import FILE as SOURCES
+from catalog.collection import HARVESTED
 from catalog.models import CatalogRevision, Dataset
 from catalog.records_io import FOLDER
 from catalog.search.engine import reindex
@@ -42,5 +44,6 @@ def _is_loaded() -> bool:
 
 def _records_state() -> str:
     """Tells a changed set of record files from the one loaded last, without reading them."""
-    files = [path.stat() for path in sorted(FOLDER.glob("*.yaml"))]
+    paths = [*FOLDER.glob("*.yaml"), *HARVESTED.glob("*.csv"), SOURCES]
+    files = [path.stat() for path in paths]
     return f"{len(files)} {max((file.st_mtime_ns for file in files), default=0)}"

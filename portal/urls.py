@@ -4,14 +4,28 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from portal.api import bundles as api_bundles
+from portal.api import catalog as api_catalog
 from portal.api import datasets as api_datasets
 from portal.api import recipes as api_recipes
 from portal.api import runs as api_runs
-from portal.web import bundles, datasets, home, recipes, runs
+from portal.web import bundles, datasets, home, recipes, runs, statistics
 
 api = [
     path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
     path("datasets/<slug:slug>/", api_datasets.DatasetDetail.as_view(), name="dataset"),
+    path(
+        "datasets/<slug:slug>/croissant/",
+        api_datasets.DatasetCroissant.as_view(),
+        name="dataset-croissant",
+    ),
+    path(
+        "datasets/<slug:slug>/citation/",
+        api_datasets.DatasetCitation.as_view(),
+        name="dataset-citation",
+    ),
+    path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
+    path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
+    path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
     path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
     path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
     path("runs/", api_runs.RunList.as_view(), name="runs"),
@@ -42,6 +56,7 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("datasets/", datasets.search_page, name="datasets"),
     path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
+    path("statistics/", statistics.index, name="statistics"),
     path("recipes/", recipes.index, name="recipes"),
     path("recipes/start/", recipes.start, name="recipe-start"),
     path("runs/", runs.index, name="runs"),

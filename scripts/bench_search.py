@@ -33,8 +33,8 @@ django.setup()
 
 import tantivy  # noqa: E402
 
+from catalog.collection import read_catalog  # noqa: E402
 from catalog.models import Dataset  # noqa: E402
-from catalog.records_io import FOLDER, read_folder  # noqa: E402
 from catalog.search.documents import Document, document  # noqa: E402
 from catalog.search.elastic import ElasticEngine  # noqa: E402
 from catalog.search.embedded import SCHEMA, EmbeddedEngine, open_searcher  # noqa: E402
@@ -53,7 +53,7 @@ LIMIT = 20
 
 def scaled(number: int) -> list[Document]:
     """The shipped records as documents, repeated under other slugs until there are `number`."""
-    records = read_folder(FOLDER).values()
+    records = read_catalog().values()
     base = [document(Dataset(**dataset_values(record))) for record in records]
     copies: Iterator[Document] = (
         item if turn == 0 else replace(item, slug=f"{item.slug}-{turn}")

@@ -9,6 +9,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 
 from catalog.models import Dataset
+from catalog.record import DatasetRecord, resolve
+from catalog.services import dataset_values
 from fusion.build import STAGES
 from fusion.models import Bundle
 from fusion.recipe import example_recipes, load_recipe
@@ -17,16 +19,27 @@ from workers.models import Run, RunCase, RunStage
 FILES = {"README.md": b"# A bundle\n", "shards/train-000000.tar": bytes(range(256)) * 37}
 
 
-def make_dataset(slug: str, **fields: Any) -> Dataset:
-    """A dataset row; its record has the parts that pages read."""
-    values = {
-        "name": slug.replace("-", " ").title(),
-        "digest": hashlib.sha256(slug.encode()).hexdigest(),
-        "sources": ["project-imaging-x"],
-        "record": {"claims": [], "raw": [], "relations": [], "sources": []},
-        **fields,
+def make_facts(slug: str, claims: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """Facts of a record with one claim of Project-Imaging-X a field, or with the given claims."""
+    source = "project-imaging-x"
+    record: dict[str, Any] = {
+        "slug": slug,
+        "name": fields.pop("name", slug.replace("-", " ").title()),
+        "aliases": fields.pop("aliases", []),
+        "sources": fields.pop("sources", [{"id": source, "ref": slug}]),
     }
-    return Dataset.objects.create(slug=slug, **values)
+    for key in ("family", "relations", "counts", "links"):
+        if key in fields:
+            record[key] = fields.pop(key)
+    if homepage := fields.pop("homepage", None):
+        record["links"] = [{"url": homepage, "source": source}]
+    record |= {key: [{"value": value, "source": "curation"}] for key, value in fields.items()}
+    return resolve(DatasetRecord.model_validate(record | (claims or {})))
+
+
+def make_dataset(slug: str, claims: dict[str, Any] | None = None, **fields: Any) -> Dataset:
+    """A dataset row made from the facts of `make_facts`."""
+    return Dataset.objects.create(**dataset_values(make_facts(slug, claims, **fields)))
 
 
 def make_run(**fields: Any) -> Run:

@@ -1,41 +1,194 @@
-"""Convert the Project-Imaging-X table into one record per distinct dataset. Pure after reading.
+"""Project-Imaging-X: its table lists a dataset once per section; several rows become one entry.
 
-The table lists a dataset once per section, so several rows become one record. Tokens are mapped to
-the vocabularies; each row's own words stay in `raw`. What a row does not say stays unknown.
+Tokens are mapped to the vocabularies and each claim keeps the cells' own words. The table's counts
+have no unit and its access is a guess from the address: both stay claims that nothing follows.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
-from catalog.importers.claims import access_of, counts_of, facts_of, licence_of
-from catalog.importers.tables import Tables
-from catalog.importers.tokens import terms_of
-from catalog.record import DatasetRecord
+import yaml
+
+from catalog import vocab
+from catalog.claims import Claim
+from catalog.importers.cells import parse_number
+from catalog.importers.entry import Entry, ImportSourceError
+from catalog.importers.link import name_key
+from catalog.record import Count, Link, LinkKind
 
 SOURCE = "project-imaging-x"
-VERSION = "ec70f7b9"
-RAW_KEYS = ("section", "name", "url", "year", "dim", "modality", "structure", "samples")
-RAW_KEYS_AFTER = ("label", "task", "diseases", "access")
-NO_VALUE = re.compile(r"NA\b|none\b|truncated cell|\(shifted\)")
-BAD_LINK = ("retired", "mirror", "paper", "site closed")
+REVIEWED = Path(__file__).resolve().parent / "reviewed.yaml"
+RAW_LENGTH = 200
+_BAD_LINKS: Mapping[str, LinkKind] = MappingProxyType(
+    {"retired": "retired", "mirror": "mirror", "paper": "paper", "site closed": "retired"}
+)
+# A row that says "Multi" still stands in a section for one modality.
+SECTION_MODALITY = MappingProxyType(
+    {
+        "Dermoscopy": "Dermoscopy",
+        "OCT": "OCT",
+        "CT Datasets": "CT",
+        "X-ray Datasets": "X-ray",
+        "MRI Datasets": "MR",
+        "Fundus Photography": "Fundus photography",
+        "Histopathology": "Histopathology",
+        "Ultrasound": "Ultrasound",
+        "Endoscopy": "Endoscopy",
+        "Microscopy": "Microscopy",
+        "PET": "PET",
+    }
+)
+REG_TASK = MappingProxyType({"registration": "Registration", "regression": "Regression"})
+DERIVED = "Derived object"
+VIDEO_SECTION = "Video Datasets"
 
 
-def name_key(name: str) -> str:
-    """What makes two spellings of a name the same."""
-    return re.sub(r"[^a-z0-9]", "", name.casefold())
+@dataclass(frozen=True)
+class Table:
+    """The upstream rows and what helps to read them; row numbers are 0-based places.
+
+    `maps` (facet -> token -> term), `reg_means` (name -> registration, regression) and `url_issues`
+    come from a vocabulary folder beside the table and are empty where there is none.
+    """
+
+    rows: list[dict[str, Any]]
+    maps: dict[str, dict[str, str]] = field(default_factory=dict)
+    reg_means: dict[str, str] = field(default_factory=dict)
+    url_issues: dict[int, str] = field(default_factory=dict)
+    reviewed: dict[str, Any] = field(
+        default_factory=lambda: yaml.safe_load(REVIEWED.read_text("utf-8"))
+    )
 
 
-def slug_of(name: str) -> str:
-    """ASCII letters, digits and single hyphens."""
-    plain = unicodedata.normalize("NFKD", name.replace("'", "").replace("++", " plus "))
-    plain = plain.replace("&", " and ").encode("ascii", "ignore").decode().casefold()
-    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:100].rstrip("-")
+def read_table(folder: Path) -> Table:
+    """Read `project_imaging_x/datasets.json` and, where there is one, `vocabulary/`.
+
+    Raises:
+        ImportSourceError: the table is missing or no JSON list.
+    """
+    path = folder / "project_imaging_x" / "datasets.json"
+    if not path.is_file():
+        raise ImportSourceError(f"datasets.json: expected in {path.parent.name}/")
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ImportSourceError(f"datasets.json: no valid JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise ImportSourceError(f"datasets.json: found {type(rows).__name__}, expected a list")
+    words = folder / "vocabulary"
+    facets = ("modality", "anatomy", "task", "dimension")
+    return Table(
+        rows=rows,
+        maps={
+            facet: {row["token"]: row["canonical"] for row in _csv(words / f"{facet}_map.csv")}
+            for facet in facets
+        },
+        reg_means={
+            row["name"]: row["reg_means"] for row in _csv(words / "task_reg_resolution.csv")
+        },
+        url_issues={int(row["row"]): row["issue"] for row in _csv(words / "url_issues.csv")},
+    )
+
+
+def _csv(path: Path) -> Iterator[dict[str, str]]:
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as lines:
+            yield from csv.DictReader(lines)
+
+
+def entries(folder: Path) -> Iterator[Entry]:
+    """One entry per distinct dataset; its ref is the names of its rows."""
+    return convert(read_table(folder))
+
+
+def convert(table: Table) -> Iterator[Entry]:
+    """Entries in the table's order; a ref taken twice gets the year of the later one."""
+    taken: set[str] = set()
+    for group in group_rows(table):
+        entry = convert_group(table, group)
+        if entry.ref in taken:
+            year = entry.facts["year"].value if "year" in entry.facts else group[0]
+            entry = replace(entry, ref=f"{entry.ref} ({year})")
+        taken.add(entry.ref)
+        yield entry
+
+
+def convert_group(table: Table, group: list[int]) -> Entry:
+    """One entry from the rows of one dataset."""
+    rows = [table.rows[index] for index in group]
+    listed = list(dict.fromkeys(str(row["name"]).strip() for row in rows))
+    name, aliases = _title(table, listed)
+    facts: dict[str, Claim[Any]] = {}
+    if (year := _year(rows)) is not None:
+        facts["year"] = _claim(year, rows, "year")
+    for key, (column, read) in _READERS.items():
+        found = {term for index in group for term in read(table, index)}
+        terms = [term for term in vocab.terms(_FACETS[key]) if term in found]
+        if terms:
+            facts[key] = _claim(terms, rows, column)
+    facts["labelled"] = _claim(any(row["label"] for row in rows), rows, "label")
+    guesses = {str(row["access"]) for row in rows} - {"unknown"}
+    if len(guesses) == 1:
+        facts["access"] = _claim(guesses.pop(), rows, "access")
+    return Entry(
+        source=SOURCE,
+        ref=" | ".join(listed),
+        name=name,
+        aliases=tuple(dict.fromkeys(word for word in [*aliases, *listed] if word != name)),
+        links=tuple(_links(table, group)),
+        facts=facts,
+        counts=tuple(_counts(rows)),
+    )
+
+
+def _claim(value: Any, rows: list[dict[str, Any]], column: str) -> Claim[Any]:
+    cells = dict.fromkeys(str(row[column]).strip() for row in rows if row[column] is not None)
+    return Claim(value=value, source=SOURCE, raw=" | ".join(cells)[:RAW_LENGTH])
+
+
+def _title(table: Table, listed: list[str]) -> tuple[str, list[str]]:
+    for group in table.reviewed["groups"]:
+        if any(name_key(listed[0]) == name_key(member) for member in group["members"]):
+            return group["name"], group.get("aliases", [])
+    given = table.reviewed["names"].get(listed[0], {})
+    return given.get("name", listed[0]), given.get("aliases", [])
+
+
+def _year(rows: list[dict[str, Any]]) -> int | None:
+    """The year that most rows state, the earlier one of a tie."""
+    texts = [str(row["year"]) for row in rows]
+    stated = Counter(int(text) for text in texts if re.fullmatch(r"\d{4}", text))
+    return min(stated, key=lambda year: (-stated[year], year)) if stated else None
+
+
+def _links(table: Table, group: list[int]) -> Iterator[Link]:
+    seen: set[str] = set()
+    for index in group:
+        url = clean_url(table.rows[index]["url"])
+        if url in seen or not re.match(r"https?://\S+$", url):
+            continue
+        seen.add(url)
+        issue = table.url_issues.get(index, "")
+        kind = next((kind for word, kind in _BAD_LINKS.items() if issue.startswith(word)), None)
+        yield Link(url=url, kind=kind or "official", source=SOURCE, issue=issue if kind else None)
+
+
+def _counts(rows: list[dict[str, Any]]) -> Iterator[Count]:
+    for text in dict.fromkeys(str(row["samples"]).strip() for row in rows):
+        images = re.match(r"([\d,]+) images", text)
+        number = parse_number(images[1] if images else text)
+        if number:
+            yield Count(number=number, unit="image" if images else None, source=SOURCE, raw=text)
 
 
 def clean_url(url: str) -> str:
@@ -75,22 +228,22 @@ def same_dataset(first: dict[str, Any], second: dict[str, Any], issues: tuple[st
     return len(years) <= 1 and first["modality"] == second["modality"]
 
 
-def group_rows(tables: Tables) -> list[list[int]]:
+def group_rows(table: Table) -> list[list[int]]:
     """Row numbers by distinct dataset, each group in the table's order."""
     alike = {
         name_key(member): f"group:{group['name']}"
-        for group in tables.reviewed["groups"]
+        for group in table.reviewed["groups"]
         for member in group["members"]
     }
     groups: dict[str, list[list[int]]] = {}
-    for index, row in enumerate(tables.rows):
+    for index, row in enumerate(table.rows):
         key = name_key(row["name"])
         reviewed = alike.get(key)
         found = groups.setdefault(reviewed or key, [])
         for group in found:
-            issue = tables.url_issues.get
+            issue = table.url_issues.get
             if reviewed or any(
-                same_dataset(tables.rows[i], row, (issue(i, ""), issue(index, ""))) for i in group
+                same_dataset(table.rows[i], row, (issue(i, ""), issue(index, ""))) for i in group
             ):
                 group.append(index)
                 break
@@ -99,146 +252,105 @@ def group_rows(tables: Tables) -> list[list[int]]:
     return [group for found in groups.values() for group in found]
 
 
-def convert(tables: Tables) -> list[DatasetRecord]:
-    """Every distinct dataset as a record, sorted by slug; a slug taken twice gets the year."""
-    records: dict[str, dict[str, Any]] = {}
-    for group in group_rows(tables):
-        record = convert_group(tables, group)
-        slug = record["slug"]
-        if slug in records:
-            slug = f"{slug}-{record['year'] or group[0]}"
-        records[slug] = {**record, "slug": slug}
-    return [DatasetRecord.model_validate(records[slug]) for slug in sorted(records)]
+def split(text: str, marks: str = "/,+") -> list[str]:
+    """Parts between the marks, without blanks."""
+    return [part.strip() for part in re.split(f"[{re.escape(marks)}]", text) if part.strip()]
 
 
-def convert_group(tables: Tables, group: list[int]) -> dict[str, Any]:
-    """One record from the rows of one dataset."""
-    rows = [tables.rows[index] for index in group]
-    title = _title(tables, rows)
-    listed = {str(row["name"]).strip() for row in rows}
-    claims = list(_suspect_claims(tables, group))
-    licence, licence_claims = licence_of(tables, listed)
-    links = _links(tables, group)
-    homepage = next((link["url"] for link in links), None)
-    access, basis, access_claims = access_of(tables, rows, listed, homepage)
-    record: dict[str, Any] = {
-        "slug": title["slug"],
-        "name": title["name"],
-        "aliases": _unique([*title["aliases"], *sorted(listed)], without=title["name"]),
-        "year": _year(tables, group),
-        **terms_of(tables, group),
-        "counts": counts_of(tables, group, listed),
-        "labelled": _labelled(tables, group),
-        "licence": licence,
-        "access": access,
-        "access_basis": basis,
-        "homepage": homepage,
-        "links": links,
-        "sources": _sources(tables, group, [*licence_claims, *access_claims], listed),
-        "claims": [*claims, *licence_claims, *access_claims],
-        "raw": [_raw(tables, index) for index in group],
+def _named(facet: str, text: str, marks: str = "/,+") -> Iterator[str]:
+    """Terms that the parts of a text name through the vocabulary alone."""
+    whole = vocab.resolve(facet, text)
+    parts = [whole] if whole else [vocab.resolve(facet, part) for part in split(text, marks)]
+    yield from (term.name for term in parts if term)
+
+
+def _mapped(table: Table, facet: str, cell: str) -> str | None:
+    """A cell's term: the exact name, else the reviewed map, else the vocabulary's synonyms."""
+    known = vocab.terms(facet)
+    if cell in known:
+        return cell
+    canonical = table.maps.get(facet, {}).get(cell)
+    if canonical is not None:
+        return canonical if canonical in known else None
+    term = vocab.resolve(facet, cell)
+    return term.name if term else None
+
+
+def modalities(table: Table, index: int) -> Iterator[str]:
+    row = table.rows[index]
+    section = str(row["section"]).strip("\u200d ")
+    text = str(row["modality"])
+    whole = _mapped(table, "modality", text)
+    for cell in [text] if whole else split(text):
+        term = _mapped(table, "modality", cell)
+        if cell == "Multi":
+            term = SECTION_MODALITY.get(section)
+        elif section == VIDEO_SECTION and term == "Microscopy":
+            term = "Surgical microscope video"
+        if term and term != DERIVED:
+            yield term
+
+
+def anatomies(table: Table, index: int) -> Iterator[str]:
+    row = table.rows[index]
+    special = table.reviewed["anatomies"].get(row["name"], {})
+    text = str(row["structure"])
+    tokens = [text] if text in table.maps.get("anatomy", {}) else split(text, "/,+;")
+    for cell in tokens:
+        if cell in special:
+            yield from special[cell]
+        elif term := _mapped(table, "anatomy", cell):
+            yield term
+
+
+def tasks(table: Table, index: int) -> Iterator[str]:
+    row = table.rows[index]
+    special = table.reviewed["tasks"].get(row["name"], {})
+    for cell in split(str(row["task"])):
+        if cell in special:
+            yield from special[cell]
+        elif cell == "Reg":
+            meaning = REG_TASK.get(table.reg_means.get(row["name"], ""))
+            yield from [meaning] if meaning else []
+        elif cell == "Trk":
+            yield "Tractography" if "Brain" in str(row["structure"]) else "Tracking"
+        elif cell == "Surv":
+            yield "Survival prediction"
+        elif term := _mapped(table, "task", cell):
+            yield term
+
+
+def dimensions(table: Table, index: int) -> Iterator[str]:
+    for cell in split(str(table.rows[index]["dim"])):
+        if term := _mapped(table, "dimension", cell):
+            yield term
+
+
+def diseases(table: Table, index: int) -> Iterator[str]:
+    """Diseases that the vocabulary knows; label targets of the video section are none."""
+    row = table.rows[index]
+    if str(row["section"]).strip("\u200d ") == VIDEO_SECTION:
+        return
+    text = str(row["diseases"] or "")
+    parts: Iterable[str] = re.split(r"[,/;&()]| and ", text)
+    for part in parts:
+        if part.strip() and (term := vocab.resolve("disease", part)):
+            yield term.name
+
+
+_READERS: dict[str, tuple[str, Callable[[Table, int], Iterator[str]]]] = {
+    "modalities": ("modality", modalities),
+    "anatomies": ("structure", anatomies),
+    "tasks": ("task", tasks),
+    "diseases": ("diseases", diseases),
+    "dimensions": ("dim", dimensions),
+}
+_FACETS = MappingProxyType(
+    {
+        "modalities": "modality",
+        "anatomies": "anatomy",
+        "tasks": "task",
+        "diseases": "disease",
+        "dimensions": "dimension",
     }
-    return facts_of(tables, record)
-
-
-def _unique(values: Iterable[str], *, without: str = "") -> list[str]:
-    return [value for value in dict.fromkeys(values) if value and value != without]
-
-
-def _title(tables: Tables, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    listed = str(rows[0]["name"]).strip()
-    for group in tables.reviewed["groups"]:
-        if any(name_key(listed) == name_key(member) for member in group["members"]):
-            given = group
-            break
-    else:
-        given = tables.reviewed["names"].get(listed, {})
-    name = given.get("name", listed)
-    return {
-        "name": name,
-        "slug": given.get("slug") or slug_of(name),
-        "aliases": given.get("aliases", []),
-    }
-
-
-def _suspects(tables: Tables, index: int, field: str) -> list[dict[str, str]]:
-    found = tables.suspects.get(index, [])
-    return [row for row in found if row["field"] == field and row["severity"] == "wrong"]
-
-
-def _year(tables: Tables, group: list[int]) -> int | None:
-    """A corrected year first, else the year that most rows state (the earlier one of a tie)."""
-    corrected: list[int] = []
-    stated: Counter[int] = Counter()
-    for index in group:
-        likely = (suspect["likely"] for suspect in _suspects(tables, index, "year"))
-        corrected += [int(year) for year in likely if re.fullmatch(r"\d{4}", year)]
-        text = str(tables.rows[index]["year"])
-        if re.fullmatch(r"\d{4}", text) and not _suspects(tables, index, "year"):
-            stated[int(text)] += 1
-    if corrected:
-        return min(corrected)
-    return min(stated, key=lambda year: (-stated[year], year)) if stated else None
-
-
-def _labelled(tables: Tables, group: list[int]) -> bool:
-    corrected = any(_suspects(tables, index, "label") for index in group)
-    return corrected or any(tables.rows[index]["label"] for index in group)
-
-
-def _links(tables: Tables, group: list[int]) -> list[dict[str, str | None]]:
-    """Each address once, sound ones first."""
-    found: dict[str, str | None] = {}
-    for index in group:
-        url = clean_url(tables.rows[index]["url"])
-        issue = tables.url_issues.get(index)
-        bad = issue if issue and issue.startswith(BAD_LINK) else None
-        if re.match(r"https?://\S+$", url):
-            found.setdefault(url, bad)
-    ordered = sorted(found.items(), key=lambda pair: (pair[1] is not None,))
-    return [{"url": url, "issue": issue} for url, issue in ordered]
-
-
-def _raw(tables: Tables, index: int) -> dict[str, Any]:
-    row = tables.rows[index]
-    kept = {key: row[key] for key in (*RAW_KEYS, *RAW_KEYS_AFTER)}
-    kept["section"] = str(row["section"]).strip("\u200d ")
-    return {"source": SOURCE, "row": index, **kept}
-
-
-def _suspect_claims(tables: Tables, group: list[int]) -> Iterable[dict[str, Any]]:
-    """Cells that a review of the table judged wrong, with the likely value."""
-    seen: set[tuple[str, str]] = set()
-    for index in group:
-        for row in tables.suspects.get(index, []):
-            key = (row["field"], row["likely"])
-            if row["severity"] != "wrong" or key in seen:
-                continue
-            seen.add(key)
-            reason = f"upstream row {index} has {row['upstream']!r}, judged wrong in review"
-            detail = f"; {row['why']}" if row["why"] else ""
-            yield {
-                "field": row["field"],
-                "value": None if NO_VALUE.match(row["likely"]) else row["likely"],
-                "source": "curation",
-                "reason": reason + detail,
-                "applied": row["field"] != "name",
-            }
-
-
-def _sources(
-    tables: Tables, group: list[int], claims: list[dict[str, Any]], listed: set[str]
-) -> list[dict[str, str | None]]:
-    rows = ", ".join(str(index) for index in group)
-    upstream = {"id": SOURCE, "version": VERSION, "ref": f"rows {rows}"}
-    others = {claim["source"]: claim["reason"] for claim in claims if claim["source"] != SOURCE}
-    ids = {
-        link["source"]: link["source_id"]
-        for name in listed
-        for link in tables.links.get(name, [])
-        if link["source"] in others
-    }
-    return [
-        upstream,
-        *({"id": key, "version": None, "ref": ids.get(key)} for key in sorted(others)),
-    ]
+)

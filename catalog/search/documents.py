@@ -19,7 +19,7 @@ from catalog.models import Access, Dataset
 from catalog.search.query import FIRST_YEAR, UNKNOWN
 from catalog.search.words import fold, index_words
 
-VERSION = 1  # raised when documents change their shape: every index is then rebuilt
+VERSION = 2  # raised when documents change their shape: every index is then rebuilt
 _LISTS = {
     "modality": "modalities",
     "anatomy": "anatomies",
@@ -27,6 +27,8 @@ _LISTS = {
     "dimension": "dimensions",
     "disease": "diseases",
 }
+# Fields whose sources' own words are searched too.
+_IN_WORDS = frozenset(_LISTS.values())
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,11 @@ def _further_words(dataset: Dataset, above: dict[str, tuple[str, ...]]) -> Itera
             yield from known[term].synonyms if term in known else ()
     yield from (str(dataset.year or ""), dataset.licence, dataset.access)
     yield urlsplit(dataset.homepage).hostname or ""
-    for row in dataset.record.get("raw", ()):
-        yield from (v for v in row.values() if isinstance(v, str) and "://" not in v)
+    yield from dataset.record.get("classes", ())
+    yield from dataset.record.get("modality_details", ())
+    for claim in dataset.record.get("claims", ()):
+        if claim["used"] and claim["raw"] and claim["field"] in _IN_WORDS:
+            yield claim["raw"]
 
 
 def _quality(dataset: Dataset) -> float:

@@ -175,11 +175,6 @@ def licence_of(source: Row, part: str) -> str:
     return str(value or UNKNOWN_LICENCE)
 
 
-def licence_url(licence: str) -> str:
-    """Web page of an SPDX licence; empty for a LicenseRef."""
-    return "" if licence.startswith("LicenseRef-") else f"https://spdx.org/licenses/{licence}.html"
-
-
 def licences(content: Content) -> list[str]:
     """Every licence in the bundle, once, in order of name."""
     return sorted({licence_of(s, part) for s in content.sources for part in ("images", "labels")})

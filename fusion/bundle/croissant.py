@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from catalog.croissant import CONTEXT
+from catalog.licences import licence_url
 from fusion.bundle.content import (
     Content,
     Row,
@@ -19,7 +21,6 @@ from fusion.bundle.content import (
     described,
     known_limits,
     licence_of,
-    licence_url,
     licences,
     source_name,
     split_names,
@@ -36,30 +37,6 @@ REQUIRED_OF_FILE = ("@id", "name", "contentUrl", "encodingFormat", "sha256")
 REQUIRED_OF_SET = ("@id", "name", "containedIn", "encodingFormat", "includes")
 _TYPES = {".json": "application/json", ".jsonl": "application/jsonlines"}
 _SPLIT_URLS = {"train": "Training", "val": "Validation", "test": "Test"}
-
-_CR_TERMS = (
-    "arrayShape", "citeAs", "column", "containedIn", "equivalentProperty", "extract", "field",
-    "fileObject", "fileProperty", "fileSet", "format", "includes", "isArray", "isLiveDataset",
-    "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex",
-    "repeated", "replace", "samplingRate", "separator", "source", "subField", "transform",
-)  # fmt: skip
-CONTEXT: dict[str, Any] = {
-    "@language": "en",
-    "@vocab": "https://schema.org/",
-    "conformsTo": "dct:conformsTo",
-    "cr": "http://mlcommons.org/croissant/",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "dct": "http://purl.org/dc/terms/",
-    "description": {"@container": "@language"},
-    "examples": {"@id": "cr:examples", "@type": "@json"},
-    "name": {"@container": "@language"},
-    "odrl": "http://www.w3.org/ns/odrl/2/",
-    "prov": "http://www.w3.org/ns/prov#",
-    "rai": "http://mlcommons.org/croissant/RAI/",
-    "sc": "https://schema.org/",
-    **{term: f"cr:{term}" for term in _CR_TERMS},
-}
 
 
 def build_croissant(content: Content, out: Path, shards: Sequence[Shard]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from catalog.licences import licence_url
 from fusion.bundle.content import (
     Content,
     Row,
@@ -14,7 +15,6 @@ from fusion.bundle.content import (
     described,
     file_of,
     licence_of,
-    licence_url,
     source_name,
 )
 from fusion.bundle.croissant import CREATOR, description

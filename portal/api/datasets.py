@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
+from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -12,6 +14,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog.citation import citation, text_of, to_bibtex, to_csl
+from catalog.croissant import dataset_jsonld
 from catalog.export import KEYS
 from catalog.models import Dataset
 from catalog.search import Query, search
@@ -19,11 +23,14 @@ from catalog.search.query import PARAMETERS
 from portal.api import params
 from portal.api.errors import ProblemOut
 
+IN_RECORD = {"annotation", "conflicts"}
+CITATIONS = ("text", "bibtex", "csl")
+
 
 class DatasetOut(serializers.ModelSerializer[Dataset]):
     class Meta:
         model = Dataset
-        fields = [*KEYS, "record"]
+        fields = [*(key for key in KEYS if key not in IN_RECORD), "quality", "record"]
 
 
 class DatasetList(APIView):
@@ -45,3 +52,34 @@ class DatasetDetail(APIView):
         """One dataset with its record: raw values, claims and sources."""
         params.check_known(request.query_params, ())
         return Response(DatasetOut(get_object_or_404(Dataset, slug=slug)).data)
+
+
+class DatasetCroissant(APIView):
+    @extend_schema(
+        operation_id="datasets_croissant",
+        responses={200: OpenApiTypes.OBJECT, 404: ProblemOut},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """One dataset as JSON-LD: Croissant 1.1, which is schema.org/Dataset too."""
+        params.check_known(request.query_params, ())
+        facts = get_object_or_404(Dataset, slug=slug).record
+        page = request.build_absolute_uri(reverse("dataset", args=[slug]))
+        return Response(dataset_jsonld(facts, page), content_type="application/ld+json")
+
+
+class DatasetCitation(APIView):
+    @extend_schema(
+        operation_id="datasets_citation",
+        parameters=[OpenApiParameter("style", str, enum=CITATIONS)],
+        responses={200: OpenApiTypes.STR, 400: ProblemOut, 404: ProblemOut},
+    )
+    def get(self, request: Request, slug: str) -> HttpResponse:
+        """How to cite it: one line of text, BibTeX or CSL-JSON."""
+        params.check_known(request.query_params, ("style",))
+        style = params.choice(request.query_params, "style", CITATIONS) or "text"
+        facts = get_object_or_404(Dataset, slug=slug).record
+        if style == "csl":
+            return Response(to_csl([facts]))
+        text = to_bibtex([facts]) if style == "bibtex" else text_of(citation(facts)) + "\n"
+        media = "application/x-bibtex" if style == "bibtex" else "text/plain"
+        return HttpResponse(text, content_type=f"{media}; charset=utf-8")

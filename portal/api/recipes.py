@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog.models import Dataset
+from catalog.services import overlap_graph
 from fusion.errors import Problem, RecipeError
 from fusion.recipe import Recipe, check_recipe, example_recipes, load_recipe, nearest, resolve
 from portal.api import params
@@ -56,7 +57,8 @@ class RecipeIn(serializers.Serializer[Any]):
         Raises:
             RecipeError: with every problem found.
         """
-        return check_recipe(self.recipe_data(), set(Dataset.objects.values_list("slug", flat=True)))
+        known = set(Dataset.objects.values_list("slug", flat=True))
+        return check_recipe(self.recipe_data(), known, overlap_graph())
 
 
 class RecipeOut(serializers.Serializer[Any]):

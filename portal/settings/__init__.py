@@ -183,6 +183,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "portal.api.errors.handle",
     "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "URL_FORMAT_OVERRIDE": None,  # ?format= is a parameter of ours
     "UNAUTHENTICATED_USER": None,
 }
 SPECTACULAR_SETTINGS = {

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from django import template
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import now
 
+from catalog.describe import plural
 from fusion.codes import MEANINGS
 from workers.models import Run
 
@@ -32,9 +37,7 @@ def meaning(code: str) -> str:
 @register.filter
 def units(unit: str, number: int) -> str:
     """A unit of a count in its plural where the number asks for it."""
-    if number == 1 or unit.endswith("series"):
-        return unit
-    return unit[:-1] + "ies" if unit.endswith("y") else unit + "s"
+    return plural(unit, number)
 
 
 @register.filter
@@ -62,3 +65,13 @@ def elapsed(run: Run) -> str:
     if run.started_at is None:
         return ""
     return duration(((run.finished_at or now()) - run.started_at).total_seconds())
+
+
+_JSON_ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}
+
+
+@register.filter
+def json_ld(data: dict[str, Any]) -> SafeString:
+    """A JSON-LD data block for search engines; no text in it can end the element."""
+    text = json.dumps(data, ensure_ascii=False).translate(_JSON_ESCAPES)
+    return mark_safe(f'<script type="application/ld+json">{text}</script>')  # noqa: S308

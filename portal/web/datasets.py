@@ -13,13 +13,22 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from catalog.citation import citation, text_of
+from catalog.claims import sources
+from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.query import SORTS, TITLES
 from fusion.recipe import example_recipes, load_recipe
 from portal.web.finding import find
 from portal.web.paging import Pages
-from portal.web.words import ACCESS, RELATIONS, licence_lines
+from portal.web.words import (
+    ACCESS,
+    access_steps,
+    licence_lines,
+    relation_words,
+    value_text,
+)
 
 OPTIONS_SHOWN = 7
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
@@ -97,31 +106,99 @@ def search_page(request: HttpRequest) -> HttpResponse:
     return render(request, "datasets/list.html", context)
 
 
+@dataclass(frozen=True)
+class Fact:
+    """One field of a dataset as its page shows it, with the claims behind it."""
+
+    field: str
+    title: str
+    facet: str
+    values: list[str]
+    claims: list[dict[str, Any]]
+    conflict: bool
+
+
+FACTS = (
+    ("year", "Year", "year"),
+    ("modalities", "Modality", "modality"),
+    ("modality_details", "Sequence, stain or phase", ""),
+    ("anatomies", "Anatomy", "anatomy"),
+    ("diseases", "Disease", "disease"),
+    ("tasks", "Task", "task"),
+    ("dimensions", "Dimension", "dimension"),
+    ("counts", "Size", ""),
+    ("labelled", "Labels", ""),
+    ("annotation", "Labelled how", ""),
+    ("classes", "Classes", ""),
+    ("spacing", "Voxel size", ""),
+    ("file_formats", "File format", ""),
+    ("size_bytes", "Bytes", ""),
+    ("licence", "Licence", ""),
+    ("licence_labels", "Licence of the labels", ""),
+    ("access", "Access", ""),
+    ("publisher", "Publisher", ""),
+    ("doi", "DOI", ""),
+)
+# Shown only where a source states them.
+ONLY_IF_KNOWN = frozenset(
+    {"modality_details", "annotation", "classes", "spacing", "file_formats", "size_bytes"}
+    | {"licence_labels", "publisher", "doi"}
+)
+BESIDE = frozenset({"licence", "licence_labels", "access"})
+
+
 @require_safe
 def detail(request: HttpRequest, slug: str) -> HttpResponse:
-    """Facts of one dataset; what is unknown is shown as unknown. One query."""
+    """Facts of one dataset with the claims behind each; what is unknown is shown as unknown."""
     dataset = get_object_or_404(Dataset, slug=slug)
-    fields = {
-        "modality": dataset.modalities,
-        "anatomy": dataset.anatomies,
-        "task": dataset.tasks,
-        "disease": dataset.diseases,
-        "dimension": dataset.dimensions,
-    }
-    relations = dataset.record.get("relations", [])
+    record = dataset.record
+    facts = [
+        fact
+        for fact in (_fact(record, *row) for row in FACTS)
+        if fact.values or fact.field not in ONLY_IF_KNOWN
+    ]
+    page = request.build_absolute_uri(reverse("dataset", args=[slug]))
     context = {
         "dataset": dataset,
-        "facts": [{"facet": f, "title": TITLES[f], "terms": terms} for f, terms in fields.items()],
+        "record": record,
+        "facts": [fact for fact in facts if fact.field not in BESIDE],
+        "beside": {fact.field: fact for fact in facts if fact.field in BESIDE},
         "licence": licence_lines(dataset.licence),
         "access": ACCESS[dataset.access],
+        "steps": access_steps(dataset.access, dataset.homepage),
         "used_in": _recipes_with(slug),
-        "claims": dataset.record.get("claims", []),
         "relations": [
-            {**row, "words": RELATIONS.get(row["kind"], row["kind"])} for row in relations
+            {**row, "words": relation_words(row["kind"], inverse=bool(row.get("inverse")))}
+            for row in record["relations"]
         ],
-        "raw": [_raw(row) for row in dataset.record.get("raw", [])],
+        "family": _family(dataset),
+        "sources": [
+            (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()
+        ],
+        "cite": text_of(citation(record)),
+        "jsonld": dataset_jsonld(record, page),
     }
     return render(request, "datasets/detail.html", context)
+
+
+def _fact(record: dict[str, Any], field: str, title: str, facet: str) -> Fact:
+    claims = [
+        {**claim, "text": value_text(field, claim["value"])}
+        for claim in record["claims"]
+        if claim["field"] == field
+    ]
+    value = record[field]
+    unknown = value is None or value == "unknown"
+    values = value if isinstance(value, list) else [] if unknown else [value]
+    shown = [text for one in values if (text := value_text(field, one))]
+    return Fact(field, title, facet, shown, claims, field in record["conflicts"])
+
+
+def _family(dataset: Dataset) -> list[Dataset]:
+    if not dataset.family:
+        return []
+    rows = Dataset.objects.filter(family=dataset.family).exclude(pk=dataset.pk)
+    return list(rows.only("slug", "name", "year").order_by("year", "slug"))
 
 
 def _problem(fault: dict[str, Any]) -> dict[str, Any]:
@@ -201,9 +278,3 @@ def _recipes_with(slug: str) -> list[tuple[str, str]]:
         for name, recipe in recipes.items()
         if any(source["dataset"] == slug for source in recipe["sources"])
     ]
-
-
-def _raw(row: dict[str, Any]) -> dict[str, Any]:
-    place = f" row {row['row']}" if row.get("row") else ""
-    values = [(key, value) for key, value in row.items() if key not in {"source", "row"}]
-    return {"title": f"{row.get('source', 'source unknown')}{place}", "values": values}

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
+from django.template.defaultfilters import filesizeformat
+
+from catalog.describe import count_text
 from catalog.licences import licence
 
 
@@ -21,13 +27,110 @@ ACCESS = {
     "application": "On application: somebody decides who gets the files.",
     "unknown": "Unknown: no source says how to get the files.",
 }
+# kind -> what this dataset is to the other, and what the other is to this one
 RELATIONS = {
-    "subset": "this dataset is a part of it",
-    "superset": "this dataset contains it",
-    "derived": "this dataset is made from it",
-    "relabelled": "this dataset has other labels for its images",
-    "shared_patients": "both hold images of the same people",
+    "part_of": ("this dataset belongs to it", "it belongs to this dataset"),
+    "version_of": ("this dataset is a version of it", "it is a version of this dataset"),
+    "subset": ("this dataset is a part of it", "it is a part of this dataset"),
+    "superset": ("this dataset contains it", "it contains this dataset"),
+    "derived": ("this dataset is made from it", "it is made from this dataset"),
+    "relabelled": (
+        "this dataset has other labels for its images",
+        "it has other labels for the images of this dataset",
+    ),
+    "shared_patients": ("both hold images of the same people",) * 2,
 }
+# host ending -> what a person does there to get the files
+PLATFORMS = {
+    "openneuro.org": (
+        "Choose “Download”: in the browser, with the OpenNeuro or DataLad command line, or "
+        "from its public S3 bucket."
+    ),
+    "cancerimagingarchive.net": (
+        "Open the collection's page; open collections download with the NBIA Data Retriever "
+        "or from Imaging Data Commons, restricted ones ask for a licence agreement first."
+    ),
+    "imaging.datacommons.cancer.gov": (
+        "Select the collection and download it with the idc-index command line (`idc download`)."
+    ),
+    "kaggle.com": (
+        "Sign in to Kaggle, accept the rules if there are any, and download on the page or "
+        "with kagglehub."
+    ),
+    "grand-challenge.org": (
+        "Sign in to Grand Challenge, join the challenge, and follow its data page."
+    ),
+    "synapse.org": (
+        "Sign in to Synapse, accept the conditions of use, and download with the Synapse client."
+    ),
+    "physionet.org": (
+        "Sign in to PhysioNet; credentialed sets ask for training and a signed agreement first."
+    ),
+    "zenodo.org": "Download the files on the record's page; each has a checksum.",
+    "figshare.com": "Download the files on the item's page.",
+    "data.mendeley.com": "Choose “Download all” on the dataset's page.",
+    "huggingface.co": (
+        "Download with huggingface-hub; gated sets ask you to accept their terms first."
+    ),
+    "github.com": "Read the repository's README; it holds the files or says where they are.",
+    "ieee-dataport.org": "Sign in with an IEEE account and download on the dataset's page.",
+    "aimi.stanford.edu": "Sign in, accept the research use agreement, and download.",
+}
+
+
+def value_text(field: str, value: Any) -> str:
+    """A value of a record as a person reads it; empty for an unknown one."""
+    if value is None:
+        return ""
+    if field in _WRITERS:
+        return _WRITERS[field](value)
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _count(value: dict[str, Any]) -> str:
+    if value.get("unit"):
+        return count_text(value)
+    return f"{value['number']:,} of unknown unit"
+
+
+def _citation(value: dict[str, Any]) -> str:
+    return ". ".join(str(value[key]) for key in ("title", "year", "doi") if value.get(key))
+
+
+def _spacing(value: dict[str, Any]) -> str:
+    parts = [
+        f"{name} {' x '.join(f'{mm:g}' for mm in value[key])} mm"
+        for name, key in (("min", "min_mm"), ("median", "median_mm"), ("max", "max_mm"))
+        if value.get(key)
+    ]
+    return ", ".join(parts)
+
+
+_WRITERS: dict[str, Callable[[Any], str]] = {
+    "counts": _count,
+    "labelled": lambda value: "yes" if value else "no",
+    "size_bytes": lambda value: str(filesizeformat(value)),
+    "spacing": _spacing,
+    "citation": _citation,
+}
+
+
+def relation_words(kind: str, *, inverse: bool) -> str:
+    """What two datasets are to each other, seen from the page of one."""
+    return RELATIONS[kind][1 if inverse else 0]
+
+
+def access_steps(access: str, homepage: str) -> list[str]:
+    """How to get the files, as far as the access and the platform tell."""
+    if not homepage:
+        return ["No source gives an address: look for the publication that describes it."]
+    host = urlsplit(homepage).hostname or ""
+    steps = [
+        text for end, text in PLATFORMS.items() if host == end or host.endswith(f".{end}")
+    ] or ["Open the homepage and look for its download or data section."]
+    if access == "application":
+        steps.append("Apply there: a person decides, and terms are signed before files are sent.")
+    return steps
 
 
 def licence_lines(licence_id: str) -> list[Line]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from catalog.collection import read_catalog
 from catalog.models import Dataset
-from catalog.records_io import FOLDER, read_folder
 from catalog.search.documents import Document, document
 from catalog.search.elastic import ElasticEngine
 from catalog.search.embedded import EmbeddedEngine
@@ -27,7 +27,7 @@ def dataset(slug: str, **fields: object) -> Dataset:
 @pytest.fixture(scope="session")
 def real_documents() -> list[Document]:
     """The shipped records as documents, by slug."""
-    rows = (Dataset(**dataset_values(record)) for record in read_folder(FOLDER).values())
+    rows = (Dataset(**dataset_values(facts)) for facts in read_catalog().values())
     return [document(row) for row in sorted(rows, key=lambda row: row.slug)]
 
 

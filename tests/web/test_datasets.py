@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
+from catalog.models import Dataset
+from catalog.services import dataset_values
 from portal.web.datasets import without
 from portal.web.words import licence_lines
-from tests.factories import make_bundle, make_dataset
+from tests.factories import make_bundle, make_dataset, make_facts
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
 
@@ -116,34 +119,62 @@ def test_text_from_outside_is_written_as_text(client):
         assert "<img src=x>" not in html
 
 
-def test_a_dataset_page_says_unknown_and_shows_who_says_what(client):
+def test_a_dataset_page_says_unknown_and_shows_every_claim_behind_a_value(client):
+    make_dataset("other")
     make_dataset(
         "shy",
-        counts=[{"number": 1414, "unit": None, "what": None, "raw": "1.4k", "source": "somewhere"}],
-        record={
-            "claims": [
-                {
-                    "field": "year",
-                    "value": 2011,
-                    "source": "curation",
-                    "reason": "paper",
-                    "applied": True,
-                }
+        {
+            "year": [
+                {"value": 2011, "source": "curation", "basis": "read", "reason": "its paper",
+                 "url": "https://doi.org/10.1/x"},
+                {"value": 2014, "source": "amid", "raw": "2014"},
             ],
-            "raw": [{"source": "somewhere", "row": 7, "dim": "3D", "year": None}],
-            "relations": [{"to": "other", "kind": "subset", "evidence": "its page"}],
-            "sources": [{"id": "somewhere", "version": "v2", "ref": "row 7"}],
+            "access": [{"value": "open", "source": "project-imaging-x"}],
         },
-    )
+        counts=[{"number": 1414, "source": "openmedlab", "raw": "1.4k"}],
+        relations=[{"to": "other", "kind": "subset", "evidence": "its page"}],
+    )  # fmt: skip
 
     html = client.get("/datasets/shy/").content.decode()
 
     assert html.count('<span class="unknown">unknown</span>') >= 7
-    for said in ("1,414", "of unknown unit", "“1.4k”", "curation", "somewhere v2 (row 7)"):
+    for said in ("sources disagree", "its paper", "https://doi.org/10.1/x", "2014", "1.4k"):
         assert said in html
+    assert "1,414 of unknown unit" in html
+    assert "Unknown: no source says how to get the files." in html
     assert "this dataset is a part of it" in html
     assert "assume that all rights are reserved" in html
+    assert "size_unknown" not in html
+    assert "count_without_unit" in html
     assert 'href="/api/v1/datasets/shy/"' in html
+
+
+def test_a_dataset_page_carries_its_description_for_search_engines(client):
+    make_dataset("evil", name="</script><script>alert(1)</script>")
+    html = client.get("/datasets/evil/").content.decode()
+
+    block = re.search(r'<script type="application/ld\+json">(.+?)</script>', html)
+    assert block is not None
+    data = json.loads(block[1])
+    assert data["name"] == "</script><script>alert(1)</script>"
+    assert data["@type"] == "sc:Dataset"
+
+
+def test_a_harvested_record_says_that_no_curator_looked_at_it(client):
+    facts = make_facts("raw-one")
+    Dataset.objects.create(**dataset_values({**facts, "tier": "harvested"}))
+
+    assert "no curator has looked at it" in client.get("/datasets/raw-one/").content.decode()
+
+
+def test_the_statistics_page_links_each_figure_to_the_datasets_behind_it(client):
+    html = client.get("/statistics/").content.decode()
+
+    found = re.search(r'href="(/datasets/\?modality=Fundus[^"]+)"', html)
+    assert found is not None
+    shown = client.get(found[1].replace("&amp;", "&")).content.decode()
+    assert "First Fundus" in shown
+    assert "Each dataset counts once for every value" in html
 
 
 def test_a_dataset_page_names_the_recipes_that_use_it(client):

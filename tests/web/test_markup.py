@@ -31,7 +31,8 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
         self.inline += [name for name, _ in attrs if name == "style" or name.startswith("on")]
-        if tag == "style" or (tag == "script" and "src" not in values):
+        is_code = tag == "script" and values.get("type") != "application/ld+json"
+        if tag == "style" or (is_code and "src" not in values):
             self.inline.append(tag)
         if "id" in values:
             self.ids.append(values["id"])
@@ -59,6 +60,7 @@ def pages(client) -> dict[str, str]:
         "/datasets/?q=fundus&licence=CC-BY-4.0&year_from=2000",
         "/datasets/?task=Nothing",
         "/datasets/first-fundus/",
+        "/statistics/",
         "/recipes/",
         "/runs/",
         f"/runs/{run.pk}/",

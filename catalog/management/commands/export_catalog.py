@@ -8,15 +8,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalog.export import WRITERS
+from catalog.export import FORMATS
 from catalog.models import Dataset
 
 
 class Command(BaseCommand):
-    help = "Write every dataset of the catalog to a file, one a line, in slug order."
+    help = "Write every dataset of the catalog to a file, in slug order."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--format", choices=sorted(WRITERS), required=True)
+        parser.add_argument("--format", choices=sorted(FORMATS), required=True)
         parser.add_argument("--out", type=Path, required=True, help="file to write")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -24,8 +24,8 @@ class Command(BaseCommand):
         if not out.absolute().parent.is_dir():
             raise CommandError(f"--out: {out.parent} is no folder")
         partial = out.with_name(out.name + ".partial")
-        datasets = Dataset.objects.in_order().iterator(chunk_size=500)
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            count = WRITERS[options["format"]](datasets, file)
+        datasets = list(Dataset.objects.in_order().values_list("record", flat=True))
+        _, _, write = FORMATS[options["format"]]
+        partial.write_bytes(write(datasets))
         os.replace(partial, out)  # noqa: PTH105
-        self.stdout.write(f"{count} datasets written to {out}")
+        self.stdout.write(f"{len(datasets)} datasets written to {out}")

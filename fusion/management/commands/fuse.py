@@ -14,7 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from catalog.collection import read_catalog
 from catalog.models import Dataset
+from catalog.overlaps import OverlapGraph
+from catalog.services import overlap_graph
 from fusion.build import STAGES, Build, run_all, summarise
 from fusion.bundle.errors import BundleError
 from fusion.errors import BuildError, RecipeError
@@ -38,7 +41,7 @@ class Command(BaseCommand):
         out: Path = options["out"].resolve()
         path = example_recipes().get(options["recipe"], Path(options["recipe"]))
         try:
-            recipe = check_recipe(load_recipe(path), known_datasets())
+            recipe = check_recipe(load_recipe(path), *known_catalog())
             plan = make_plan(recipe)
         except RecipeError as error:
             raise CommandError(f"recipe {options['recipe']}:\n{error}", returncode=2) from error
@@ -64,14 +67,15 @@ def _is_bundle(folder: Path) -> bool:
     return (folder / "SHA256SUMS").is_file() and (folder / "manifest.json").is_file()
 
 
-def known_datasets() -> set[str]:
-    """Slugs of the loaded catalog; where none is loaded, those of the shipped records."""
+def known_catalog() -> tuple[set[str], OverlapGraph]:
+    """Slugs and relations of the loaded catalog; where none is loaded, of the shipped records."""
     try:
         if slugs := set(Dataset.objects.values_list("slug", flat=True)):
-            return slugs
+            return slugs, overlap_graph()
     except DatabaseError:
         pass
-    return {p.stem for p in (settings.BASE_DIR / "catalog" / "records").glob("*.yaml")}
+    facts = read_catalog()
+    return set(facts), OverlapGraph({slug: one["relations"] for slug, one in facts.items()})
 
 
 class TerminalProgress(Bars):

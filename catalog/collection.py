@@ -1,0 +1,149 @@
+"""The whole catalog: curated record files and harvested tables, joined and resolved to facts.
+
+A curated record that lists a row of a harvested table among its sources takes the row's claims;
+rows that no record lists are datasets of their own, of tier "harvested".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from catalog import harvest
+from catalog.importers.entry import Entry
+from catalog.importers.merge import merge
+from catalog.record import DatasetRecord, SourceRef, resolve
+from catalog.records_io import FOLDER, Problem, RecordError, read_folder
+
+HARVESTED = Path(__file__).resolve().parent / "harvested"
+SYMMETRIC = "shared_patients"
+
+
+def read_catalog(folder: Path = FOLDER, tables: Path = HARVESTED) -> dict[str, dict[str, Any]]:
+    """The facts of every dataset by slug, in slug order.
+
+    Raises:
+        RecordError: a file or table is faulty, a slug or a harvested row is taken twice, a relation
+            leads nowhere or in a circle.
+    """
+    records = read_folder(folder)
+    rows = read_tables(tables)
+    facts = {slug: resolve(join(record, rows)) for slug, record in records.items()}
+    problems = _taken_twice(records)
+    listed = {(ref.id, ref.ref) for record in records.values() for ref in record.sources}
+    for (source, ref), entry in rows.items():
+        if (source, ref) in listed:
+            continue
+        record = as_record(entry)
+        if record.slug in facts:
+            problems.append(_problem(record.slug, "slug", f"is taken twice, by {source} {ref} too"))
+        facts[record.slug] = resolve(record, "harvested")
+    problems += _relation_problems(facts)
+    if problems:
+        raise RecordError(problems)
+    _add_inverse_relations(facts)
+    return dict(sorted(facts.items()))
+
+
+def read_tables(folder: Path = HARVESTED) -> dict[tuple[str, str], Entry]:
+    """Every row of every harvested table by source and ref.
+
+    Raises:
+        RecordError: a table is faulty.
+    """
+    found: dict[tuple[str, str], Entry] = {}
+    for path in sorted(folder.glob("*.csv")):
+        found.update({(entry.source, entry.ref): entry for entry in harvest.read_table(path)})
+    return found
+
+
+def join(record: DatasetRecord, rows: Mapping[tuple[str, str], Entry]) -> DatasetRecord:
+    """The record with the claims of the harvested rows that it lists."""
+    for source in sorted({ref.id for ref in record.sources}):
+        keys = [((source, ref.ref or ""), ref.whole) for ref in record.sources if ref.id == source]
+        found = [(rows[key], whole) for key, whole in keys if key in rows]
+        if found:
+            record = merge(record, found)
+    return record
+
+
+def as_record(entry: Entry) -> DatasetRecord:
+    """A harvested row as a record of its own."""
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{entry.source} {entry.ref}".lower()).strip("-")
+    ref = SourceRef(id=entry.source, ref=entry.ref)
+    empty = DatasetRecord(slug=slug, name=entry.name, aliases=list(entry.aliases), sources=[ref])
+    return merge(empty, [(entry, True)])
+
+
+def _problem(slug: str, field: str, message: str) -> Problem:
+    return Problem(f"{slug}.yaml", 0, field, message)
+
+
+def _taken_twice(records: Mapping[str, DatasetRecord]) -> list[Problem]:
+    """Ids of a source that two records claim as the whole of themselves."""
+    owners: dict[tuple[str, str], str] = {}
+    problems = []
+    for slug, record in records.items():
+        for ref in record.sources:
+            if ref.ref is None or not ref.whole:
+                continue
+            owner = owners.setdefault((ref.id, ref.ref), slug)
+            if owner != slug:
+                message = f"found {ref.id} {ref.ref!r}, which {owner} lists too"
+                problems.append(_problem(slug, "sources", message))
+    return problems
+
+
+def _relation_problems(facts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    problems = [
+        _problem(slug, "relations", f"found {row['to']!r}, which is no dataset")
+        for slug, one in facts.items()
+        for row in one["relations"]
+        if row["to"] not in facts
+    ]
+    stored = {
+        (slug, row["to"], row["kind"]) for slug, one in facts.items() for row in one["relations"]
+    }
+    problems += [
+        _problem(slug, "relations", f"found {to!r}, which states the same relation: keep one")
+        for slug, to, kind in sorted(stored)
+        if (to, slug, kind) in stored and slug < to
+    ]
+    circle = None if problems else _circle({slug: _parents(one) for slug, one in facts.items()})
+    if circle:
+        problems.append(_problem(circle[0], "relations", f"form a circle: {' > '.join(circle)}"))
+    return problems
+
+
+def _parents(facts: Mapping[str, Any]) -> list[str]:
+    return [row["to"] for row in facts["relations"] if row["kind"] != SYMMETRIC]
+
+
+def _circle(parents: Mapping[str, Iterable[str]]) -> list[str] | None:
+    """A path that comes back to its start, if there is one."""
+    done: set[str] = set()
+    for start in parents:
+        stack: list[tuple[str, Iterator[str]]] = [(start, iter(parents[start]))]
+        path = [start]
+        while stack and start not in done:
+            node, todo = stack[-1]
+            following = next(todo, None)
+            if following is None:
+                done.add(node)
+                stack.pop()
+                path.pop()
+            elif following in path:
+                return [*path[path.index(following) :], following]
+            elif following not in done:
+                stack.append((following, iter(parents[following])))
+                path.append(following)
+    return None
+
+
+def _add_inverse_relations(facts: Mapping[str, dict[str, Any]]) -> None:
+    """Each relation is stored once and shown on both pages."""
+    for slug, one in facts.items():
+        for row in [row for row in one["relations"] if not row.get("inverse")]:
+            facts[row["to"]]["relations"].append({**row, "to": slug, "inverse": True})

@@ -1,0 +1,96 @@
+"""The catalog as a whole: exports, statistics, and what is doubtful in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from catalog.audit import CODES, audit, totals
+from catalog.export import FORMATS
+from catalog.models import CatalogRevision, Dataset
+from catalog.statistics import coverage, figures, matrices
+from portal.api import params
+from portal.api.errors import ParameterError, ProblemOut
+
+
+def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
+    rows = Dataset.objects.in_order()
+    return list((rows.filter(slug__in=slugs) if slugs else rows).values_list("record", flat=True))
+
+
+class CatalogExport(APIView):
+    @extend_schema(
+        operation_id="catalog_export",
+        parameters=[
+            OpenApiParameter("format", str, enum=list(FORMATS)),
+            OpenApiParameter("slug", str, many=True, description="these datasets alone"),
+        ],
+        responses={200: OpenApiTypes.BINARY, 400: ProblemOut},
+    )
+    def get(self, request: Request) -> HttpResponse:
+        """The whole catalog, or the datasets named by `slug`, as a file."""
+        params.check_known(request.query_params, ("format", "slug"))
+        chosen = params.choice(request.query_params, "format", FORMATS) or "jsonl"
+        slugs = request.query_params.getlist("slug")
+        facts = _facts(slugs)
+        if missing := sorted(set(slugs) - {one["slug"] for one in facts}):
+            expected = "slugs of the catalog"
+            message = f"slug: found {missing[0]!r}, expected {expected}"
+            raise ParameterError(
+                [{"path": "slug", "found": missing[0], "expected": expected, "message": message}]
+            )
+        media, name, write = FORMATS[chosen]
+        return HttpResponse(
+            write(facts),
+            content_type=media,
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+
+class CatalogStatistics(APIView):
+    @extend_schema(operation_id="catalog_statistics", responses={200: OpenApiTypes.OBJECT})
+    def get(self, request: Request) -> Response:
+        """Figures and matrices, each with the rule by which it counts."""
+        params.check_known(request.query_params, ())
+        facts = _facts()
+        revision = CatalogRevision.objects.order_by("pk").first()
+        return Response(
+            {
+                "catalog": revision.digest if revision else None,
+                "datasets": len(facts),
+                "coverage": coverage(facts).as_dict(),
+                "figures": [figure.as_dict() for figure in figures(facts)],
+                "matrices": [matrix.as_dict() for matrix in matrices(facts)],
+            }
+        )
+
+
+class CatalogFindings(APIView):
+    @extend_schema(
+        operation_id="catalog_findings",
+        parameters=[OpenApiParameter("code", str, enum=list(CODES))],
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut},
+    )
+    def get(self, request: Request) -> Response:
+        """What is doubtful or missing: totals by code, and the findings of one code."""
+        params.check_known(request.query_params, ("code",))
+        code = params.choice(request.query_params, "code", CODES)
+        findings = audit(_facts())
+        number = totals(findings)
+        codes = [
+            {"code": name, "severity": CODES[name][0], "meaning": CODES[name][1], "count": count}
+            for name, count in number.items()
+        ]
+        rows = [
+            {"code": f.code, "severity": f.severity, "slug": f.slug, "field": f.field}
+            | {"found": f.found, "expected": f.expected}
+            for f in findings
+            if f.code == code
+        ]
+        return Response({"codes": codes, "findings": rows})
