@@ -121,4 +121,5 @@ def _set_revision(digest: str, dataset_count: int) -> None:
 
 def overlap_graph() -> OverlapGraph:
     """The relations of the loaded catalog. One query."""
-    return OverlapGraph(dict(Dataset.objects.values_list("slug", "record__relations")))
+    rows = Dataset.objects.values_list("slug", "record__relations")
+    return OverlapGraph({slug: relations or [] for slug, relations in rows})
