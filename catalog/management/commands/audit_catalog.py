@@ -40,7 +40,8 @@ class Command(BaseCommand):
                 self.stdout.write(json.dumps(row, ensure_ascii=False))
         else:
             if options["list"] or options["code"]:
-                self.stdout.writelines(f"{finding}" for finding in shown)
+                for finding in shown:
+                    self.stdout.write(str(finding))
             for code, number in totals(findings).items():
                 severity, meaning = CODES[code]
                 self.stdout.write(f"{number:6d} {severity:8s} {code}: {meaning}")
