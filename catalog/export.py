@@ -42,6 +42,7 @@ KEYS = (
     "publisher",
     "doi",
     "homepage",
+    "platform",
     "conflicts",
     "sources",
 )

@@ -57,6 +57,7 @@ class Dataset(models.Model):
     doi = models.CharField(max_length=200, blank=True)
     homepage = models.URLField(max_length=1000, blank=True)
     sources = models.JSONField(default=list)  # ids of the metadata sources that vouch for it
+    platform = models.CharField(max_length=100, blank=True)
     quality = models.PositiveSmallIntegerField(default=0)  # 0-100, see catalog.audit
     record = models.JSONField(default=dict)
     digest = models.CharField(max_length=64)  # SHA-256 of the canonical record

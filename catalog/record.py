@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from catalog import vocab
 from catalog.claims import Claim, Strict, chosen, conflicting, ordered, rank, sources
 from catalog.licences import LICENCES, nearest
+from catalog.platforms import platform_of
 
 SLUG = r"^[a-z0-9]+(?:-[a-z0-9]+)*$"
 URL = r"^https?://\S+$"
@@ -229,8 +230,8 @@ LISTS = frozenset(
 def resolve(record: DatasetRecord, tier: Tier = "curated") -> dict[str, Any]:
     """The facts of a record as plain JSON values: one value a field, and the claims behind it.
 
-    Keys are the record's, with `tier`, `homepage`, `conflicts` (names of fields whose claims
-    exclude each other) and `claims` (each with `field` and `used`).
+    Keys are the record's, with `tier`, `homepage`, `platform`, `conflicts` (names of fields whose
+    claims exclude each other) and `claims` (each with `field` and `used`).
     """
     facts: dict[str, Any] = {
         "slug": record.slug,
@@ -252,9 +253,12 @@ def resolve(record: DatasetRecord, tier: Tier = "curated") -> dict[str, Any]:
     facts["access"] = facts["access"] or "unknown"
     counts, count_rows, disagree = _counts(record.counts)
     links = sorted(record.links, key=_link_order)
+    homepage = next((link.url for link in links if link.kind != "paper"), None)
+    platform = platform_of(homepage)
     facts |= {
         "counts": counts,
-        "homepage": next((link.url for link in links if link.kind != "paper"), None),
+        "homepage": homepage,
+        "platform": platform.name if platform else None,
         "links": [link.model_dump(mode="json") for link in links],
         "relations": [row.model_dump(mode="json") for row in record.relations],
         "sources": [ref.model_dump(mode="json") for ref in record.sources],

@@ -35,6 +35,7 @@ FIELDS = (
     "publisher",
     "doi",
     "homepage",
+    "platform",
     "sources",
     "quality",
     "record",
@@ -62,7 +63,7 @@ class LoadReport:
 
 def dataset_values(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of a dataset row; unknown text is "" there."""
-    texts = ("family", "licence", "licence_labels", "publisher", "doi", "homepage")
+    texts = ("family", "licence", "licence_labels", "publisher", "doi", "homepage", "platform")
     same = [key for key in FIELDS if key in facts and key not in {*texts, "sources"}]
     assessed = assess(facts)
     record = {**facts, "quality": assessed.as_dict()}

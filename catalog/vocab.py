@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -137,6 +137,19 @@ def ancestors(facet: str, name: str) -> tuple[str, ...]:
 def descendants(facet: str, name: str) -> tuple[str, ...]:
     """Narrower terms of `name`, in the file's order."""
     return tuple(other for other in terms(facet) if name in ancestors(facet, other))
+
+
+def upwards(facet: str, text: str) -> tuple[str, ...]:
+    """`text` and, where it is a term, every broader one, nearest first."""
+    return (text, *ancestors(facet, text)) if text in terms(facet) else (text,)
+
+
+def in_common(facet: str, lists: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The narrowest terms that every list has itself or by a narrower one, by name."""
+    each = [{up for name in names for up in upwards(facet, name)} for names in lists]
+    common = set.intersection(*each) if each else set()
+    broader = {up for name in common for up in upwards(facet, name) if up != name}
+    return tuple(sorted(common - broader))
 
 
 def synonyms(facet: str, name: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-DIR="${IMAGINGX_SERVICES_DIR:-$ROOT/var/services}"
+DIR="$(realpath -m "${IMAGINGX_SERVICES_DIR:-$ROOT/var/services}")"
 ES_VERSION=8.19.21 # the client's major and minor version: see requirements.txt
 ES_PORT=9201
 PG_PORT=5544

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from catalog import vocab
-from catalog.models import Access, Dataset
+from catalog.licences import licence
+from catalog.models import Access, Dataset, Tier
+from catalog.record import Unit
 from catalog.search.query import FIRST_YEAR, UNKNOWN
 from catalog.search.words import fold, index_words
 
-VERSION = 2  # raised when documents change their shape: every index is then rebuilt
+VERSION = 5  # raised when documents change their shape: every index is then rebuilt
+UNITS: tuple[str, ...] = get_args(Unit)
+SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 _LISTS = {
     "modality": "modalities",
     "anatomy": "anatomies",
@@ -36,7 +41,9 @@ class Document:
     """`name_words` name it; `stated` adds its concepts' names; `text` adds synonyms and parents.
 
     `values` holds a facet's terms with their parents ("unknown" where none is known), `direct` the
-    terms alone. `quality` (0-0.3) only breaks ties. `by_*` are sort keys, ascending.
+    terms alone, `only` the term of a facet that has one alone. `said` is names and sources' words
+    in order, for phrases; `counts` the largest number of each unit. `quality` (0-0.4) only breaks
+    ties. `by_*` are sort keys, ascending.
     """
 
     slug: str
@@ -48,6 +55,9 @@ class Document:
     text: tuple[str, ...]
     values: dict[str, tuple[str, ...]]
     direct: dict[str, tuple[str, ...]]
+    only: dict[str, tuple[str, ...]]
+    said: tuple[str, ...]
+    counts: dict[str, int]
     year: int | None
     quality: float
     by_name: str
@@ -56,8 +66,10 @@ class Document:
 
     def words(self, field: str) -> tuple[str, ...]:
         """The values of one indexed field by its name in the engines."""
-        if field.startswith("direct_"):
-            return self.direct.get(field.removeprefix("direct_"), ())
+        for part in ("direct", "only"):
+            if field.startswith(f"{part}_"):
+                found_in: dict[str, tuple[str, ...]] = getattr(self, part)
+                return found_in.get(field.removeprefix(f"{part}_"), ())
         if field in self.values:
             return self.values[field]
         found: tuple[str, ...] = getattr(self, field)
@@ -71,9 +83,9 @@ class Document:
 def read(text: str) -> Document:
     """The document that `to_json` wrote; the same text gives the same object."""
     row: dict[str, Any] = json.loads(text)
-    for name in ("aliases", "exact", "name_words", "stated", "text"):
+    for name in ("aliases", "exact", "name_words", "stated", "text", "said"):
         row[name] = tuple(row[name])
-    for name in ("values", "direct"):
+    for name in ("values", "direct", "only"):
         row[name] = {facet: tuple(found) for facet, found in row[name].items()}
     return Document(**row)
 
@@ -81,9 +93,12 @@ def read(text: str) -> Document:
 def document(dataset: Dataset) -> Document:
     """The document of one dataset."""
     names = [dataset.name, *dataset.aliases]
-    direct = {facet: tuple(getattr(dataset, field)) for facet, field in _LISTS.items()}
+    own = {facet: tuple(getattr(dataset, field)) for facet, field in _LISTS.items()}
+    organs = labelled_organs(dataset.record.get("classes", ()))
+    direct = {**own, "anatomy": tuple(dict.fromkeys([*own["anatomy"], *organs]))}
     above = {facet: _with_parents(facet, terms) for facet, terms in direct.items()}
-    stated = [*names, *(term for terms in direct.values() for term in terms)]
+    classes = dataset.record.get("classes", ())  # a labelled organ is a concept too
+    stated = [*names, *classes, *(term for terms in direct.values() for term in terms)]
     year = dataset.year
     return Document(
         slug=dataset.slug,
@@ -97,9 +112,17 @@ def document(dataset: Dataset) -> Document:
             **{facet: terms or (UNKNOWN,) for facet, terms in above.items()},
             "access": (dataset.access or UNKNOWN,),
             "licence": (dataset.licence or UNKNOWN,),
+            "allows": allowed(dataset.licence),
+            "platform": (dataset.platform or UNKNOWN,),
+            "labelled": (_LABELLED[dataset.labelled],),
+            "tier": (dataset.tier,),
+            "family": (dataset.family,) if dataset.family else (UNKNOWN,),
             "year": (str(year) if year else UNKNOWN,),
         },
         direct=direct,
+        only={facet: terms for facet, terms in own.items() if len(terms) == 1},
+        said=tuple(fold(text) for text in [*names, *_own_words(dataset)] if text),
+        counts=_counts(dataset),
         year=year,
         quality=_quality(dataset),
         by_name=f"{fold(dataset.name)} {dataset.slug}",
@@ -122,6 +145,67 @@ def _with_parents(facet: str, terms: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+_SIDES = re.compile(r"\b(?:left|right|l|r|upper|lower|middle|lobe|normal)\b")
+_NO_ORGAN = re.compile(r"tumou?r|lesion|cancer|cyst|nodule|metasta|oedema|edema|no |non|background")
+
+
+def labelled_organs(classes: Iterable[str]) -> list[str]:
+    """Body parts among the names of a dataset's labels: "kidney_left" is a kidney."""
+    found: dict[str, None] = {}
+    for name in classes:
+        plain = fold(name)
+        if _NO_ORGAN.search(plain):
+            continue
+        term = vocab.resolve("anatomy", plain) or vocab.resolve(
+            "anatomy", " ".join(_SIDES.sub(" ", plain).split())
+        )
+        if term:
+            found[term.name] = None
+    return list(found)
+
+
+_LABELLED = {True: "yes", False: "no", None: UNKNOWN}
+
+
+def allowed(licence_id: str) -> tuple[str, ...]:
+    """What a licence allows, in the values of the facet; unknown where there is none."""
+    if not licence_id:
+        return (UNKNOWN,)
+    terms = licence(licence_id)
+    free = terms.commercial and terms.adapt and terms.redistribute and not terms.share_alike
+    found = {
+        "permissive": free,
+        "commercial": terms.commercial,
+        "redistribution": terms.redistribute,
+        "adaptation": terms.adapt,
+    }
+    return tuple(name for name, holds in found.items() if holds)
+
+
+def _counts(dataset: Dataset) -> dict[str, int]:
+    """The largest number that is stated of each unit, for the whole or a part of it."""
+    found: dict[str, int] = {}
+    for count in dataset.counts:
+        unit = count["unit"]
+        if unit:
+            found[unit] = max(found.get(unit, 0), count["number"])
+    return found
+
+
+def _own_words(dataset: Dataset) -> Iterable[str]:
+    """What sources say in their own words, class names and details."""
+    yield from dataset.record.get("classes", ())
+    yield from dataset.record.get("modality_details", ())
+    yield (dataset.record.get("citation") or {}).get("title") or ""
+    yield dataset.publisher
+    yield dataset.family
+    for claim in dataset.record.get("claims", ()):
+        if claim["used"] and claim["raw"] and claim["field"] in _IN_WORDS:
+            yield claim["raw"]
+    for count in dataset.counts:
+        yield count.get("what") or ""
+
+
 def _further_words(dataset: Dataset, above: dict[str, tuple[str, ...]]) -> Iterable[str]:
     for facet, terms in above.items():
         known = vocab.terms(facet)
@@ -130,21 +214,20 @@ def _further_words(dataset: Dataset, above: dict[str, tuple[str, ...]]) -> Itera
             yield from known[term].synonyms if term in known else ()
     yield from (str(dataset.year or ""), dataset.licence, dataset.access)
     yield urlsplit(dataset.homepage).hostname or ""
-    yield from dataset.record.get("classes", ())
-    yield from dataset.record.get("modality_details", ())
-    for claim in dataset.record.get("claims", ()):
-        if claim["used"] and claim["raw"] and claim["field"] in _IN_WORDS:
-            yield claim["raw"]
+    yield dataset.platform
+    yield from _own_words(dataset)
 
 
 def _quality(dataset: Dataset) -> float:
-    """Labelled, open, large and recent, 0-0.3: it decides between equals, nothing more."""
+    """Curated, labelled, open, large, recent and complete, 0-0.4: it decides between equals."""
     largest = max((count.get("number") or 0 for count in dataset.counts), default=0)
     parts = (
+        1.0 if dataset.tier == Tier.CURATED else 0.0,
         1.0 if dataset.labelled else 0.0,
         1.0 if dataset.access == Access.OPEN else 0.0,
         min(math.log10(largest + 1) / 6, 1.0),
         min(max((dataset.year or FIRST_YEAR) - 2000, 0) / 30, 1.0),
+        dataset.quality / 100,
     )
-    weights = (0.12, 0.08, 0.06, 0.04)
+    weights = (0.1, 0.1, 0.06, 0.05, 0.04, 0.05)
     return round(sum(part * weight for part, weight in zip(parts, weights, strict=True)), 4)

@@ -20,15 +20,20 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, streaming_bulk
 
-from catalog.search.documents import Document, read
+from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.interpret import WordMatch
-from catalog.search.plan import Every, Node, Plan, Some, Term, Years
-from catalog.search.query import FACETS, FILTERS
+from catalog.search.plan import Every, Node, Numbers, Phrase, Plan, Some, Term, Years
+from catalog.search.query import CONCEPTS, FACETS, FILTERS
 
 TEXT_FIELDS = ("name_words", "stated", "text")
-KEYWORD_FIELDS = ("slug", "exact", *FILTERS, *(f"direct_{facet}" for facet in FILTERS))
+KEYWORD_FIELDS = (
+    "slug",
+    "exact",
+    *FILTERS,
+    *(f"{part}_{name}" for part in ("direct", "only") for name in CONCEPTS),
+)
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 TIMEOUT_SECONDS = 10
 ABANDONED_SECONDS = 3600
@@ -46,7 +51,9 @@ def mappings() -> dict[str, Any]:
         "properties": {
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
+            "said": {"type": "text", "analyzer": "whitespace"},
             "year_number": {"type": "integer"},
+            **{f"count_{unit}": {"type": "long"} for unit in UNITS},
             "quality": {"type": "float"},
             "stored": {"type": "keyword", "index": False, "doc_values": False},
         },
@@ -60,6 +67,8 @@ def row(item: Document) -> dict[str, Any]:
         **{name: list(item.words(name)) for name in KEYWORD_FIELDS if name != "slug"},
         **{name: getattr(item, name) for name in SORT_FIELDS.values()},
         "slug": item.slug,
+        "said": SENTENCE_END.join(item.said),
+        **{f"count_{unit}": number for unit, number in item.counts.items()},
         "year_number": item.year,
         "quality": item.quality,
         "stored": item.to_json(),
@@ -191,7 +200,9 @@ class ElasticEngine:
         """One page of strict matches, their number, and the counts of every facet."""
         bonus = [_translate(term) for term in plan.bonus]
         musts = [Q("match_all"), *(_translate(item.node) for item in plan.musts)]
-        search: Search[Any] = Search().query(_by_quality(Q("bool", must=musts, should=bonus)))
+        never = [_translate(node) for node in plan.excluded]
+        asked = Q("bool", must=musts, should=bonus, must_not=never)
+        search: Search[Any] = Search().query(_by_quality(asked))
         choices = {facet: _translate(item.node) for facet, item in plan.choices.items()}
         if choices:
             search = search.post_filter(Q("bool", filter=list(choices.values())))
@@ -220,7 +231,7 @@ class ElasticEngine:
         query = Q(
             "bool",
             must=[enough if minimum else Q("match_all")],
-            must_not=[Q("bool", must=each)],
+            must_not=[Q("bool", must=each), *map(_translate, plan.excluded)],
             should=[_translate(term) for term in plan.related],
         )
         search: Search[Any] = Search().query(_by_quality(query)).sort("_score", "slug")
@@ -258,6 +269,14 @@ def _translate(node: Node) -> Any:
             ends = {"gte": first, "lte": last}
             inside = {end: year for end, year in ends.items() if year is not None}
             return Q("constant_score", filter=Q("range", year_number=inside), boost=0)
+        case Numbers(units=units, first=first, last=last):
+            ends = {"gte": first, "lte": last}
+            inside = {end: number for end, number in ends.items() if number is not None}
+            ranges = [Q("range", **{f"count_{unit}": inside}) for unit in units or UNITS]
+            some = Q("bool", should=ranges, minimum_should_match=1)
+            return Q("constant_score", filter=some, boost=0)
+        case Phrase(words=words):
+            return Q("match_phrase", said=" ".join(words))
         case Some(nodes=nodes):
             return Q("bool", should=[_translate(inner) for inner in nodes], minimum_should_match=1)
         case Every(nodes=nodes):

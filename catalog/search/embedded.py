@@ -19,14 +19,24 @@ from typing import Any
 import tantivy
 from rapidfuzz.distance import OSA
 
-from catalog.search.documents import Document, read
+from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.interpret import WordMatch, allowed_slips
-from catalog.search.plan import Constraint, Every, Node, Plan, Some, Term, Years
-from catalog.search.query import FACETS, FILTERS
+from catalog.search.plan import (
+    Constraint,
+    Every,
+    Node,
+    Numbers,
+    Phrase,
+    Plan,
+    Some,
+    Term,
+    Years,
+)
+from catalog.search.query import CONCEPTS, FACETS, FILTERS
 
 TEXT_FIELDS = ("name_words", "stated", "text")
-DIRECT_FIELDS = tuple(f"direct_{facet}" for facet in FILTERS)
+DIRECT_FIELDS = tuple(f"{part}_{facet}" for part in ("direct", "only") for facet in CONCEPTS)
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 MEMORY_BYTES = 64_000_000
 KEPT = 2  # indexes in the folder: another process may still read the one before
@@ -45,7 +55,10 @@ def schema() -> Any:
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in (*FILTERS, *SORT_FIELDS.values()):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
+    builder.add_text_field("said", tokenizer_name="whitespace", index_option="position")
     builder.add_unsigned_field("year_number", indexed=True, fast=True)
+    for unit in UNITS:
+        builder.add_unsigned_field(f"count_{unit}", indexed=True, fast=True)
     builder.add_float_field("quality", fast=True)
     builder.add_bytes_field("stored", stored=True, indexed=False)
     return builder.build()
@@ -78,6 +91,9 @@ def _row(item: Document) -> Any:
             row.add_text(name, value)
     for name in SORT_FIELDS.values():
         row.add_text(name, getattr(item, name))
+    row.add_text("said", SENTENCE_END.join(item.said))
+    for unit, number in item.counts.items():
+        row.add_unsigned(f"count_{unit}", number)
     if item.year:
         row.add_unsigned("year_number", item.year)
     row.add_float("quality", item.quality)
@@ -200,7 +216,8 @@ class EmbeddedEngine:
         enough = _Query.boolean_query(some, minimum) if minimum else _Query.all_query()
         strict = _Query.boolean_query([(_MUST, node) for node in each])
         nearer = [(_SHOULD, _translate(term)) for term in plan.related]
-        query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *nearer])
+        never = [(_NOT, _translate(node)) for node in plan.excluded]
+        query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *never, *nearer])
         found = self._searcher.search(query, limit, weight_by_field="quality")
         return tuple(_hits(self._searcher, found))
 
@@ -240,6 +257,7 @@ def _whole(plan: Plan, *, but: str = "") -> Any:
     # Every document scores 1 to begin with: where nothing else scores, quality decides.
     base = _Query.const_score_query(_Query.all_query(), 1.0)
     clauses = [(_MUST, base), *((_MUST, _translate(item.node)) for item in nodes)]
+    clauses += [(_NOT, _translate(node)) for node in plan.excluded]
     return _Query.boolean_query([*clauses, *((_SHOULD, _translate(term)) for term in plan.bonus)])
 
 
@@ -252,10 +270,32 @@ def _translate(node: Node) -> Any:
                 SCHEMA, "year_number", tantivy.FieldType.Unsigned, first, last
             )
             return _Query.const_score_query(inside, 0.0)
+        case Numbers():
+            return _numbers(node)
+        case Phrase(words=words):
+            return _phrase(words)
         case Some(nodes=nodes):
             return _Query.boolean_query([(_SHOULD, _translate(inner)) for inner in nodes])
         case Every(nodes=nodes):
             return _Query.boolean_query([(_MUST, _translate(inner)) for inner in nodes])
+
+
+def _numbers(node: Numbers) -> Any:
+    some = _Query.boolean_query(
+        [
+            (_SHOULD, _Query.range_query(
+                SCHEMA, f"count_{unit}", tantivy.FieldType.Unsigned, node.first, node.last
+            ))
+            for unit in node.units or UNITS
+        ]
+    )  # fmt: skip
+    return _Query.const_score_query(some, 0.0)
+
+
+def _phrase(words: Sequence[str]) -> Any:
+    if len(words) == 1:
+        return _Query.term_query(SCHEMA, "said", words[0], "position")
+    return _Query.phrase_query(SCHEMA, "said", list(words))
 
 
 def _term(term: Term) -> Any:

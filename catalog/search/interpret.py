@@ -5,7 +5,8 @@ Pure: what the index knows of a word comes in as `WordMatch`, found by the engin
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from catalog import vocab
+from catalog.describe import plural
+from catalog.search.syntax import BREAK, Said, parse
 from catalog.search.words import fold, singular, words
 
 # In this order a word that two facets know is taken for a concept of the first.
@@ -23,9 +26,10 @@ TEXT = "text"  # the "facet" of a corrected word that stays free text
 # Words that say nothing about which dataset is meant, and vocabulary words too common in other
 # senses to be taken for the concept: "MR images" does not ask for 2D.
 _NOISE = """
-    a all an and any are as at by collection data database dataset datasets find for from have i
-    image images imaging in is it me medical of on or scan scans set sets show some that the their
-    to want where which with
+    a all an and any are as at by collection contains containing data database dataset datasets
+    examinations exams find for from have having i image images imaging in is it me medical of on or
+    patients people photo photograph photographs photos picture pictures please public scan scans
+    set sets show showing some studies subjects that the their to volumes want where which with
 """
 NOISE = frozenset(_NOISE.split())
 _AMBIGUOUS = """
@@ -39,14 +43,16 @@ _LONGEST_SPAN = 6
 
 @dataclass(frozen=True)
 class Understood:
-    """One concept that was read from `source`, the words as they were typed."""
+    """One thing that was read from `source`, the words as they were typed."""
 
     facet: str
     term: str
     source: str
+    excluded: bool = False
 
-    def as_dict(self) -> dict[str, str]:
-        return {"facet": self.facet, "term": self.term, "from": self.source}
+    def as_dict(self) -> dict[str, Any]:
+        shown = {"facet": self.facet, "term": self.term, "from": self.source}
+        return {**shown, "excluded": True} if self.excluded else shown
 
 
 @dataclass(frozen=True)
@@ -61,47 +67,124 @@ class WordMatch:
 class Interpretation:
     """Concepts, and `free`: the words that must occur as they are.
 
-    `corrections` are typing slips in free words (facet "text"); `unknown` words occur nowhere and
-    are searched for as the beginning of a word.
+    `excluded` concepts and words (facet "text") must not occur. `said` are conditions on facets,
+    years and counts, `phrases` words that follow each other. `corrections` are typing slips in free
+    words (facet "text"); `unknown` words occur nowhere and are searched for as beginnings.
     """
 
     concepts: tuple[Understood, ...] = ()
     free: tuple[str, ...] = ()
+    excluded: tuple[Understood, ...] = ()
+    said: tuple[Said, ...] = ()
+    phrases: tuple[Said, ...] = ()
     corrections: tuple[Understood, ...] = ()
     unknown: frozenset[str] = frozenset()
 
     @property
     def understood(self) -> tuple[Understood, ...]:
-        return (*self.concepts, *self.corrections)
+        said = (
+            Understood(one.facet, wording(one), one.source, one.excluded)
+            for one in (*self.said, *self.phrases)
+        )
+        return (*self.concepts, *said, *self.excluded, *self.corrections)
+
+
+def wording(said: Said) -> str:
+    """A condition in words: `CT or MR`, `from 2020`, `at least 50 subjects`."""
+    if said.facet == "year" and not said.values:
+        return _range(said.first, said.last, "from", "up to")
+    if said.facet == "count":
+        unit = f" {plural(said.units[0], 2)}" if len(said.units) == 1 else ""
+        return _range(said.first, said.last, "at least", "at most") + unit
+    if said.facet == "licence" and len(said.values) > 1:
+        return said.source  # "CC BY": the versions that exist are not what was said
+    return " or ".join(said.values)
+
+
+def _range(first: int | None, last: int | None, least: str, most: str) -> str:
+    if first == last:
+        return str(first)
+    if first and last:
+        return f"{first} to {last}"
+    return f"{least} {first}" if first else f"{most} {last}"
 
 
 def words_to_look_up(text: str) -> tuple[str, ...]:
     """Words that the vocabulary does not know: an engine says whether its index does."""
     known = _vocabulary_words()
-    asked = dict.fromkeys(words(text))
+    asked = dict.fromkeys(words(parse(text).rest))
     return tuple(word for word in asked if word not in known and word not in NOISE)
 
 
 def interpret(text: str, matches: Mapping[str, WordMatch] | None = None) -> Interpretation:
-    """Read `text`; `matches` says what the index knows of `words_to_look_up(text)`."""
-    typed = words(text)
-    repaired = tuple(_repair(word, (matches or {}).get(word)) for word in typed)
+    """Read `text`; `matches` says what the index knows of `words_to_look_up(text)`.
+
+    Raises:
+        QueryError: a field in the text is asked for a value that it does not have.
+    """
+    parsed = parse(text)
     concepts: list[Understood] = []
     free: dict[str, str] = {}
     noise: dict[str, str] = {}
+    for piece in parsed.rest.split(BREAK):
+        _read(piece, matches or {}, concepts, free, noise)
+    negated, left = _exclusions(parsed.negated)
+    for piece in left:
+        _read(piece, matches or {}, concepts, free, noise)
+    if not (concepts or free or negated or parsed.said or parsed.phrases):
+        free = noise  # a question of noise alone is meant literally
+    corrected = [Understood(TEXT, word, said) for word, said in free.items() if word != said]
+    lost = {word for word, said in free.items() if word == said and _is_lost(word, matches)}
+    return Interpretation(
+        concepts=tuple(dict.fromkeys(concepts)),
+        free=tuple(free),
+        excluded=tuple(dict.fromkeys(negated)),
+        said=parsed.said,
+        phrases=parsed.phrases,
+        corrections=tuple(corrected),
+        unknown=frozenset(lost),
+    )
+
+
+def _read(
+    text: str,
+    matches: Mapping[str, WordMatch],
+    concepts: list[Understood],
+    free: dict[str, str],
+    noise: dict[str, str],
+) -> None:
+    """Sort the words of a stretch of text into concepts, free words and noise."""
+    typed = words(text)
+    repaired = tuple(_repair(word, matches.get(word)) for word in typed)
     for start, stop, concept in _spans(repaired):
         source = " ".join(typed[start:stop])
         if concept is not None:
             concepts.append(Understood(*concept, source))
         else:
             (noise if repaired[start] in NOISE else free)[repaired[start]] = source
-    if not concepts and not free:
-        free = noise  # a question of noise alone is meant literally
-    corrected = [Understood(TEXT, word, said) for word, said in free.items() if word != said]
-    lost = {word for word, said in free.items() if word == said and _is_lost(word, matches)}
-    return Interpretation(
-        tuple(dict.fromkeys(concepts)), tuple(free), tuple(corrected), frozenset(lost)
-    )
+
+
+def _exclusions(negated: Iterable[str]) -> tuple[list[Understood], list[str]]:
+    """What must not occur, and what follows it: "not brain tumour CT" excludes one concept."""
+    found: list[Understood] = []
+    left: list[str] = []
+    for said in negated:
+        is_minus = said.startswith("-")
+        mark = "-" if is_minus else re.match(_NEGATION, said, re.IGNORECASE)[0]  # type: ignore[index]
+        typed = words(said[len(mark) :])
+        spans = list(_spans(typed))
+        if not spans:
+            continue
+        _, stop, concept = spans[0]
+        source = f"{mark}{' '.join(typed[:stop])}"
+        facet, term = concept or (TEXT, typed[0])
+        found.append(Understood(facet, term, source, excluded=True))
+        if rest := " ".join(typed[stop:]):
+            left.append(rest)
+    return found, left
+
+
+_NEGATION = r"(?:but\s+)?(?:not|without|excluding|except|no)\s+(?:any\s+)?"
 
 
 def _is_lost(word: str, matches: Mapping[str, WordMatch] | None) -> bool:

@@ -5,18 +5,23 @@ The same nodes are evaluated here on a document, to say what a near match lacks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from catalog import vocab
+from catalog.describe import plural
 from catalog.search.documents import Document
-from catalog.search.interpret import Interpretation, Understood, spellings
+from catalog.search.interpret import NOISE, Interpretation, Understood, spellings, wording
 from catalog.search.query import TITLES, Query
+from catalog.search.syntax import Said
 from catalog.search.words import fold, variants
 
 NAME_BOOST = 3.0
 DIRECT_SCORE = 3.0  # the dataset carries the concept itself, not only a narrower one
 STATED_SCORE = 1.0
+NAMED_SCORE = 1.5  # the concept stands in the name
+ONLY_SCORE = 1.5  # the dataset has this one value of the facet alone
+SAID_SCORE = 1.0  # it says the very word that was typed
 RELATED_SCORE = 2.0  # a near match in the same larger structure or region
 EXACT_SCORE = 60.0  # the whole text is the dataset's name or an alias of it
 
@@ -41,6 +46,22 @@ class Years:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """A count of one of `units` lies within, ends included."""
+
+    units: tuple[str, ...]
+    first: int | None
+    last: int | None
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """The words follow each other in one of the texts of `said`."""
+
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Some:
     """At least one node holds; scores add up."""
 
@@ -54,7 +75,7 @@ class Every:
     nodes: tuple[Node, ...]
 
 
-Node = Term | Years | Some | Every
+Node = Term | Years | Numbers | Phrase | Some | Every
 
 
 @dataclass(frozen=True)
@@ -73,8 +94,13 @@ class Constraint:
         """What the document has instead; None when it satisfies the constraint."""
         if holds(self.node, document):
             return None
-        if self.facet == "text":
+        if self.facet in {"text", "phrase"}:
             return f"does not mention {self.wanted!r}"
+        if self.facet == "count":
+            sizes = [
+                f"{number:,} {plural(unit, number)}" for unit, number in document.counts.items()
+            ]
+            return f"size is {', '.join(sizes) or 'unknown'}, not {self.wanted}"
         values = document.direct.get(self.facet) or document.values.get(self.facet, ())
         found = ", ".join(values) or "unknown"
         return f"{TITLES[self.facet].lower()} is {found}, not {self.wanted}"
@@ -82,9 +108,13 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Plan:
-    """`musts` come from the text, `choices` from facets: a choice never narrows its own counts."""
+    """`musts` come from the text, `choices` from facets: a choice never narrows its own counts.
+
+    What is `excluded` is in no result, not even in a near one.
+    """
 
     musts: tuple[Constraint, ...] = ()
+    excluded: tuple[Node, ...] = ()
     choices: Mapping[str, Constraint] = field(default_factory=dict)
     bonus: tuple[Term, ...] = ()
     sort: str = "relevance"
@@ -102,20 +132,72 @@ class Plan:
 
 def make_plan(query: Query, reading: Interpretation) -> Plan:
     """All conditions of a query."""
-    musts = [_concept(understood) for understood in reading.concepts]
+    musts = [_concept(understood) for understood in _narrowest(reading.concepts)]
     musts += [_word(word, prefix=word in reading.unknown) for word in reading.free]
+    musts += [_condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded]
     if query.year_from or query.year_to:
         wanted = f"{query.year_from or '...'}-{query.year_to or '...'}"
         musts.append(Constraint("year", wanted, Years(query.year_from, query.year_to)))
+    excluded = [_carried(one.facet, one.term) for one in reading.excluded]
+    excluded += [
+        _condition(said).node for said in (*reading.said, *reading.phrases) if said.excluded
+    ]
+    excluded += [Term(facet, value) for facet, values in query.without.items() for value in values]
     whole = fold(query.text)
+    exact = (Term("exact", whole, constant=EXACT_SCORE),) if whole else ()
     return Plan(
         musts=tuple(musts),
+        excluded=tuple(excluded),
         choices={facet: _choice(facet, values) for facet, values in query.filters.items()},
-        bonus=(Term("exact", whole, constant=EXACT_SCORE),) if whole else (),
+        bonus=(*exact, *_bonus(reading)),
         sort=query.sort,
         offset=query.offset,
         limit=query.limit,
     )
+
+
+def _narrowest(concepts: tuple[Understood, ...]) -> list[Understood]:
+    """Each concept once: two words for one concept ask for it once."""
+    found: dict[tuple[str, str], Understood] = {}
+    for one in concepts:
+        found.setdefault((one.facet, one.term), one)
+    return list(found.values())
+
+
+def _bonus(reading: Interpretation) -> Iterator[Term]:
+    """What raises a result without being asked for: the very words, and datasets about this alone.
+
+    "lumbar spine" asks for the spine, and a dataset that says lumbar comes first.
+    """
+    for one in _narrowest(reading.concepts):
+        yield Term(f"only_{one.facet}", one.term, constant=ONLY_SCORE)
+    for one in reading.concepts:
+        own = set(fold(one.term).split())
+        for word in one.source.split():
+            if word not in own and word not in NOISE:
+                yield Term("name_words", word, constant=SAID_SCORE)
+                yield Term("text", word, constant=SAID_SCORE)
+        for word in own & set(one.source.split()):
+            yield Term("name_words", word, constant=SAID_SCORE)
+
+
+def _condition(said: Said) -> Constraint:
+    wanted = wording(said)
+    if said.facet == "phrase":
+        words = tuple(word for text in said.values for word in fold(text).split())
+        return Constraint("phrase", wanted, Phrase(words))
+    if said.facet == "count":
+        return Constraint("count", wanted, Numbers(said.units, said.first, said.last))
+    if said.facet == "year" and not said.values:
+        return Constraint("year", wanted, Years(said.first, said.last))
+    return _choice(said.facet, said.values)
+
+
+def _carried(facet: str, term: str) -> Node:
+    """The dataset carries the concept or a narrower one; a word stands in its name or text."""
+    if facet == "text":
+        return Some(tuple(Term("text", spelling) for spelling in variants(term)))
+    return Term(facet, term)
 
 
 def _choice(facet: str, values: tuple[str, ...]) -> Constraint:
@@ -138,13 +220,21 @@ def _concept(understood: Understood) -> Constraint:
         Term(facet, term, constant=STATED_SCORE),
         Term(f"direct_{facet}", term, constant=DIRECT_SCORE),
     )
+    named = tuple(
+        Every(
+            tuple(
+                Term("name_words", word, constant=NAMED_SCORE / len(spelling)) for word in spelling
+            )
+        )
+        for spelling in spellings(facet, term)[:1]
+    )
     by_words = tuple(
         Every(
             tuple(Term("stated", word, constant=STATED_SCORE / len(spelling)) for word in spelling)
         )
         for spelling in spellings(facet, term)
     )
-    return Constraint(facet, term, Some((*by_concept, *by_words)), _related(facet, (term,)))
+    return Constraint(facet, term, Some((*by_concept, *named, *by_words)), _related(facet, (term,)))
 
 
 def _word(word: str, *, prefix: bool) -> Constraint:
@@ -167,6 +257,12 @@ def holds(node: Node, document: Document) -> bool:
         case Years(first=first, last=last):
             year = document.year
             return year is not None and (first or year) <= year <= (last or year)
+        case Numbers(units=units, first=first, last=last):
+            numbers = [n for unit, n in document.counts.items() if not units or unit in units]
+            return any((first or number) <= number <= (last or number) for number in numbers)
+        case Phrase(words=words):
+            wanted = f" {' '.join(words)} "
+            return any(wanted in f" {text} " for text in document.said)
         case Some(nodes=nodes):
             return any(holds(inner, document) for inner in nodes)
         case Every(nodes=nodes):
@@ -176,18 +272,40 @@ def holds(node: Node, document: Document) -> bool:
 def reasons(plan: Plan, reading: Interpretation, document: Document) -> tuple[str, ...]:
     """Why a document is found, strongest reason first."""
     found = []
-    if any(holds(term, document) for term in plan.bonus):
+    if any(term.field == "exact" and holds(term, document) for term in plan.bonus):
         found.append("name or alias is the whole text")
-    found.extend(_reason(said, document) for said in reading.concepts)
+    found.extend(_reason(said, document) for said in _narrowest(reading.concepts))
     for word in reading.free:
         if any(spelling in document.name_words for spelling in variants(word)):
             found.append(f"name has {word!r}")
         elif holds(_word(word, prefix=word in reading.unknown).node, document):
             found.append(f"text has {word!r}")
-    for facet, constraint in plan.choices.items():
-        if holds(constraint.node, document):
-            found.append(f"{TITLES[facet].lower()} {constraint.wanted}")
+    conditions = [
+        _condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded
+    ]
+    found += [
+        _satisfied(constraint, document)
+        for constraint in (*conditions, *plan.choices.values())
+        if holds(constraint.node, document)
+    ]
     return tuple(text for text in found if text)
+
+
+def _satisfied(constraint: Constraint, document: Document) -> str:
+    if constraint.facet == "phrase":
+        return f"says {constraint.wanted!r}"
+    if constraint.facet == "count":
+        node = constraint.node
+        units = node.units if isinstance(node, Numbers) else ()
+        sizes = [
+            f"{number:,} {plural(unit, number)}"
+            for unit, number in document.counts.items()
+            if not units or unit in units
+        ]
+        return f"size {', '.join(sizes)}"
+    if constraint.facet == "year":
+        return f"year {document.year}"
+    return f"{TITLES[constraint.facet].lower()} {constraint.wanted}"
 
 
 def _reason(said: Understood, document: Document) -> str:

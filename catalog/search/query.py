@@ -13,6 +13,7 @@ from rapidfuzz import fuzz, process
 
 from catalog import vocab
 from catalog.licences import LICENCES
+from catalog.platforms import platforms
 from catalog.search.errors import Fault, QueryError
 
 UNKNOWN = "unknown"
@@ -26,15 +27,41 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "licence": "Licence",
         "year": "Year",
         "disease": "Disease",
+        "platform": "Platform",
+        "allows": "Terms of use",
+        "labelled": "Labels",
+        "tier": "Record",
+        "family": "Family",
+        "count": "Size",
     }
 )
-FACETS = ("modality", "anatomy", "task", "dimension", "access", "licence", "year")
-FILTERS = (*FACETS, "disease")  # a disease can be asked for, but is no list beside the results
+FACETS = (
+    "modality", "anatomy", "task", "dimension", "access", "allows", "licence", "platform", "year",
+)  # fmt: skip
+# What can be asked for, but is no list beside the results.
+FILTERS = (*FACETS, "disease", "labelled", "tier", "family")
+# Closed lists that no vocabulary file holds, with other words for their values.
+CLOSED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "allows": {
+            "permissive": ("permissive licence",),
+            "commercial": ("commercial use",),
+            "redistribution": ("sharing", "redistributable"),
+            "adaptation": ("adapt", "derivatives"),
+        },
+        "labelled": {"yes": ("true", "labelled", "labeled"), "no": ("false", "unlabelled")},
+        "tier": {"curated": (), "harvested": ()},
+        "platform": {name: row.synonyms for name, row in platforms().items()},
+    }
+)
+CONCEPTS = ("modality", "anatomy", "task", "dimension", "disease")  # facets of the vocabulary
+OPEN_ENDED = frozenset({"family"})
 SORTS = ("relevance", "name", "newest", "oldest")
 MAX_LIMIT = 100
 MAX_DEPTH = 10_000  # the last hit that any engine will page to
 FIRST_YEAR, LAST_YEAR = 1895, 2100
-PARAMETERS = ("q", *FILTERS, "year_from", "year_to", "sort", "page", "limit")
+EXCLUDED = tuple(f"not_{name}" for name in FILTERS)
+PARAMETERS = ("q", *FILTERS, *EXCLUDED, "year_from", "year_to", "sort", "page", "limit")
 _NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 
 
@@ -42,11 +69,14 @@ _NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 class Query:
     """What is asked. `filters` holds canonical values per facet; values of one facet are or-ed.
 
+    `without` holds values that no result may have, `not_<facet>` in a query string.
+
     Years are inclusive; a dataset without a year lies in no range. Pages count from 1.
     """
 
     text: str = ""
     filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     year_from: int | None = None
     year_to: int | None = None
     sort: str = "relevance"
@@ -54,8 +84,10 @@ class Query:
     limit: int = 20
 
     def __post_init__(self) -> None:
-        kept = {name: tuple(self.filters[name]) for name in FILTERS if self.filters.get(name)}
-        object.__setattr__(self, "filters", MappingProxyType(kept))
+        for part in ("filters", "without"):
+            given: Mapping[str, tuple[str, ...]] = getattr(self, part)
+            kept = {name: tuple(given[name]) for name in FILTERS if given.get(name)}
+            object.__setattr__(self, part, MappingProxyType(kept))
 
     def __hash__(self) -> int:
         return hash(tuple(self.to_params()))
@@ -74,10 +106,12 @@ class Query:
                 expected = f"one of {', '.join(PARAMETERS)}"
                 faults.append(Fault(name, name, expected, _closest(name, PARAMETERS)))
         filters = {name: _canonical(name, given.get(name, ()), faults) for name in FILTERS}
+        without = {name: _canonical(name, given.get(f"not_{name}", ()), faults) for name in FILTERS}
         read = _Reader(given, faults)
         query = cls(
             text=" ".join(" ".join(given.get("q", ())).split()),
             filters=filters,
+            without=without,
             year_from=read.number("year_from", None, FIRST_YEAR, LAST_YEAR),
             year_to=read.number("year_to", None, FIRST_YEAR, LAST_YEAR),
             sort=read.choice("sort", "relevance", SORTS),
@@ -108,6 +142,9 @@ class Query:
         """The query string as pairs, without defaults: `from_params` of it is this query."""
         pairs = [("q", self.text)] if self.text else []
         pairs += [(name, value) for name, values in self.filters.items() for value in values]
+        pairs += [
+            (f"not_{name}", value) for name, values in self.without.items() for value in values
+        ]
         for item in ("year_from", "year_to", "sort", "page", "limit"):
             value = getattr(self, item)
             if value is not None and value != getattr(type(self), item):
@@ -132,6 +169,8 @@ def known_values(facet: str) -> tuple[str, ...]:
     """Every canonical value of a facet with a closed list; years have none."""
     if facet == "licence":
         return (*LICENCES, UNKNOWN)
+    if facet in CLOSED:
+        return (*CLOSED[facet], UNKNOWN)
     terms = tuple(vocab.terms(facet))
     return terms if UNKNOWN in terms else (*terms, UNKNOWN)
 
@@ -146,6 +185,17 @@ def resolve(facet: str, text: str) -> str | None:
         return str(int(wanted)) if is_year else None
     if facet == "licence":
         return next((name for name in LICENCES if name.casefold() == wanted), None)
+    if facet in OPEN_ENDED:
+        return text.strip() or None
+    if facet in CLOSED:
+        return next(
+            (
+                name
+                for name, others in CLOSED[facet].items()
+                if wanted in {name.casefold(), *map(str.casefold, others)}
+            ),
+            None,
+        )
     term = vocab.resolve(facet, text) if wanted else None
     return term.name if term else None
 
@@ -157,18 +207,18 @@ def _canonical(facet: str, texts: Iterable[str], faults: list[Fault]) -> tuple[s
             continue  # an empty choice of a form
         value = resolve(facet, text)
         if value is None:
-            faults.append(_unknown_value(facet, text))
+            faults.append(unknown_value(facet, text))
         else:
             found[value] = None
     return tuple(found)
 
 
-def _unknown_value(facet: str, text: str) -> Fault:
+def unknown_value(facet: str, text: str) -> Fault:
     if facet == "year":
         expected = f"a year from {FIRST_YEAR} to {LAST_YEAR}, or unknown"
         return Fault(facet, text, expected, _closest(text, (UNKNOWN,)))
     words = {value.casefold(): value for value in known_values(facet)}
-    if facet != "licence":
+    if facet in vocab.FACETS:
         for term in vocab.terms(facet).values():
             words.update({word.casefold(): term.name for word in term.synonyms})
     close = _closest(text.casefold(), tuple(words))

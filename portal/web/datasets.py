@@ -233,12 +233,13 @@ def _facet_links(query: Query, facet: Facet) -> FacetLinks:
 def _word_chips(query: Query, results: Results) -> list[Chip]:
     chips = []
     for item in results.understood:
-        if item.facet == "text":
+        if item.facet == "text" and not item.excluded:
             chips.append(Chip(f"“{item.source}” read as “{item.term}”"))
             continue
         text = without(query.text, item.source)
-        title = TITLES.get(item.facet, item.facet)
-        chips.append(Chip(f"{title}: {item.term}", _url(query.replace(text=text))))
+        title = TITLES.get(item.facet, item.facet.capitalize())
+        label = f"Not {title.lower()}: {item.term}" if item.excluded else f"{title}: {item.term}"
+        chips.append(Chip(label, _url(query.replace(text=text))))
     return chips
 
 
@@ -248,6 +249,11 @@ def _filter_chips(query: Query) -> list[Chip]:
         for name, values in query.filters.items()
         for value in values
     ]
+    for name, values in query.without.items():
+        for value in values:
+            kept = tuple(other for other in values if other != value)
+            url = _url(query.replace(without={**query.without, name: kept}))
+            chips.append(Chip(f"Not {TITLES[name].lower()}: {value}", url))
     if query.year_from is not None:
         chips.append(Chip(f"From {query.year_from}", _url(query.replace(year_from=None))))
     if query.year_to is not None:
@@ -257,7 +263,7 @@ def _filter_chips(query: Query) -> list[Chip]:
 
 def without(text: str, words: str) -> str:
     """`text` without the first place where `words` stand in it, whatever their case."""
-    pattern = r"\s+".join(map(re.escape, words.split()))
+    pattern = r"[\W_]+".join(map(re.escape, words.split()))
     found = re.search(rf"(?<!\w){pattern}(?!\w)", text, re.IGNORECASE)
     if not pattern or found is None:
         return text

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.template.defaultfilters import filesizeformat
 
 from catalog.describe import count_text
 from catalog.licences import licence
+from catalog.platforms import ELSEWHERE, platform_of
 
 
 @dataclass(frozen=True)
@@ -39,42 +39,6 @@ RELATIONS = {
         "it has other labels for the images of this dataset",
     ),
     "shared_patients": ("both hold images of the same people",) * 2,
-}
-# host ending -> what a person does there to get the files
-PLATFORMS = {
-    "openneuro.org": (
-        "Choose “Download”: in the browser, with the OpenNeuro or DataLad command line, or "
-        "from its public S3 bucket."
-    ),
-    "cancerimagingarchive.net": (
-        "Open the collection's page; open collections download with the NBIA Data Retriever "
-        "or from Imaging Data Commons, restricted ones ask for a licence agreement first."
-    ),
-    "imaging.datacommons.cancer.gov": (
-        "Select the collection and download it with the idc-index command line (`idc download`)."
-    ),
-    "kaggle.com": (
-        "Sign in to Kaggle, accept the rules if there are any, and download on the page or "
-        "with kagglehub."
-    ),
-    "grand-challenge.org": (
-        "Sign in to Grand Challenge, join the challenge, and follow its data page."
-    ),
-    "synapse.org": (
-        "Sign in to Synapse, accept the conditions of use, and download with the Synapse client."
-    ),
-    "physionet.org": (
-        "Sign in to PhysioNet; credentialed sets ask for training and a signed agreement first."
-    ),
-    "zenodo.org": "Download the files on the record's page; each has a checksum.",
-    "figshare.com": "Download the files on the item's page.",
-    "data.mendeley.com": "Choose “Download all” on the dataset's page.",
-    "huggingface.co": (
-        "Download with huggingface-hub; gated sets ask you to accept their terms first."
-    ),
-    "github.com": "Read the repository's README; it holds the files or says where they are.",
-    "ieee-dataport.org": "Sign in with an IEEE account and download on the dataset's page.",
-    "aimi.stanford.edu": "Sign in, accept the research use agreement, and download.",
 }
 
 
@@ -124,10 +88,8 @@ def access_steps(access: str, homepage: str) -> list[str]:
     """How to get the files, as far as the access and the platform tell."""
     if not homepage:
         return ["No source gives an address: look for the publication that describes it."]
-    host = urlsplit(homepage).hostname or ""
-    steps = [
-        text for end, text in PLATFORMS.items() if host == end or host.endswith(f".{end}")
-    ] or ["Open the homepage and look for its download or data section."]
+    platform = platform_of(homepage)
+    steps = [platform.steps if platform else ELSEWHERE]
     if access == "application":
         steps.append("Apply there: a person decides, and terms are signed before files are sent.")
     return steps

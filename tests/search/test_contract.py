@@ -43,6 +43,14 @@ QUESTIONS = (
     {"disease": "Cancer", "sort": "newest"},
     {"sort": "name", "page": "3"},
     {"q": "ct", "sort": "oldest"},
+    {"q": "spleen CT permissive licence >50 scans"},
+    {"q": "lumbar spine MR"},
+    {"q": "optic nerve head photos"},
+    {"q": "brain MR -tumour since 2018 on openneuro"},
+    {"q": "modality:CT|MR -task:Segmentation at least 100 patients"},
+    {"q": '"chest x-ray" labelled'},
+    {"platform": "Kaggle", "allows": "commercial"},
+    {"q": "lung", "not_modality": "CT"},
 )
 
 
@@ -226,6 +234,60 @@ def test_the_beginning_of_a_word_is_enough_when_nothing_else_fits(make: Make):
 @pytest.mark.parametrize("text", ['"', "*", "a:b", "/.*/", "AND OR NOT", "[", "\\", "a\x00b", "🩻"])
 def test_no_text_is_a_syntax_error(make: Make, text):
     assert ask(small(make), q=text).total >= 0
+
+
+def sized(make: Make) -> Engine:
+    def counts(*pairs):
+        return [
+            {"number": number, "unit": unit, "what": None, "split": None, "source": "curation"}
+            for number, unit in pairs
+        ]
+
+    rows = (
+        dataset("big", anatomies=["Liver"], modalities=["CT"], counts=counts((300, "volume")),
+                licence="CC-BY-4.0", platform="Zenodo", year=2021, family="Fam"),
+        dataset("small", anatomies=["Liver"], modalities=["CT"], counts=counts((20, "subject")),
+                licence="CC-BY-NC-4.0", platform="Kaggle", year=2015, diseases=["Liver cancer"]),
+        dataset("told", name="The optic nerve head set", anatomies=["Retina"],
+                record={"classes": ["spleen", "left kidney", "liver tumour"], "claims": []}),
+        dataset("apart", name="Head of a nerve, optic"),
+    )  # fmt: skip
+    return make([document(row) for row in sorted(rows, key=lambda row: row.slug)])
+
+
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        ({"q": "liver >50 scans"}, ["big"]),
+        ({"q": "liver at least 20 patients"}, ["small"]),
+        ({"q": "liver fewer than 100"}, ["small"]),
+        ({"q": "liver commercial use"}, ["big"]),
+        ({"q": "liver on kaggle"}, ["small"]),
+        ({"q": "liver since 2020"}, ["big"]),
+        ({"q": "liver -cancer"}, ["big", "told"]),
+        ({"q": "liver", "not_platform": "Kaggle"}, ["big", "told"]),
+        ({"allows": "redistribution", "sort": "name"}, ["big", "small"]),
+        ({"family": "Fam"}, ["big"]),
+        ({"q": "kidney"}, ["told"]),
+        ({"q": '"optic nerve head"'}, ["told"]),
+        ({"q": "-modality:CT", "sort": "name"}, ["apart", "told"]),
+    ],
+)
+def test_conditions_narrow_what_is_found(make: Make, params, found):
+    assert slugs(ask(sized(make), **params)) == found
+
+
+def test_a_near_match_says_the_size_it_has_and_never_has_what_is_excluded(make: Make):
+    near = ask(sized(make), q="liver ct >500 scans -cancer").near
+
+    assert [(hit.slug, hit.differs) for hit in near] == [
+        ("big", ("size is 300 volumes, not at least 501",))
+    ]
+
+
+def test_a_label_of_a_lesion_is_no_body_part(make: Make):
+    assert ask(sized(make), anatomy="Spleen").total == 1
+    assert "told" not in slugs(ask(sized(make), anatomy="Liver"))
 
 
 def test_sorting(make: Make):

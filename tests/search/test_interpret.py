@@ -23,7 +23,7 @@ from catalog.search.words import fold, index_words, singular
     ],
 )  # fmt: skip
 def test_words_of_the_vocabulary_become_concepts(text, concepts):
-    assert {(c.facet, c.term, c.source) for c in interpret(text).concepts} == concepts
+    assert {(c.facet, c.term, c.source) for c in interpret(text).understood} == concepts
 
 
 def test_typing_slips_become_the_concept_that_was_meant():

@@ -1,0 +1,77 @@
+"""Datasets that somebody chose, read from the loaded catalog: side by side, and their likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from rapidfuzz import fuzz, process
+
+from catalog.comparison import FEWEST, MOST, Comparison, compare
+from catalog.models import Dataset
+from catalog.search import similar
+from catalog.search.errors import Fault, QueryError
+from catalog.search.index import current_key
+from catalog.search.similar import Neighbours
+
+NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Datasets that somebody has chosen, and what is known of all others."""
+
+    facts: tuple[Mapping[str, Any], ...]
+    neighbours: Neighbours
+
+    def compare(self) -> Comparison:
+        """The chosen datasets side by side.
+
+        Raises:
+            QueryError: fewer than two are chosen.
+        """
+        if len(self.facts) < FEWEST:
+            raise QueryError([_wrong_number(len(self.facts))])
+        return compare(self.facts, self.neighbours.overlaps)
+
+
+def select(slugs: Iterable[str]) -> Selection:
+    """The facts of the named datasets in the order given, each once.
+
+    Raises:
+        QueryError: more than six, or a slug that no dataset has; it names the nearest.
+    """
+    wanted = list(dict.fromkeys(slugs))
+    if len(wanted) > MOST:
+        raise QueryError([_wrong_number(len(wanted))])
+    found = dict(Dataset.objects.filter(slug__in=wanted).values_list("slug", "record"))
+    if missing := [slug for slug in wanted if slug not in found]:
+        known = list(Dataset.objects.values_list("slug", flat=True))
+        raise QueryError([_no_dataset(slug, known) for slug in missing])
+    return Selection(tuple(found[slug] for slug in wanted), neighbours())
+
+
+def _wrong_number(number: int) -> Fault:
+    noun = "dataset" if number == 1 else "datasets"
+    return Fault("slug", f"{number} {noun}", f"{FEWEST} to {MOST} datasets")
+
+
+def _no_dataset(slug: str, known: list[str]) -> Fault:
+    close = process.extractOne(slug, known, scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH)
+    return Fault("slug", slug, "a slug of the catalog", close[0] if close else None)
+
+
+def neighbours() -> Neighbours:
+    """Which datasets are like which, made once for each state of the catalog."""
+    return _neighbours(current_key())
+
+
+@lru_cache(maxsize=1)
+def _neighbours(key: str) -> Neighbours:  # noqa: ARG001 - another catalog has another key
+    """One query over the columns that are needed."""
+    in_record = {key: f"record__{key}" for key in ("relations", "modality_details")}
+    columns = [in_record.get(key, key) for key in similar.KEYS]
+    rows = Dataset.objects.in_order().values_list(*columns)
+    return Neighbours(dict(zip(similar.KEYS, row, strict=True)) for row in rows)
