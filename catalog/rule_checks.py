@@ -1,4 +1,8 @@
-"""The rules about one dataset: what each asks, and what a dataset has instead. Pure."""
+"""The rules about one dataset: what each asks, and what a dataset has instead. Pure.
+
+A dataset passes a rule about modalities, tasks or anatomies when one of its terms is an asked one
+or narrower; what is unknown passes no rule that asks for it.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +33,10 @@ SAME_ORGANISATION: Mapping[str, str] = MappingProxyType(
         "university of warwick tia centre": "tia centre university of warwick",
         "the hamlyn centre imperial college london": "hamlyn centre imperial college london",
         "imaging data commons": "nci imaging data commons",
+        "national library of medicine open i": "national library of medicine",
+        "shanghai ai laboratory opengvlab": "shanghai ai laboratory",
+        "vingroup big data institute": "vinbigdata",
+        "dkfz mic dkfz": "german cancer research center dkfz",
     }
 )
 
@@ -132,18 +140,20 @@ def _licence(rules: Rules, facts: Facts) -> str | None:
     return None if of_labels is None or of_labels in allowed else f"labels: {of_labels}"
 
 
-CHECK_DIMENSION = Check("dimension", 1, _asks_dimension, _dimension)
-CHECK_MODALITIES = Check(
-    "modalities",
-    1,
-    lambda rules: " or ".join(rules.modalities),
-    lambda rules, facts: _any_of("modalities", "modality", rules.modalities, facts),
-)
-CHECK_TASKS = Check(
-    "task_types",
-    2,
-    lambda rules: " or ".join(rules.task_types),
-    lambda rules, facts: _any_of("tasks", "task", rules.task_types, facts),
+STATED = (
+    Check("dimension", 1, _asks_dimension, _dimension),
+    Check(
+        "modalities",
+        1,
+        lambda rules: " or ".join(rules.modalities),
+        lambda rules, facts: _any_of("modalities", "modality", rules.modalities, facts),
+    ),
+    Check(
+        "task_types",
+        2,
+        lambda rules: " or ".join(rules.task_types),
+        lambda rules, facts: _any_of("tasks", "task", rules.task_types, facts),
+    ),
 )
 COMMON = (
     Check(
@@ -210,14 +220,15 @@ COMPATIBILITY = (
         lambda _, facts: None if organisation_of(facts) else UNKNOWN,
     ),
 )
+
+
+def _by_phase(checks: Iterable[Check]) -> tuple[Check, ...]:
+    return tuple(sorted(checks, key=lambda check: check.phase))
+
+
 CHECKS: Mapping[Profile, tuple[Check, ...]] = MappingProxyType(
     {
-        "stated": tuple(
-            sorted(
-                (CHECK_DIMENSION, CHECK_MODALITIES, CHECK_TASKS, *COMMON),
-                key=lambda check: check.phase,
-            )
-        ),
-        "compatibility": tuple(sorted((*COMPATIBILITY, *COMMON), key=lambda check: check.phase)),
+        "stated": _by_phase((*STATED, *COMMON)),
+        "compatibility": _by_phase((*COMPATIBILITY, *COMMON)),
     }
 )

@@ -15,6 +15,7 @@ from catalog.search import similar
 from catalog.search.errors import Fault, QueryError
 from catalog.search.index import current_key
 from catalog.search.similar import Neighbours
+from catalog.search.words import fold
 
 NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 
@@ -61,6 +62,33 @@ def _wrong_number(number: int) -> Fault:
 def _no_dataset(slug: str, known: list[str]) -> Fault:
     close = process.extractOne(slug, known, scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH)
     return Fault("slug", slug, "a slug of the catalog", close[0] if close else None)
+
+
+def named(text: str) -> str:
+    """The slug of the dataset whose slug, name or alias is `text`, whatever its case and marks.
+
+    Raises:
+        QueryError: no dataset is called that; it names the nearest name.
+    """
+    wanted = _bare(text)
+    called: dict[str, str] = {}
+    for slug, name, aliases in Dataset.objects.in_order().values_list("slug", "name", "aliases"):
+        if slug == text.strip() or _bare(name) == wanted:
+            return slug
+        called.update(dict.fromkeys((name, *aliases, slug), slug))
+    for word, slug in called.items():
+        if _bare(word) == wanted:
+            return slug
+    close = process.extractOne(
+        text, list(called), scorer=fuzz.ratio, processor=fold, score_cutoff=NEAR_ENOUGH
+    )
+    expected = "the name, an alias or the slug of a dataset"
+    raise QueryError([Fault("add", text, expected, close[0] if close else None)])
+
+
+def _bare(name: str) -> str:
+    """Letters and digits alone: "KiTS 21" and "kits-21" are one name."""
+    return fold(name).replace(" ", "")
 
 
 def neighbours() -> Neighbours:

@@ -5,13 +5,17 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 
 from portal.api import bundles as api_bundles
 from portal.api import catalog as api_catalog
+from portal.api import compare as api_compare
 from portal.api import datasets as api_datasets
 from portal.api import recipes as api_recipes
+from portal.api import rules as api_rules
 from portal.api import runs as api_runs
-from portal.web import bundles, datasets, home, recipes, runs, statistics
+from portal.api import suggest as api_suggest
+from portal.web import bundles, compare, datasets, feed, home, recipes, rules, runs, statistics
 
 api = [
     path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
+    path("datasets/compare/", api_compare.DatasetCompare.as_view(), name="dataset-compare"),
     path("datasets/<slug:slug>/", api_datasets.DatasetDetail.as_view(), name="dataset"),
     path(
         "datasets/<slug:slug>/croissant/",
@@ -23,9 +27,16 @@ api = [
         api_datasets.DatasetCitation.as_view(),
         name="dataset-citation",
     ),
+    path(
+        "datasets/<slug:slug>/similar/",
+        api_compare.DatasetSimilar.as_view(),
+        name="dataset-similar",
+    ),
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
+    path("suggest/", api_suggest.Suggest.as_view(), name="suggest"),
+    path("rules/", api_rules.RulesView.as_view(), name="rules"),
     path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
     path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
     path("runs/", api_runs.RunList.as_view(), name="runs"),
@@ -55,8 +66,11 @@ api = [
 urlpatterns = [
     path("", home.home, name="home"),
     path("datasets/", datasets.search_page, name="datasets"),
+    path("datasets/feed/", feed.index, name="dataset-feed"),
     path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
+    path("compare/", compare.index, name="compare"),
     path("statistics/", statistics.index, name="statistics"),
+    path("rules/", rules.index, name="rules"),
     path("recipes/", recipes.index, name="recipes"),
     path("recipes/start/", recipes.start, name="recipe-start"),
     path("runs/", runs.index, name="runs"),

@@ -22,7 +22,7 @@ from catalog.record import Unit
 from catalog.search.query import FIRST_YEAR, UNKNOWN
 from catalog.search.words import fold, index_words
 
-VERSION = 5  # raised when documents change their shape: every index is then rebuilt
+VERSION = 6  # raised when documents change their shape: every index is then rebuilt
 UNITS: tuple[str, ...] = get_args(Unit)
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 _LISTS = {
@@ -38,8 +38,9 @@ _IN_WORDS = frozenset(_LISTS.values())
 
 @dataclass(frozen=True)
 class Document:
-    """`name_words` name it; `stated` adds its concepts' names; `text` adds synonyms and parents.
+    """What is indexed of one dataset; `digest` tells a changed dataset from the same one.
 
+    `name_words` name it; `stated` adds its concepts' names; `text` adds synonyms and parents.
     `values` holds a facet's terms with their parents ("unknown" where none is known), `direct` the
     terms alone, `only` the term of a facet that has one alone. `said` is names and sources' words
     in order, for phrases; `counts` the largest number of each unit. `quality` (0-0.4) only breaks
@@ -47,6 +48,7 @@ class Document:
     """
 
     slug: str
+    digest: str
     name: str
     aliases: tuple[str, ...]
     exact: tuple[str, ...]
@@ -63,6 +65,12 @@ class Document:
     by_name: str
     by_newest: str
     by_oldest: str
+
+    @property
+    def family(self) -> str:
+        """The family's name; empty for a dataset by itself."""
+        name = self.values["family"][0]
+        return "" if name == UNKNOWN else name
 
     def words(self, field: str) -> tuple[str, ...]:
         """The values of one indexed field by its name in the engines."""
@@ -102,6 +110,7 @@ def document(dataset: Dataset) -> Document:
     year = dataset.year
     return Document(
         slug=dataset.slug,
+        digest=dataset.digest,
         name=dataset.name,
         aliases=tuple(dataset.aliases),
         exact=tuple(sorted({fold(word) for word in (dataset.slug, *names)})),

@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
-from elasticsearch.helpers import BulkIndexError, streaming_bulk
+from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
 from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
+from catalog.search.index import Change, same_vocabulary
 from catalog.search.interpret import WordMatch
 from catalog.search.plan import Every, Node, Numbers, Phrase, Plan, Some, Term, Years
 from catalog.search.query import CONCEPTS, FACETS, FILTERS
@@ -36,6 +37,7 @@ KEYWORD_FIELDS = (
 )
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 TIMEOUT_SECONDS = 10
+COPY_SECONDS = 600
 ABANDONED_SECONDS = 3600
 _LN2 = 0.6931471805599453
 
@@ -55,6 +57,7 @@ def mappings() -> dict[str, Any]:
             "year_number": {"type": "integer"},
             **{f"count_{unit}": {"type": "long"} for unit in UNITS},
             "quality": {"type": "float"},
+            "digest": {"type": "keyword", "index": False, "doc_values": False},
             "stored": {"type": "keyword", "index": False, "doc_values": False},
         },
     }
@@ -67,6 +70,7 @@ def row(item: Document) -> dict[str, Any]:
         **{name: list(item.words(name)) for name in KEYWORD_FIELDS if name != "slug"},
         **{name: getattr(item, name) for name in SORT_FIELDS.values()},
         "slug": item.slug,
+        "digest": item.digest,
         "said": SENTENCE_END.join(item.said),
         **{f"count_{unit}": number for unit, number in item.counts.items()},
         "year_number": item.year,
@@ -86,12 +90,16 @@ def server() -> Iterator[None]:
 
 @dataclass
 class ElasticEngine:
-    """Answers from the alias `alias` of the server at `url`."""
+    """Answers from the alias `alias` of the server at `url`.
+
+    With `digests`, an index of the same vocabulary is mended: `documents` then takes slugs.
+    """
 
     url: str
     alias: str
     key: Callable[[], str]
-    documents: Callable[[], Iterable[Document]]
+    documents: Callable[..., Iterable[Document]]
+    digests: Callable[[], Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
         self.client = Elasticsearch(self.url, request_timeout=TIMEOUT_SECONDS, max_retries=0)
@@ -104,17 +112,18 @@ class ElasticEngine:
         if self._key == key:
             return
         with self._lock, server():
-            if self._key != key and not any(
-                name.startswith(f"{self.alias}-{key}-") for name in self._indices()
-            ):
-                self._build(key)
-            self._key = key
+            while self._key != key:
+                made = any(name.startswith(f"{self.alias}-{key}-") for name in self._indices())
+                if made or self._build(key, mend=True) is not None:
+                    self._key = key
+                key = self.key()
 
     def rebuild(self) -> int:
         """Build the index anew even when it is current; returns the number of documents."""
         key = self.key()
         with self._lock, server():
-            number = self._build(key)
+            while (number := self._build(key)) is None:
+                key = self.key()
             self._key = key
         return number
 
@@ -132,12 +141,19 @@ class ElasticEngine:
         except NotFoundError:
             return []
 
-    def _build(self, key: str) -> int:
+    def _build(self, key: str, *, mend: bool = False) -> int | None:
+        """Fill a new index and swap it in; None when the catalog changed while it was read."""
         name = f"{self.alias}-{key}-{secrets.token_hex(4)}"
         settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
         self.client.indices.create(index=name, mappings=mappings(), settings=settings)
         try:
-            number = self._fill(name)
+            former = self._former(key) if mend else None
+            number = self._mend(former, name) if former else None
+            if number is None:
+                number = self._fill(name, self.documents())
+            if self.key() != key:
+                self.client.indices.delete(index=name)
+                return None
             moves: list[dict[str, Any]] = [{"add": {"index": name, "alias": self.alias}}]
             moves += [{"remove_index": {"index": old}} for old in self._indices()]
             self.client.indices.update_aliases(actions=moves)
@@ -147,10 +163,35 @@ class ElasticEngine:
         self._drop_abandoned()
         return number
 
-    def _fill(self, name: str) -> int:
-        actions = (
-            {"_index": name, "_id": item.slug, "_source": row(item)} for item in self.documents()
+    def _former(self, key: str) -> str | None:
+        """The index behind the alias, when it differs in its datasets alone."""
+        if self.digests is None:
+            return None
+        names = [name.removeprefix(f"{self.alias}-") for name in self._indices()]
+        alike = [name for name in names if same_vocabulary(name.rpartition("-")[0], key)]
+        return f"{self.alias}-{alike[0]}" if alike else None
+
+    def _mend(self, former: str, name: str) -> int | None:
+        """Clone the former index and replace what changed; None when that is much."""
+        wanted = self.digests() if self.digests else {}
+        found = scan(self.client, index=former, query={"_source": ["digest"]}, size=5000)
+        change = Change.between({hit["_id"]: hit["_source"]["digest"] for hit in found}, wanted)
+        if not change.is_small(len(wanted)):
+            return None
+        # A clone shares the files of the former index, which must not change meanwhile.
+        self.client.indices.delete(index=name)
+        self.client.indices.add_block(index=former, block="write")
+        self.client.options(request_timeout=COPY_SECONDS).indices.clone(
+            index=former, target=name, settings={"index.blocks.write": None}
         )
+        gone = ({"_op_type": "delete", "_index": name, "_id": slug} for slug in change.gone)
+        for _ in streaming_bulk(self.client, gone, chunk_size=1000):
+            pass
+        self._fill(name, self.documents(change.changed) if change.changed else ())
+        return len(wanted)
+
+    def _fill(self, name: str, documents: Iterable[Document]) -> int:
+        actions = ({"_index": name, "_id": item.slug, "_source": row(item)} for item in documents)
         number = sum(1 for _ in streaming_bulk(self.client, actions, chunk_size=1000))
         self.client.indices.refresh(index=name)
         self.client.indices.put_settings(index=name, settings={"refresh_interval": "1s"})

@@ -6,11 +6,12 @@ it is whole, so a reader never sees half of one; whoever is second throws its co
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from rapidfuzz.distance import OSA
 
 from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
+from catalog.search.index import Change, same_vocabulary
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import (
     Constraint,
@@ -39,6 +41,7 @@ TEXT_FIELDS = ("name_words", "stated", "text")
 DIRECT_FIELDS = tuple(f"{part}_{facet}" for part in ("direct", "only") for facet in CONCEPTS)
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 MEMORY_BYTES = 64_000_000
+DIGESTS = "digests.json"  # of the datasets in an index, beside it
 KEPT = 2  # indexes in the folder: another process may still read the one before
 ABANDONED_SECONDS = 3600
 _PARTIAL = "partial-"
@@ -51,7 +54,7 @@ def schema() -> Any:
     builder = tantivy.SchemaBuilder()
     for name in TEXT_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
-    for name in ("exact", *DIRECT_FIELDS):
+    for name in ("slug", "exact", *DIRECT_FIELDS):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in (*FILTERS, *SORT_FIELDS.values()):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
@@ -82,8 +85,23 @@ def build(folder: Path, documents: Iterable[Document]) -> int:
     return number
 
 
+def mend(folder: Path, change: Change, documents: Iterable[Document]) -> None:
+    """Replace what changed in an index and drop what is gone."""
+    index = tantivy.Index.open(str(folder))
+    writer = index.writer(MEMORY_BYTES, 1)
+    try:
+        for slug in sorted(change.changed | change.gone):
+            writer.delete_documents("slug", slug)
+        for item in documents:
+            writer.add_document(_row(item))
+        writer.commit()
+    finally:
+        writer.wait_merging_threads()
+
+
 def _row(item: Document) -> Any:
     row = tantivy.Document()
+    row.add_text("slug", item.slug)
     for name in TEXT_FIELDS:
         row.add_text(name, " ".join(item.words(name)))
     for name in ("exact", *DIRECT_FIELDS, *FILTERS):
@@ -103,11 +121,15 @@ def _row(item: Document) -> Any:
 
 @dataclass
 class EmbeddedEngine:
-    """Answers from `folder`; `key` names the right index and `documents` gives what goes in."""
+    """Answers from `folder`; `key` names the right index and `documents` gives what goes in.
+
+    With `digests`, an index of the same vocabulary is mended: `documents` then takes slugs.
+    """
 
     folder: Path
     key: Callable[[], str]
-    documents: Callable[[], Iterable[Document]]
+    documents: Callable[..., Iterable[Document]]
+    digests: Callable[[], Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -121,28 +143,58 @@ class EmbeddedEngine:
         with self._lock:
             if self._open[0] == key:
                 return
-            target = self.folder / key
-            if not _is_whole(target):
-                self._build(target)
-            self._open = (key, open_searcher(target))
+            while not _is_whole(self.folder / key):
+                self._build(self.folder / key, start=self._former(key))
+                key = self.key()
+            self._open = (key, open_searcher(self.folder / key))
             self._clean(key)
 
     def rebuild(self) -> int:
         """Build the index anew even when it is current; returns the number of documents."""
         with self._lock:
             key = self.key()
-            target = self.folder / key
-            number = self._build(target, replace=True)
-            self._open = (key, open_searcher(target))
+            number = self._build(self.folder / key, replace=True)
+            while not _is_whole(self.folder / key) or key != self.key():
+                key = self.key()
+                number = self._build(self.folder / key, replace=True)
+            self._open = (key, open_searcher(self.folder / key))
             self._clean(key)
         return number
 
-    def _build(self, target: Path, *, replace: bool = False) -> int:
+    def _former(self, key: str) -> Path | None:
+        """The newest index that differs from the wanted one in its datasets alone."""
+        if self.digests is None or not self.folder.is_dir():
+            return None
+        known = [
+            path
+            for path in self.folder.iterdir()
+            if same_vocabulary(path.name, key) and _is_whole(path) and (path / DIGESTS).is_file()
+        ]
+        return max(known, key=lambda path: path.stat().st_mtime, default=None)
+
+    def _fill(self, folder: Path, start: Path | None) -> int:
+        """Mend a copy of the index `start` when little has changed, else build one."""
+        wanted = self.digests() if self.digests else None
+        if start is not None and wanted is not None:
+            change = Change.between(json.loads((start / DIGESTS).read_text()), wanted)
+            if change.is_small(len(wanted)):
+                shutil.copytree(start, folder, dirs_exist_ok=True)
+                mend(folder, change, self.documents(change.changed))
+                (folder / DIGESTS).write_text(json.dumps(wanted))
+                return len(wanted)
+        number = build(folder, self.documents())
+        if wanted is not None:
+            (folder / DIGESTS).write_text(json.dumps(wanted))
+        return number
+
+    def _build(self, target: Path, *, replace: bool = False, start: Path | None = None) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=self.folder))
         old = partial.with_name(f"{partial.name}-old")
         try:
-            number = build(partial, self.documents())
+            number = self._fill(partial, start)
+            if self.key() != target.name:
+                return number  # the catalog changed while it was read: this is a mixture
             if replace and target.exists():
                 target.rename(old)
             try:
@@ -207,7 +259,8 @@ class EmbeddedEngine:
         for facet in FACETS:
             if facet in plan.choices:
                 counts |= _count(searcher, _whole(plan, but=facet), [facet])
-        return Answer(found.count, tuple(_hits(searcher, found)), counts)
+        read_in_order = _read if plan.sort in SORT_FIELDS else _hits
+        return Answer(found.count, tuple(read_in_order(searcher, found)), counts)
 
     def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]:
         """Best documents that satisfy at least `minimum` constraints, but not all."""
@@ -233,6 +286,11 @@ def open_searcher(folder: Path) -> Any:
 
 
 def _hits(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
+    """Scored documents; those of a page that score alike come by slug."""
+    yield from sorted(_read(searcher, found), key=lambda pair: (-pair[0], pair[1].slug))
+
+
+def _read(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
     for score, address in found.hits:
         stored = searcher.doc(address)["stored"][0]
         number = float(score) if isinstance(score, int | float) else 0.0

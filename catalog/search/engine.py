@@ -11,7 +11,7 @@ from typing import Protocol
 from django.conf import settings
 
 from catalog.search.documents import Document
-from catalog.search.index import current_documents, current_key
+from catalog.search.index import current_digests, current_documents, current_key
 from catalog.search.interpret import (
     Interpretation,
     WordMatch,
@@ -55,10 +55,10 @@ def _engine(url: str, index: str, folder: Path) -> Engine:
     if url:
         from catalog.search.elastic import ElasticEngine
 
-        return ElasticEngine(url, index, current_key, current_documents)
+        return ElasticEngine(url, index, current_key, current_documents, current_digests)
     from catalog.search.embedded import EmbeddedEngine
 
-    return EmbeddedEngine(folder, current_key, current_documents)
+    return EmbeddedEngine(folder, current_key, current_documents, current_digests)
 
 
 def search(query: Query, using: Engine | None = None) -> Results:
@@ -78,7 +78,14 @@ def search(query: Query, using: Engine | None = None) -> Results:
     return Results(
         understood=reading.understood,
         hits=tuple(
-            Hit(item.slug, item.name, item.aliases, round(score, 4), reasons(plan, reading, item))
+            Hit(
+                item.slug,
+                item.name,
+                item.aliases,
+                round(score, 4),
+                reasons(plan, reading, item),
+                item.family,
+            )
             for score, item in answer.page
         ),
         near=near,
@@ -111,6 +118,7 @@ def _near_hit(score: float, item: Document, plan: Plan, reading: Interpretation)
         item.aliases,
         round(score, 4),
         reasons(plan, reading, item),
+        item.family,
         tuple(gap for gap in gaps if gap),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from django.db.models import Count, Max
@@ -11,6 +12,9 @@ from django.db.models import Count, Max
 from catalog.models import CatalogRevision, Dataset
 from catalog.search.documents import VERSION, Document, document
 from catalog.search.interpret import vocabulary_state
+
+BATCH = 500
+LARGEST_CHANGE = 0.2
 
 
 def current_key() -> str:
@@ -30,7 +34,39 @@ def _vocabulary_digest() -> str:
     return hashlib.sha256(repr((VERSION, vocabulary_state())).encode()).hexdigest()[:8]
 
 
-def current_documents() -> Iterator[Document]:
-    """Every dataset as a document, by slug: equal scores keep this order."""
-    for dataset in Dataset.objects.in_order().iterator(chunk_size=500):
-        yield document(dataset)
+def current_documents(slugs: Iterable[str] | None = None) -> Iterator[Document]:
+    """Every dataset as a document, or those named, by slug: equal scores keep this order."""
+    rows = Dataset.objects.in_order()
+    if slugs is None:
+        yield from map(document, rows.iterator(chunk_size=BATCH))
+        return
+    wanted = sorted(slugs)
+    for start in range(0, len(wanted), BATCH):
+        yield from map(document, rows.filter(slug__in=wanted[start : start + BATCH]))
+
+
+def current_digests() -> dict[str, str]:
+    """The digest of every dataset: an index that holds others is brought up to date."""
+    return dict(Dataset.objects.values_list("slug", "digest"))
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an index lacks: datasets that are new or changed, and those that are gone."""
+
+    changed: frozenset[str]
+    gone: frozenset[str]
+
+    @classmethod
+    def between(cls, indexed: Mapping[str, str], wanted: Mapping[str, str]) -> Change:
+        changed = frozenset(s for s, digest in wanted.items() if indexed.get(s) != digest)
+        return cls(changed, frozenset(indexed.keys() - wanted.keys()))
+
+    def is_small(self, total: int) -> bool:
+        """Whether mending the index is less work than building it anew."""
+        return len(self.changed) + len(self.gone) <= total * LARGEST_CHANGE
+
+
+def same_vocabulary(key: str, other: str) -> bool:
+    """Whether two indexes were built from one vocabulary, so that their documents are alike."""
+    return key.rpartition("-")[2] == other.rpartition("-")[2]

@@ -26,10 +26,12 @@ TEXT = "text"  # the "facet" of a corrected word that stays free text
 # Words that say nothing about which dataset is meant, and vocabulary words too common in other
 # senses to be taken for the concept: "MR images" does not ask for 2D.
 _NOISE = """
-    a all an and any are as at by collection contains containing data database dataset datasets
-    examinations exams find for from have having i image images imaging in is it me medical of on or
-    patients people photo photograph photographs photos picture pictures please public scan scans
-    set sets show showing some studies subjects that the their to volumes want where which with
+    a all an and any are as at available by clinical collection contains containing data database
+    dataset datasets download downloadable examination examinations exam exams find for from have
+    having human humans i image images imaging in is it me medical of on or organ organs patients
+    people photo photograph photographs photos picture pictures please public publicly radiological
+    radiology recording recordings release released scan scans set sets show showing some studies
+    subjects that the their to volumes want where which with
 """
 NOISE = frozenset(_NOISE.split())
 _AMBIGUOUS = """

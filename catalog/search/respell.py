@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -19,17 +19,18 @@ _LAST = "\U0010ffff"
 
 
 class Speller:
-    """Knows the words of concepts, and those of names with the number of datasets that have each."""
+    """Knows the words of concepts, and those of names with their number of datasets."""
 
-    def __init__(self, concept_words: Mapping[str, int], name_words: Mapping[str, int]) -> None:
+    def __init__(self, concept_words: Iterable[str], name_words: Mapping[str, int]) -> None:
         self._concepts = frozenset(concept_words)
-        self._number = {**dict.fromkeys(concept_words, 0), **name_words}
+        self._number = {**dict.fromkeys(self._concepts, 0), **name_words}
         self._sorted = sorted(self._number)
 
     def beginnings(self, typed: str) -> list[str]:
         """Beginnings of known words that differ from `typed` by one slip after its first letter.
 
-        A slip is a letter too many, too few, another one, or two that changed places.
+        A slip is a letter too many, too few, another one, or two that changed places. Where the
+        last letter would go or change, only whole words count: any other beginning fits then.
         """
         found: dict[str, None] = {}
         for place in range(1, len(typed)):
@@ -37,13 +38,13 @@ class Speller:
             if not self._begins(before):
                 break
             others = [letter for letter in self._following(before) if letter != rest[0]]
-            tries = [
-                before + rest[1:],
-                before + rest[1:2] + rest[0] + rest[2:],
-                *(before + letter + rest[1:] for letter in others),
-                *(before + letter + rest for letter in others),
-            ]
-            found.update((one, None) for one in tries if one != typed and self._begins(one))
+            longer = (before + letter + rest for letter in others)
+            alike = (before + letter + rest[1:] for letter in others)
+            swapped = before + rest[1:2] + rest[0] + rest[2:]
+            known = self._begins if len(rest) > 1 else self._number.__contains__
+            found.update((one, None) for one in (swapped, *longer) if self._begins(one))
+            found.update((one, None) for one in (before + rest[1:], *alike) if known(one))
+        found.pop(typed, None)
         return list(found)
 
     def _begins(self, prefix: str) -> bool:
@@ -72,26 +73,29 @@ class Speller:
         return tuple(texts)[:MOST_CORRECTIONS]
 
     def _meant(self, word: str) -> str | None:
-        """A better known word spelled alike, or two words that were written together."""
+        """A word of a concept spelled alike, two that were written together, or one of a name."""
         if word in self._concepts or word in NOISE:
             return None
-        rank = self._number.get(word, 0)
+        number = self._number.get(word, 0)
         close = process.extract(
             word, self._sorted, scorer=OSA.distance, score_cutoff=allowed_slips(word), limit=50
         )
-        better = [
-            (distance, other not in self._concepts, -self._number[other], other)
-            for other, distance, _ in close
-            if other != word and (other in self._concepts or self._number[other] > rank)
-        ]
-        return min(better)[-1] if better else self._apart(word)
+        ranked = sorted((slips, -self._number[other], other) for other, slips, _ in close)
+        concepts = (other for *_, other in ranked if other in self._concepts)
+        names = (other for _, count, other in ranked if other != word and -count > number)
+        return next(concepts, None) or _apart(word) or next(names, None)
 
-    def _apart(self, word: str) -> str | None:
-        for place in range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1):
-            one, other = word[:place], word[place:]
-            if one in self._concepts and other in self._concepts:
-                return f"{one} {other}"
+
+def _apart(word: str) -> str | None:
+    """The word as two that are understood: "brainmri" is "brain mri"."""
+    if not word.isalpha():
         return None
+    for place in range(_SHORTEST_PART, len(word) - _SHORTEST_PART + 1):
+        text = f"{word[:place]} {word[place:]}"
+        reading = interpret(text)
+        if len(reading.concepts) > 1 and not reading.free:
+            return text
+    return None
 
 
 def _replaced(text: str, meant: Mapping[str, str]) -> str:

@@ -36,6 +36,7 @@ class Hit:
     aliases: tuple[str, ...]
     score: float
     why: tuple[str, ...] = ()
+    family: str = ""  # datasets of one family may be shown as one
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import threading
 from array import array
-from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from heapq import nsmallest
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,6 +21,7 @@ from catalog.models import Dataset, Tier
 from catalog.search.errors import QueryError
 from catalog.search.index import current_key
 from catalog.search.interpret import allowed_slips, interpret
+from catalog.search.phrases import How, PhraseIndex, matching
 from catalog.search.respell import Speller
 from catalog.search.syntax import FIELDS
 from catalog.search.words import fold
@@ -36,13 +36,12 @@ CARRIED: Mapping[str, str] = {
     "dimension": "dimensions",
 }
 COLUMNS = ("slug", "name", "aliases", "year", "tier", "sources", *CARRIED.values())
+_LONGEST_TEXT = 300  # a longer one is pasted, not typed, and gets no suggestions
 _LONGEST = 6  # words at the end of a text that are taken for the beginning of one phrase
-_JOINED_WORDS = 3  # names of up to so many words are also found written as one word
-_LAST = "\U0010ffff"
-_WHOLE, _START, _INSIDE = range(3)  # how a phrase matches, best first
 # A word with what may stand right before it: a minus, a field, a quotation mark.
 _CHUNK = re.compile(r"(?<!\S)(?P<mark>-?(?:(?P<field>[a-z]+):)?[\"(]?)(?=[^\W_])", re.IGNORECASE)
-_LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d]+")
+
+_OPEN_END = re.compile(r"(?:[^\W_]|[+&'\u2019])$")  # the last word may still go on
 
 
 @dataclass(frozen=True)
@@ -96,57 +95,13 @@ class _Rank(NamedTuple):
 
     slipped: bool
     shorter: int
-    how: int
+    how: How
     number: int
 
 
 class _Found(NamedTuple):
     rank: _Rank
     span: _Span
-
-
-class _Sorted:
-    """Phrases in order, each with the number of its owner."""
-
-    def __init__(self, pairs: Iterable[tuple[str, int]]) -> None:
-        rows = sorted(set(pairs))
-        self.phrases = [phrase for phrase, _ in rows]
-        self.owners = array("I", (number for _, number in rows))
-
-    def equal(self, phrase: str) -> set[int]:
-        low = bisect_left(self.phrases, phrase)
-        return set(self.owners[low : bisect_right(self.phrases, phrase, lo=low)])
-
-    def beginning(self, prefix: str) -> set[int]:
-        low = bisect_left(self.phrases, prefix)
-        return set(self.owners[low : bisect_left(self.phrases, prefix + _LAST, lo=low)])
-
-    def first_word(self, word: str) -> set[int]:
-        return self.equal(word) | self.beginning(f"{word} ")
-
-
-class _Index:
-    """Who owns a phrase that begins with some text, at its start or at a word inside."""
-
-    def __init__(self, owned: Iterable[tuple[int, Iterable[str]]]) -> None:
-        starts: list[tuple[str, int]] = []
-        inside: list[tuple[str, int]] = []
-        for number, phrases in owned:
-            for phrase in phrases:
-                folded = fold(phrase)
-                starts += ((spelling, number) for spelling in _spellings(folded))
-                inside += ((tail, number) for tail in _tails(folded))
-        self._starts = _Sorted(starts)
-        self._inside = _Sorted(inside)
-
-    def matches(self, prefix: str) -> Iterator[tuple[int, set[int]]]:
-        """How, and which owners; an owner may come again under a lesser way."""
-        yield _WHOLE, self._starts.equal(prefix)
-        yield _START, self._starts.beginning(prefix)
-        yield _INSIDE, self._inside.beginning(prefix)
-
-    def with_word(self, word: str) -> set[int]:
-        return self._starts.first_word(word) | self._inside.first_word(word)
 
 
 class Suggester:
@@ -160,7 +115,7 @@ class Suggester:
         ordered = sorted(rows, key=_prominence)
         self._datasets = [(row["slug"], row["name"], row["year"]) for row in ordered]
         self._names = [_names(row) for row in ordered]
-        self._dataset_index = _Index(enumerate(self._names))
+        self._dataset_index = PhraseIndex(enumerate(self._names))
         self._carriers = _carriers(ordered)
         terms = [
             (facet, name)
@@ -170,20 +125,25 @@ class Suggester:
         ]
         self._terms = sorted(terms, key=lambda key: (-len(self._carriers[key]), key))
         self._words = [_understood_words(*key) for key in self._terms]
-        self._concept_index = _Index(enumerate(self._words))
+        self._concept_index = PhraseIndex(enumerate(self._words))
         self.speller = Speller(
-            {word: 0 for words in self._words for word in _single(words)},
+            (word for words in self._words for word in _single(words)),
             Counter(word for names in self._names for word in _single(names)),
         )
-        self.suggest = lru_cache(maxsize=4096)(self._suggest)
+        # Each keystroke asks again for what stands before it, and people type the same words.
+        self._having = lru_cache(maxsize=32)(self._datasets_with)
+        self._remembered = lru_cache(maxsize=4096)(self._suggest)
 
-    def _suggest(self, text: str, limit: int = LIMIT) -> tuple[Suggestion, ...]:
+    def suggest(self, text: str, limit: int = LIMIT) -> tuple[Suggestion, ...]:
         """At most `limit` suggestions for a text that is still being typed, best first.
 
         Longer endings of the text come before shorter ones, whole names before beginnings before
         words inside; then concepts with more datasets and datasets that more sources list. Each
         kind leaves half of the places to the other.
         """
+        return self._remembered(text, limit) if len(text) <= _LONGEST_TEXT else ()
+
+    def _suggest(self, text: str, limit: int) -> tuple[Suggestion, ...]:
         spans = _spans(text)
         concepts = self._find_concepts(spans, limit)
         datasets = self._find_datasets(spans, limit)
@@ -191,6 +151,7 @@ class Suggester:
             concepts += self._find_concepts(slipped, limit, slipped=True, but=concepts)
             datasets += self._find_datasets(slipped, limit, slipped=True, but=datasets)
         places = max(limit - limit // 2, limit - len(datasets))
+        offered: list[tuple[tuple[bool, int, How], int, Suggestion]]
         offered = [(found.rank[:3], 0, self._concept(found)) for found in concepts[:places]]
         rest = limit - len(offered)
         offered += [(found.rank[:3], 1, self._dataset(found)) for found in datasets[:rest]]
@@ -220,29 +181,29 @@ class Suggester:
         but: Iterable[_Found] = (),
     ) -> list[_Found]:
         def fits(span: _Span, numbers: set[int]) -> set[int]:
-            return set() if span.mark else self._with(span.kept, numbers)
+            if span.mark or not numbers:
+                return set()
+            allowed = self._having(span.kept.strip())
+            return numbers if allowed is None else numbers & allowed
 
         return _find(self._dataset_index, spans, limit, fits, slipped=slipped, but=but)
 
-    def _with(self, kept: str, numbers: set[int]) -> set[int]:
-        """Those datasets of `numbers` that have the words before in their name, or carry them."""
-        if not numbers or not kept.strip():
-            return numbers
+    def _datasets_with(self, kept: str) -> frozenset[int] | None:
+        """Datasets that carry what the words say or have them in a name; None means all."""
+        if not kept:
+            return None
         try:
             reading = interpret(kept)
         except QueryError:
-            return set()
+            return frozenset()
         if reading.said or reading.phrases or reading.excluded:
-            return set()
-        for word in reading.free:
-            numbers = numbers & self._dataset_index.with_word(word)
+            return frozenset()
+        each = [self._dataset_index.with_word(word) for word in reading.free]
         for said in reading.concepts:
-            carrying = numbers.intersection(self._carriers.get((said.facet, said.term), ()))
-            named = numbers
-            for word in said.source.split():
-                named = named & self._dataset_index.with_word(word)
-            numbers = carrying | named
-        return numbers
+            named = [self._dataset_index.with_word(word) for word in said.source.split()]
+            carrying = self._carriers.get((said.facet, said.term), ())
+            each.append(set.intersection(*named).union(carrying))
+        return frozenset(set.intersection(*each)) if each else None
 
     def _respelled(self, spans: list[_Span]) -> list[_Span]:
         """The spans with one slip in their last word undone, in every way that leads somewhere."""
@@ -260,18 +221,18 @@ class Suggester:
 
     def _concept(self, found: _Found) -> ConceptSuggestion:
         facet, term = key = self._terms[found.rank.number]
-        said = _matching(self._words[found.rank.number], found)
+        said = matching(self._words[found.rank.number], found.span.prefix, found.rank.how)
         return ConceptSuggestion(
             facet,
             term,
             len(self._carriers[key]),
             None if said == term else said,
-            _filled(found.span, said),
+            _filled(found.span, term if found.rank.how is How.WHOLE else said),
         )
 
     def _dataset(self, found: _Found) -> DatasetSuggestion:
         slug, name, year = self._datasets[found.rank.number]
-        said = _matching(self._names[found.rank.number], found)
+        said = matching(self._names[found.rank.number], found.span.prefix, found.rank.how)
         return DatasetSuggestion(slug, name, None if said == name else said, year)
 
 
@@ -308,6 +269,7 @@ def _carriers(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], array[
     return found
 
 
+@cache
 def _understood_words(facet: str, name: str) -> tuple[str, ...]:
     """The name and synonyms of a term that a search takes for it and for nothing else."""
     return tuple(
@@ -321,22 +283,6 @@ def _single(phrases: Iterable[str]) -> set[str]:
     return {word for phrase in phrases for word in fold(phrase).split()}
 
 
-def _spellings(folded: str) -> Iterator[str]:
-    """A phrase also as one word and with its digits apart: "chasedb1", "kits 19"."""
-    yield folded
-    if folded.count(" ") < _JOINED_WORDS:
-        yield folded.replace(" ", "")
-    yield " ".join(part for word in folded.split() for part in _LETTERS_OR_DIGITS.findall(word))
-
-
-def _tails(folded: str) -> Iterator[str]:
-    """The phrase from its second word on, from its third, and so on."""
-    place = folded.find(" ")
-    while place >= 0:
-        yield folded[place + 1 :]
-        place = folded.find(" ", place + 1)
-
-
 def _spans(text: str) -> list[_Span]:
     """Endings of a text that may begin a phrase, longest first.
 
@@ -346,7 +292,7 @@ def _spans(text: str) -> list[_Span]:
     for chunk in [*_CHUNK.finditer(text)][-_LONGEST:]:
         typed = text[chunk.end() :]
         prefix = fold(typed)
-        if prefix and not typed[-1].isalnum():
+        if prefix and not _OPEN_END.search(typed):
             prefix += " "
         field = chunk["field"]
         facet = None if field is None else FIELDS.get(field.casefold(), "")
@@ -360,7 +306,7 @@ def _spans(text: str) -> list[_Span]:
 
 
 def _find(
-    index: _Index,
+    index: PhraseIndex,
     spans: Iterable[_Span],
     limit: int,
     fits: Callable[[_Span, set[int]], set[int]],
@@ -372,7 +318,11 @@ def _find(
     seen = {found.rank.number for found in but}
     best: list[_Found] = []
     for span in spans:
+        # "brain tum" is a brain tumour: then the same word inside "breast tumour" is not meant.
+        told = any(found.span.words > span.words for found in best)
         for how, numbers in index.matches(span.prefix):
+            if how is How.INSIDE and told:
+                continue
             new = fits(span, numbers - seen)
             chosen = nsmallest(limit, new)
             seen.update(chosen)
@@ -380,22 +330,6 @@ def _find(
         if len(best) >= limit and not slipped:
             break
     return sorted(best, key=lambda found: found.rank)[:limit]
-
-
-def _matching(phrases: tuple[str, ...], found: _Found) -> str:
-    """The first of an owner's phrases that matches as well as the best one does."""
-    prefix = found.span.prefix
-    for phrase in phrases:
-        folded = fold(phrase)
-        if found.rank.how == _INSIDE:
-            matches = f" {prefix}" in f" {folded}"
-        else:
-            each = _spellings(folded)
-            whole = found.rank.how == _WHOLE
-            matches = any(s == prefix if whole else s.startswith(prefix) for s in each)
-        if matches:
-            return phrase
-    return phrases[0]
 
 
 def _filled(span: _Span, words: str) -> str:
@@ -438,7 +372,7 @@ class Live:
 
 
 def _catalog_rows() -> Iterable[Mapping[str, Any]]:
-    return Dataset.objects.values(*COLUMNS).iterator(chunk_size=2000)
+    yield from Dataset.objects.values(*COLUMNS).iterator(chunk_size=2000)
 
 
 current = Live(current_key, _catalog_rows)

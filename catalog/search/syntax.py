@@ -120,8 +120,8 @@ def parse(text: str) -> Parsed:
     reader.take(_PHRASE, lambda m: _phrase(m, reader))
     reader.take(_YEARS, lambda m: _years(m, reader))
     reader.take(_COUNT, lambda m: _count(m, reader))
-    for facet, pattern, values in _wordings():
-        reader.take(pattern, lambda m, f=facet, v=values: _wording(m, f, v, reader))  # type: ignore[misc]
+    for facet, pattern, values, keep in _wordings():
+        reader.take(pattern, _wording(facet, values, reader, keep=keep))
     reader.take(_MINUS, lambda m: _negated(m, reader))
     reader.take(_NOT, lambda m: _negated(m, reader))
     return Parsed(reader.text, tuple(reader.said), tuple(reader.phrases), tuple(reader.negated))
@@ -132,7 +132,7 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 _PHRASE = re.compile(r"(?<!\S)(?P<minus>-)?\"(?P<words>[^\"]+)\"")
-_MINUS = re.compile(r"(?<!\S)-(?P<words>[^\W\d_][\w'&+-]*)")
+_MINUS = re.compile(r"(?<!\S)-(?P<words>[^\W_][\w'&+-]*)")
 _NOT = re.compile(
     r"(?<!\S)(?:but\s+)?(?:not|without|excluding|except|no)\s+(?:any\s+)?"
     r"(?P<words>[^\W\d_][\w'&+-]*(?: [^\W\d_][\w'&+-]*){0,3})",
@@ -249,10 +249,14 @@ def _number(text: str) -> int | None:
     return round(float(match[1].replace(",", "")) * scale)
 
 
-def _wording(match: re.Match[str], facet: str, values: tuple[str, ...], reader: _Reader) -> bool:
-    excluded = bool(match["no"]) if "no" in match.re.groupindex else False
-    reader.said.append(Said(facet, match[0].strip(), values, excluded=excluded))
-    return True
+def _wording(
+    facet: str, values: tuple[str, ...], reader: _Reader, *, keep: bool
+) -> Callable[[re.Match[str]], bool]:
+    def read(match: re.Match[str]) -> bool:
+        reader.said.append(Said(facet, match[0].strip(), values))
+        return not keep
+
+    return read
 
 
 def _negated(match: re.Match[str], reader: _Reader) -> bool:
@@ -261,22 +265,29 @@ def _negated(match: re.Match[str], reader: _Reader) -> bool:
 
 
 @cache
-def _wordings() -> tuple[tuple[str, re.Pattern[str], tuple[str, ...]], ...]:
+def _wordings() -> tuple[tuple[str, re.Pattern[str], tuple[str, ...], bool], ...]:
     """Set phrases, licences and platforms as patterns, in the order in which they are tried."""
     rows = [
-        (row["facet"], row["pattern"].replace("LICENCE", _LICENCE), tuple(row["values"]))
+        (
+            row["facet"],
+            row["pattern"].replace("LICENCE", _LICENCE),
+            tuple(row["values"]),
+            row.get("keep", False),
+        )
         for row in yaml.safe_load(WORDINGS.read_text("utf-8"))
     ]
-    rows += [("licence", _licence_pattern(name), (name,)) for name in LICENCES if name[:3] in _CC]
+    rows += [
+        ("licence", _licence_pattern(name), (name,), False) for name in LICENCES if name[:3] in _CC
+    ]
     rows += _licence_families()
     for name, row in platforms().items():
         names = [name, *row.synonyms, *row.hosts]
         clear = [word for word in names if word not in _MEAN_OTHER_THINGS]
-        rows.append(("platform", _AT + _one_of(names), (name,)))
-        rows.append(("platform", _one_of(clear), (name,)))
+        rows.append(("platform", _AT + _one_of(names), (name,), False))
+        rows.append(("platform", _one_of(clear), (name,), False))
     return tuple(
-        (facet, re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE), values)
-        for facet, pattern, values in rows
+        (facet, re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE), values, keep)
+        for facet, pattern, values, keep in rows
     )
 
 
@@ -298,7 +309,7 @@ def _licence_pattern(name: str) -> str:
     return rf"{spelled}(?:\s+licen[cs]e)?"
 
 
-def _licence_families() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def _licence_families() -> Iterator[tuple[str, str, tuple[str, ...], bool]]:
     """A Creative Commons name without its version means each version."""
     for kind in ("BY-NC-SA", "BY-NC-ND", "BY-NC", "BY-SA", "BY-ND", "BY"):
         names = tuple(
@@ -307,4 +318,4 @@ def _licence_families() -> Iterator[tuple[str, str, tuple[str, ...]]]:
             if re.fullmatch(rf"(?:LicenseRef-)?CC-{kind}(?:-\d\.\d(?:-CH)?)?", name)
         )
         spelled = f"CC-{kind}".replace("-", "[- ]")
-        yield "licence", rf"{spelled}(?:\s+licen[cs]e)?", names
+        yield "licence", rf"{spelled}(?:\s+licen[cs]e)?", names, False

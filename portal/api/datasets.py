@@ -20,6 +20,7 @@ from catalog.export import KEYS
 from catalog.models import Dataset
 from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
+from catalog.search.suggest import did_you_mean
 from portal.api import params
 from portal.api.errors import ProblemOut
 
@@ -40,9 +41,12 @@ class DatasetList(APIView):
         responses={200: OpenApiTypes.OBJECT, 400: ProblemOut, 503: ProblemOut},
     )
     def get(self, request: Request) -> Response:
-        """Search: understood, results (strict), near, total, facets."""
+        """Search: understood, results (strict), near, total, facets, did_you_mean."""
         query = Query.from_params(request.query_params)
         data: dict[str, Any] = search(query).as_dict()
+        data["did_you_mean"] = did_you_mean(
+            query.text, data["total"], lambda text: search(query.replace(text=text, limit=1)).total
+        )
         return Response(data)
 
 

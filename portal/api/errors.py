@@ -11,6 +11,7 @@ from django.http import Http404
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
+from catalog.rules import RulesError
 from catalog.search import QueryError, SearchUnavailableError
 from fusion.errors import RecipeError
 
@@ -20,6 +21,7 @@ RETRY_AFTER_SECONDS = 10
 STATUS_OF: dict[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     QueryError: HTTPStatus.BAD_REQUEST,
+    RulesError: HTTPStatus.BAD_REQUEST,
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
     Http404: HTTPStatus.NOT_FOUND,
@@ -28,6 +30,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
 TITLE_OF: dict[type[Exception], str] = {
     RecipeError: "The recipe is not valid",
     QueryError: "The query is not valid",
+    RulesError: "The rules are not valid",
     SearchUnavailableError: "Search is away",
     RecursionError: "The body is nested too deeply",
 }

@@ -45,8 +45,8 @@ def choice(params: QueryDict, name: str, allowed: Collection[str]) -> str | None
 def read_page(params: QueryDict) -> Page:
     """`page` and `page_size`, or their defaults."""
     return Page(
-        _count(params, "page", 1, 1_000_000),
-        _count(params, "page_size", PAGE_SIZE, MAX_PAGE_SIZE),
+        count(params, "page", 1, 1_000_000),
+        count(params, "page_size", PAGE_SIZE, MAX_PAGE_SIZE),
     )
 
 
@@ -62,7 +62,8 @@ def paginate(request: Request, rows: QuerySet[Any], page: Page) -> tuple[list[An
     return found, {"total": pages.count, "next": following}
 
 
-def _count(params: QueryDict, name: str, default: int, most: int) -> int:
+def count(params: QueryDict, name: str, default: int, most: int) -> int:
+    """A whole number from 1 to `most`, or the default when it is not given."""
     value = params.get(name)
     if value is None:
         return default

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import now
 
 from catalog.describe import plural
+from catalog.overlaps import Overlap
 from fusion.codes import MEANINGS
 from workers.models import Run
 
@@ -65,6 +66,22 @@ def elapsed(run: Run) -> str:
     if run.started_at is None:
         return ""
     return duration(((run.finished_at or now()) - run.started_at).total_seconds())
+
+
+OVERLAPS = {
+    "subset": "one is a part of the other",
+    "superset": "one contains the other",
+    "derived": "one is made from the other",
+    "relabelled": "one has other labels for images of the other",
+    "shared_patients": "both hold images of the same people",
+    "common ancestor": "both may hold images of a third dataset",
+}
+
+
+@register.filter
+def overlap_words(overlap: Overlap) -> str:
+    """How sure it is that two datasets share images, and why."""
+    return f"{overlap.certainty} overlap: {OVERLAPS.get(overlap.kind, overlap.kind)}"
 
 
 _JSON_ESCAPES = {ord(">"): "\\u003E", ord("<"): "\\u003C", ord("&"): "\\u0026"}

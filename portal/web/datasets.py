@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
@@ -19,9 +18,14 @@ from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.query import SORTS, TITLES
+from catalog.search.results import Hit
+from catalog.search.suggest import did_you_mean
+from catalog.selection import neighbours
 from fusion.recipe import example_recipes, load_recipe
+from portal.web.copying import as_curl, as_python
+from portal.web.feed import feed_params
 from portal.web.finding import find
-from portal.web.paging import Pages
+from portal.web.paging import Pages, question
 from portal.web.words import (
     ACCESS,
     access_steps,
@@ -82,16 +86,17 @@ def search_page(request: HttpRequest) -> HttpResponse:
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
     rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
     params = query.to_params()
-    call = request.build_absolute_uri(reverse("api:datasets") + _question(params))
+    address = request.build_absolute_uri(reverse("api:datasets"))
     context: dict[str, Any] = {
         "q": query.text,
         "query": query,
         "results": results,
         "away": away,
-        "hits": [(hit, rows[hit.slug]) for hit in results.hits if hit.slug in rows],
-        "near": [(hit, rows[hit.slug]) for hit in results.near if hit.slug in rows],
+        "hits": _folded(results.hits, rows, query),
+        "near": _folded(results.near, rows, query),
         "facets": [_facet_links(query, facet) for facet in results.facets if facet.options],
         "chips": [*_word_chips(query, results), *_filter_chips(query)],
+        "meant": _meant(query, results.total),
         "sorts": [
             {"name": name, "url": _url(query.replace(sort=name)), "current": name == query.sort}
             for name in SORTS
@@ -101,9 +106,40 @@ def search_page(request: HttpRequest) -> HttpResponse:
         "hidden_for_years": [
             (name, value) for name, value in params if name not in {"page", "year_from", "year_to"}
         ],
-        "api_call": f"curl {shlex.quote(call)}",
+        "feed": reverse("dataset-feed") + question(feed_params(query)),
+        "api_call": as_curl(address, params),
+        "python_call": as_python(address, params, "results"),
     }
     return render(request, "datasets/list.html", context)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result, and the further ones of its family on this page, which are folded under it."""
+
+    hit: Hit
+    dataset: Dataset
+    members: list[tuple[Hit, Dataset]]
+    family_url: str
+
+
+def _folded(hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query) -> list[Shown]:
+    """Results in their order; a family is shown once, at the place of its first member."""
+    heads: dict[str, Shown] = {}
+    shown: list[Shown] = []
+    fold = query.sort == "relevance" and "family" not in query.filters
+    for hit in hits:
+        if hit.slug not in rows:
+            continue
+        if fold and hit.family in heads:
+            heads[hit.family].members.append((hit, rows[hit.slug]))
+            continue
+        url = _url(query.replace(filters={**query.filters, "family": (hit.family,)}))
+        one = Shown(hit, rows[hit.slug], [], url if hit.family else "")
+        shown.append(one)
+        if hit.family:
+            heads[hit.family] = one
+    return shown
 
 
 @dataclass(frozen=True)
@@ -172,6 +208,8 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
             for row in record["relations"]
         ],
         "family": _family(dataset),
+        "similar": neighbours().of(slug),
+        "alike": question(_alike(dataset)),
         "sources": [
             (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()
         ],
@@ -201,6 +239,12 @@ def _family(dataset: Dataset) -> list[Dataset]:
     return list(rows.only("slug", "name", "year").order_by("year", "slug"))
 
 
+def _alike(dataset: Dataset) -> list[tuple[str, str]]:
+    """The search for all with a modality and an anatomy of this one."""
+    pairs = (("modality", dataset.modalities), ("anatomy", dataset.anatomies))
+    return [(name, value) for name, values in pairs for value in values]
+
+
 def _problem(fault: dict[str, Any]) -> dict[str, Any]:
     return {
         "path": fault["parameter"],
@@ -210,12 +254,8 @@ def _problem(fault: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _question(params: list[tuple[str, str]]) -> str:
-    return f"?{urlencode(params)}" if params else ""
-
-
 def _url(query: Query) -> str:
-    return _question(query.to_params()) or reverse("datasets")
+    return question(query.to_params()) or reverse("datasets")
 
 
 def _facet_links(query: Query, facet: Facet) -> FacetLinks:
@@ -241,6 +281,14 @@ def _word_chips(query: Query, results: Results) -> list[Chip]:
         label = f"Not {title.lower()}: {item.term}" if item.excluded else f"{title}: {item.term}"
         chips.append(Chip(label, _url(query.replace(text=text))))
     return chips
+
+
+def _meant(query: Query, total: int) -> Chip | None:
+    """The same search with corrected words, where that finds more."""
+    other = did_you_mean(
+        query.text, total, lambda text: find(query.replace(text=text, limit=1))[0].total
+    )
+    return Chip(other, _url(query.replace(text=other))) if other else None
 
 
 def _filter_chips(query: Query) -> list[Chip]:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 PAGE_SIZE = 30
+
+
+def question(params: Iterable[tuple[str, str]]) -> str:
+    """The query string of an address; empty without parameters."""
+    pairs = list(params)
+    return f"?{urlencode(pairs)}" if pairs else ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from django.template.defaultfilters import filesizeformat
 
 from catalog.describe import count_text
-from catalog.licences import licence
+from catalog.licences import CombinedLicence, Licence, licence
 from catalog.platforms import ELSEWHERE, platform_of
 
 
@@ -103,6 +103,21 @@ def licence_lines(licence_id: str) -> list[Line]:
             Line("no", "No source states a licence: assume that all rights are reserved."),
             Line("must", "Ask the publisher before you pass anything on."),
         ]
+    return _terms(terms)
+
+
+def combined_lines(terms: CombinedLicence, unknown: int) -> list[Line]:
+    """What several licences allow and ask for together; `unknown` parts have none stated."""
+    lines = _terms(terms)
+    if unknown:
+        whose = "one dataset" if unknown == 1 else f"{unknown} datasets"
+        lines.insert(0, Line("no", f"No source states the licence of {whose}."))
+    if terms.one_file:
+        return [*lines, Line("yes", "You may make one file from all of them.")]
+    return [*lines, Line("no", "Not to make one file from all of them.")]
+
+
+def _terms(terms: Licence | CombinedLicence) -> list[Line]:
     lines = [
         _allowed(terms.redistribute, "pass the files on"),
         _allowed(terms.adapt, "change them and pass the result on"),
@@ -110,7 +125,7 @@ def licence_lines(licence_id: str) -> list[Line]:
     ]
     asked = {
         "Name the authors.": terms.attribution,
-        "Put what you make from it under the same licence.": terms.share_alike,
+        "Put what you make from it under the same licence.": bool(terms.share_alike),
         "Keep the licence text with the files.": terms.notice,
         "Sign a data use agreement first.": terms.dua,
         "Do not combine it with other data.": terms.no_combination,

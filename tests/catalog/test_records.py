@@ -171,3 +171,17 @@ def test_a_record_takes_the_claims_of_the_harvested_row_that_it_lists(tmp_path):
     assert "openneuro-ds000001" not in facts
     assert {c["source"] for c in facts["tiny"]["claims"]} == {"curation", "openneuro"}
     assert facts["openneuro-ds000002"]["tier"] == "harvested"
+
+
+def test_the_catalog_states_at_least_what_it_promises(facts):
+    """The shares that the README names; a refresh that loses them should be noticed."""
+    rows = list(facts.values())
+    curated = [one for one in rows if one["tier"] == "curated"]
+
+    def share(found, of):
+        return sum(map(bool, found)) / len(of)
+
+    assert share([one["licence"] for one in rows], rows) >= 0.70
+    assert share([one["licence"] for one in curated], curated) >= 0.45
+    assert share([one["access"] != "unknown" for one in rows], rows) >= 0.90
+    assert share([one["year"] for one in rows], rows) >= 0.97

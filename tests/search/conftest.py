@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,15 @@ def dataset(slug: str, **fields: object) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def real_documents() -> list[Document]:
+def real_catalog() -> dict[str, dict[str, Any]]:
+    """The facts of the shipped records by slug."""
+    return read_catalog()
+
+
+@pytest.fixture(scope="session")
+def real_documents(real_catalog: dict[str, dict[str, Any]]) -> list[Document]:
     """The shipped records as documents, by slug."""
-    rows = (Dataset(**dataset_values(facts)) for facts in read_catalog().values())
+    rows = (Dataset(**dataset_values(facts)) for facts in real_catalog.values())
     return [document(row) for row in sorted(rows, key=lambda row: row.slug)]
 
 

@@ -17,7 +17,7 @@ from catalog.search.elastic import ElasticEngine
 from catalog.search.embedded import EmbeddedEngine
 from catalog.search.engine import engine, search
 from catalog.search.errors import SearchUnavailableError
-from catalog.search.index import current_documents, current_key
+from catalog.search.index import current_digests, current_documents, current_key
 from catalog.search.query import Query
 from tests.search.conftest import dataset
 
@@ -62,6 +62,66 @@ def test_a_stale_embedded_index_is_built_anew(embedded_engine: EmbeddedEngine, t
 
     kept = sorted(path.name[:1] for path in tmp_path.iterdir())
     assert kept == ["2", "3"]  # the one before stays for processes that still read it
+
+
+MANY = tuple(f"d{number:02d}" for number in range(30))
+
+
+@pytest.fixture(params=["embedded", pytest.param("elasticsearch", marks=pytest.mark.services)])
+def mending(request: pytest.FixtureRequest, tmp_path: Path):
+    """Each engine with the digests of the catalog, and what it asked documents for."""
+    asked: list[set[str] | None] = []
+
+    def documents(slugs=None):
+        asked.append(None if slugs is None else set(slugs))
+        return current_documents(slugs)
+
+    if request.param == "embedded":
+        yield EmbeddedEngine(tmp_path, current_key, documents, current_digests), asked
+        return
+    url = request.getfixturevalue("elasticsearch_url")
+    alias = f"imagingx-test-{secrets.token_hex(4)}"
+    made = ElasticEngine(url, alias, current_key, documents, current_digests)
+    yield made, asked
+    made.drop()
+
+
+@pytest.mark.django_db
+def test_a_small_change_mends_the_index_and_a_large_one_builds_it(mending):
+    using, asked = mending
+    load("1" * 64, *MANY)
+    assert search(EVERYTHING, using=using).total == 30
+
+    Dataset.objects.filter(slug="d03").update(name="Renamed", digest="new")
+    Dataset.objects.filter(slug="d07").delete()
+    Dataset.objects.bulk_create([dataset("added", modalities=["MR"])])
+    CatalogRevision.objects.update(digest="2" * 64)
+
+    assert search(EVERYTHING, using=using).total == 30
+    assert [hit.slug for hit in search(Query(text="renamed"), using=using).hits] == ["d03"]
+    assert search(Query(text="d07"), using=using).hits == ()
+    assert [hit.slug for hit in search(Query(text="MRI"), using=using).hits] == ["added"]
+    assert asked == [None, {"d03", "added"}]
+
+    load("3" * 64, "x", "y")
+    assert search(EVERYTHING, using=using).total == 2
+    assert asked[-1] is None
+
+
+@pytest.mark.django_db
+def test_a_mended_index_answers_as_a_new_one(mending, tmp_path: Path):
+    using, _ = mending
+    load("1" * 64, *MANY)
+    search(EVERYTHING, using=using)
+    Dataset.objects.filter(slug__in=["d02", "d20"]).update(anatomies=["Liver"], digest="new")
+    CatalogRevision.objects.update(digest="2" * 64)
+    fresh = EmbeddedEngine(tmp_path / "fresh", current_key, current_documents)
+
+    for text in ("", "liver", "CT", "d02"):
+        query = Query(text=text, limit=100)
+        mended, new = search(query, using=using), search(query, using=fresh)
+        assert [hit.slug for hit in mended.hits] == [hit.slug for hit in new.hits]
+        assert mended.facets == new.facets
 
 
 @pytest.mark.django_db
@@ -188,7 +248,7 @@ def test_search_prints_one_json_object(settings, tmp_path: Path, capsys):
     assert list(answer) == ["understood", "results", "near", "total", "facets"]
     assert answer["total"] == 3
     assert [set(hit) for hit in answer["results"]] == [
-        {"slug", "name", "aliases", "score", "why"}
+        {"slug", "name", "aliases", "score", "why", "family"}
     ] * 2
     assert answer["understood"] == [
         {"facet": "modality", "term": "CT", "from": "computed tomography"}

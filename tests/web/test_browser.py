@@ -111,8 +111,8 @@ def test_search_open_fuse_watch_download_and_verify(
 ):
     page.goto(portal)
     page.screenshot(path=shots / "home.png", full_page=True)
-    page.get_by_role("searchbox").fill("icbm 152 template")
-    page.get_by_role("searchbox").press("Enter")
+    page.get_by_role("combobox").fill("icbm 152 template")
+    page.get_by_role("combobox").press("Enter")
     page.screenshot(path=shots / "search.png", full_page=True)
     page.get_by_role("link", name="ICBM 152", exact=False).first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("ICBM")
@@ -166,7 +166,7 @@ def test_the_keyboard_alone_skips_to_the_content_and_searches(page: Page, portal
     expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    expect(page.get_by_role("searchbox")).to_be_focused()
+    expect(page.get_by_role("combobox")).to_be_focused()
     page.keyboard.type("liver CT")
     page.keyboard.press("Enter")
 

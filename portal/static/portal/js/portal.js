@@ -21,6 +21,10 @@ document.addEventListener("click", async (event) => {
 });
 function reveal(root) {
   for (const node of root.querySelectorAll("[data-needs-script]")) node.hidden = false;
+  // The head is not swapped with the results.
+  const feed = root.querySelector("a[data-feed]");
+  const named = document.querySelector('link[rel="alternate"][type="application/atom+xml"]');
+  if (feed && named) named.href = feed.href;
   // On narrow screens the filters start closed, so that results come first.
   if (window.matchMedia("(max-width: 58rem)").matches) {
     for (const facet of root.querySelectorAll("details.facet[data-collapses]")) facet.open = false;
