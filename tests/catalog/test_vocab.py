@@ -70,3 +70,11 @@ def test_a_search_for_a_region_covers_what_lies_in_it():
 def test_an_unknown_facet_is_named_with_the_known_ones():
     with pytest.raises(vocab.VocabularyError, match="'colour', expected one of modality"):
         vocab.terms("colour")
+
+
+def test_what_lists_have_in_common_is_as_narrow_as_it_can_be():
+    assert vocab.in_common("anatomy", [["Lung"], ["Heart", "Lung"]]) == ("Lung",)
+    assert vocab.in_common("anatomy", [["Lung"], ["Heart"]]) == ("Chest",)
+    assert vocab.in_common("anatomy", [["Lung", "Heart"], ["Chest"]]) == ("Chest",)
+    assert vocab.in_common("anatomy", [["Lung"], []]) == ()
+    assert vocab.in_common("anatomy", []) == ()

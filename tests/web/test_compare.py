@@ -12,6 +12,8 @@ import subprocess
 
 import pytest
 
+from catalog.collection import read_catalog
+from portal.urls import api, urlpatterns
 from tests.factories import make_dataset
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
@@ -159,6 +161,14 @@ def test_names_from_outside_are_written_as_text(client):
 
     for address in ("/compare/?slug=evil&slug=first-fundus", "/compare/?slug=evil", "/datasets/"):
         assert "<script>alert" not in text(client.get(address))
+
+
+def test_no_dataset_has_the_address_of_another_page():
+    routes = (str(route.pattern) for route in (*api, *urlpatterns))
+    taken = {found[1] for route in routes if (found := re.fullmatch(r"datasets/(\w+)/", route))}
+
+    assert taken == {"compare", "feed"}
+    assert taken.isdisjoint(read_catalog())
 
 
 @pytest.mark.parametrize(
