@@ -67,6 +67,8 @@ REGIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 ANYWHERE = frozenset({"Animal model", "Multi-organ", "Whole body", "Phantom"})
+# Sources may name other works to cite, or measure other copies: nobody has to choose.
+NOT_WEIGHED = frozenset({"citation", "spacing", "classes", "size_bytes", "doi"})
 RETIRED_HOSTS = frozenset({"wiki.cancerimagingarchive.net"})
 PARTS: Mapping[str, int] = MappingProxyType(
     {
@@ -280,6 +282,8 @@ def _terms(facts: Facts) -> Iterator[Finding]:
 
 def _conflicts(facts: Facts) -> Iterator[Finding]:
     for field in facts["conflicts"]:
+        if field in NOT_WEIGHED:
+            continue
         claims = [claim for claim in facts["claims"] if claim["field"] == field]
         if any(claim["source"] == "curation" for claim in claims):
             continue

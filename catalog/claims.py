@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -51,7 +51,10 @@ class Claim(Strict, Generic[T]):
 
 @dataclass(frozen=True)
 class Source:
-    """A source of metadata; `never` names the fields in which it is not followed."""
+    """A source of metadata.
+
+    `never` names the fields in which it is not followed, `ranks` those in which its rank differs.
+    """
 
     id: str
     title: str
@@ -61,6 +64,7 @@ class Source:
     licence: str | None
     rank: int
     never: tuple[str, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 @cache
@@ -71,10 +75,10 @@ def sources() -> Mapping[str, Source]:
     return MappingProxyType({row.id: row for row in sorted(found, key=lambda row: row.rank)})
 
 
-def rank(source: str, field: str) -> int | None:
-    """Lower is followed first; None for a source that is not followed in this field."""
+def rank(source: str, of: str) -> int | None:
+    """Lower is followed first; None for a source that is not followed in the field `of`."""
     row = sources()[source]
-    return None if field in row.never else row.rank
+    return None if of in row.never else row.ranks.get(of, row.rank)
 
 
 def ordered(claims: Sequence[Claim[Any]], field: str) -> list[Claim[Any]]:

@@ -106,3 +106,13 @@ def test_a_paper_is_no_homepage():
 
     assert facts["homepage"] == "https://mirror.example/x"
     assert resolve(DatasetRecord(slug="y", name="Y", sources=[{"id": "idc"}]))["homepage"] is None
+
+
+def test_the_copy_in_an_archive_is_not_the_homepage():
+    links = [
+        {"url": "https://doi.org/10.7937/x", "source": "idc"},
+        {"url": "https://challenge.example/x", "source": "project-imaging-x"},
+    ]
+
+    assert make_facts("x", links=links)["homepage"] == "https://challenge.example/x"
+    assert make_facts("x", links=links[:1])["homepage"] == "https://doi.org/10.7937/x"

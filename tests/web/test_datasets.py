@@ -198,3 +198,26 @@ def test_an_unknown_address_is_a_page_and_in_the_api_a_problem(client):
     assert answer.status_code == 404
     assert answer.json()["status"] == 404
     assert client.get("/datasets/nowhere/").status_code == 404
+
+
+def test_datasets_of_one_family_are_folded_under_the_first(client):
+    for year in (2018, 2019, 2020):
+        make_dataset(f"fam-{year}", name=f"Fam {year}", family="Fam", modalities=["PET"], year=year)
+    html = client.get("/datasets/", {"q": "PET"}).content.decode()
+
+    assert "3 datasets match" in html
+    assert html.count('<h3><a href="/datasets/fam-') == 1
+    assert "2 more of the Fam family on this page" in html
+    assert 'href="/datasets/fam-2018/"' in html
+    everyone = client.get("/datasets/", {"q": "PET", "family": "Fam"}).content.decode()
+    assert everyone.count('<h3><a href="/datasets/fam-') == 3
+
+
+def test_what_was_excluded_is_a_chip_that_can_be_removed(client):
+    html = client.get("/datasets/", {"q": "retina -modality:MR", "not_access": "open"}).content
+    html = html.decode()
+
+    assert "Not modality: MR" in html
+    assert "Not access: open" in html
+    chips = [link for link in links(html) if link.startswith(("/datasets/?", "?"))]
+    assert any("not_access" not in link and "modality" in link for link in chips)
