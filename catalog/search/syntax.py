@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
@@ -109,6 +109,7 @@ class _Reader:
         self.text = pattern.sub(lambda m: BREAK if read(m) else m[0], self.text)
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> Parsed:
     """Read a question.
 
@@ -120,8 +121,9 @@ def parse(text: str) -> Parsed:
     reader.take(_PHRASE, lambda m: _phrase(m, reader))
     reader.take(_YEARS, lambda m: _years(m, reader))
     reader.take(_COUNT, lambda m: _count(m, reader))
-    for facet, pattern, values, keep in _wordings():
-        reader.take(pattern, _wording(facet, values, reader, keep=keep))
+    if _any_wording().search(reader.text):
+        for facet, pattern, values, keep in _wordings():
+            reader.take(pattern, _wording(facet, values, reader, keep=keep))
     reader.take(_MINUS, lambda m: _negated(m, reader))
     reader.take(_NOT, lambda m: _negated(m, reader))
     return Parsed(reader.text, tuple(reader.said), tuple(reader.phrases), tuple(reader.negated))
@@ -289,6 +291,12 @@ def _wordings() -> tuple[tuple[str, re.Pattern[str], tuple[str, ...], bool], ...
         (facet, re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE), values, keep)
         for facet, pattern, values, keep in rows
     )
+
+
+@cache
+def _any_wording() -> re.Pattern[str]:
+    """Matches where any set phrase does: most questions hold none."""
+    return re.compile("|".join(row[1].pattern for row in _wordings()), re.IGNORECASE)
 
 
 def _one_of(words: list[str]) -> str:
