@@ -11,7 +11,7 @@ import datetime as dt
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from rapidfuzz import fuzz, process
 
 from catalog import vocab
+from catalog.faults import Fault, FaultsError
 from catalog.licences import from_text
 from catalog.licences import nearest as nearest_licence
 
@@ -194,14 +195,8 @@ KEYS = (
 _KEY: Mapping[str, Key] = MappingProxyType({key.name: key for key in KEYS})
 
 
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong in a rule file; `nearest` is the valid word spelled most alike."""
-
-    path: str
-    found: str
-    expected: str
-    nearest: str | None = None
+class RuleFault(Fault):
+    """A fault whose `found` is JSON as it stands in the file; the whole file has no path."""
 
     @property
     def message(self) -> str:
@@ -209,20 +204,9 @@ class Fault:
         place = f"{self.path}: " if self.path else ""
         return f"{place}found {self.found}, expected {self.expected}{hint}"
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "message": self.message}
 
-
-class RulesError(ValueError):
-    """Rules that cannot be used; `faults` lists everything that is wrong."""
-
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(fault.message for fault in self.faults))
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        return [fault.as_dict() for fault in self.faults]
+class RulesError(FaultsError):
+    """Rules that cannot be used."""
 
 
 def _refuse(nearest: str | None = None) -> PydanticCustomError:
@@ -347,7 +331,7 @@ def parse_rules(text: str | bytes) -> Rules:
         RulesError: no JSON, a key twice, an unknown key or a value that cannot be used.
     """
     if len(text) > LARGEST_BYTES:
-        raise RulesError([Fault("", f"{len(text)} characters", f"at most {LARGEST_BYTES}")])
+        raise RulesError([RuleFault("", f"{len(text)} characters", f"at most {LARGEST_BYTES}")])
     try:
         words = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         data = json.loads(words, object_pairs_hook=_each_once, parse_constant=_no_constant)
@@ -355,15 +339,15 @@ def parse_rules(text: str | bytes) -> Rules:
         place = f"line {error.lineno}, column {error.colno}"
         near = words[error.pos : error.pos + 20]
         found = _shown(near) if near.strip() else "the end of the text"
-        raise RulesError([Fault(place, found, f"JSON ({error.msg.lower()})")]) from error
+        raise RulesError([RuleFault(place, found, f"JSON ({error.msg.lower()})")]) from error
     except UnicodeDecodeError as error:
-        raise RulesError([Fault("", f"no UTF-8 at byte {error.start}", "JSON")]) from error
+        raise RulesError([RuleFault("", f"no UTF-8 at byte {error.start}", "JSON")]) from error
     except RecursionError as error:
-        raise RulesError([Fault("", "deep nesting", "an object of keys")]) from error
+        raise RulesError([RuleFault("", "deep nesting", "an object of keys")]) from error
     except RulesError:
         raise
     except ValueError as error:  # a number of thousands of digits
-        raise RulesError([Fault("", str(error).split(";")[0], "JSON")]) from error
+        raise RulesError([RuleFault("", str(error).split(";")[0], "JSON")]) from error
     return check_rules(data)
 
 
@@ -374,7 +358,7 @@ def check_rules(data: Any) -> Rules:
         RulesError: an unknown key or a value that cannot be used.
     """
     if not isinstance(data, Mapping):
-        raise RulesError([Fault("", _shown(data), "an object of keys, { … }")])
+        raise RulesError([RuleFault("", _shown(data), "an object of keys, { … }")])
     try:
         return Rules.model_validate(data)
     except ValidationError as error:
@@ -403,30 +387,30 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise RulesError([Fault(_word(key), "the key twice", "each key once")])
+            raise RulesError([RuleFault(_word(key), "the key twice", "each key once")])
         found[key] = value
     return found
 
 
 def _no_constant(word: str) -> Any:
-    raise RulesError([Fault("", word, "JSON, which has no such number")])
+    raise RulesError([RuleFault("", word, "JSON, which has no such number")])
 
 
-def _fault(item: Any) -> Fault:
+def _fault(item: Any) -> RuleFault:
     steps: tuple[int | str, ...] = item["loc"]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{_word(step)}" for step in steps)
     path = path.removeprefix(".")
     name = ".".join(step for step in steps if isinstance(step, str))
     if name in {"", "selection"}:
-        return Fault(path, _shown(item["input"]), "an object of keys, { … }")
+        return RuleFault(path, _shown(item["input"]), "an object of keys, { … }")
     key = _KEY.get(name)
     if key is None:
         inside = "selection." if name.startswith("selection.") else ""
         known = ", ".join(row.name for row in KEYS if row.name.startswith(inside))
         found = f"the unknown key {_shown(steps[-1])}"
-        return Fault(path, found, f"one of {known}", nearest_key(name))
+        return RuleFault(path, found, f"one of {known}", nearest_key(name))
     expected = key.item if isinstance(steps[-1], int) else key.expects
-    return Fault(path, _shown(item["input"]), expected, item.get("ctx", {}).get("nearest"))
+    return RuleFault(path, _shown(item["input"]), expected, item.get("ctx", {}).get("nearest"))
 
 
 def _word(text: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from catalog.comparison import FEWEST, MOST, Comparison, compare
+from catalog.faults import Fault
 from catalog.models import Dataset
 from catalog.search import similar
-from catalog.search.errors import Fault, QueryError
+from catalog.search.errors import QueryError
 from catalog.search.index import current_key
 from catalog.search.similar import Neighbours
 from catalog.search.words import fold

@@ -39,7 +39,8 @@ from catalog.search.documents import Document, document  # noqa: E402
 from catalog.search.elastic import ElasticEngine  # noqa: E402
 from catalog.search.embedded import SCHEMA, EmbeddedEngine, open_searcher  # noqa: E402
 from catalog.search.engine import search  # noqa: E402
-from catalog.search.query import FACETS, Query  # noqa: E402
+from catalog.search.facets import FACETS  # noqa: E402
+from catalog.search.query import Query  # noqa: E402
 from catalog.search.words import words  # noqa: E402
 from catalog.services import dataset_values  # noqa: E402
 

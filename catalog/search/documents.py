@@ -19,7 +19,7 @@ from catalog import vocab
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
 from catalog.record import Unit
-from catalog.search.query import FIRST_YEAR, UNKNOWN
+from catalog.search.facets import FIRST_YEAR, UNKNOWN
 from catalog.search.words import fold, index_words
 
 VERSION = 6  # raised when documents change their shape: every index is then rebuilt

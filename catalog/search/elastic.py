@@ -23,10 +23,10 @@ from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
+from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, same_vocabulary
 from catalog.search.interpret import WordMatch
 from catalog.search.plan import Every, Node, Numbers, Phrase, Plan, Some, Term, Years
-from catalog.search.query import CONCEPTS, FACETS, FILTERS
 
 TEXT_FIELDS = ("name_words", "stated", "text")
 KEYWORD_FIELDS = (

@@ -22,6 +22,7 @@ from rapidfuzz.distance import OSA
 
 from catalog.search.documents import SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
+from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, same_vocabulary
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import (
@@ -35,7 +36,6 @@ from catalog.search.plan import (
     Term,
     Years,
 )
-from catalog.search.query import CONCEPTS, FACETS, FILTERS
 
 TEXT_FIELDS = ("name_words", "stated", "text")
 DIRECT_FIELDS = tuple(f"{part}_{facet}" for part in ("direct", "only") for facet in CONCEPTS)

@@ -11,6 +11,7 @@ from typing import Protocol
 from django.conf import settings
 
 from catalog.search.documents import Document
+from catalog.search.facets import FACETS, TITLES, UNKNOWN
 from catalog.search.index import current_digests, current_documents, current_key
 from catalog.search.interpret import (
     Interpretation,
@@ -19,7 +20,7 @@ from catalog.search.interpret import (
     words_to_look_up,
 )
 from catalog.search.plan import Plan, make_plan, reasons
-from catalog.search.query import FACETS, TITLES, UNKNOWN, Query
+from catalog.search.query import Query
 from catalog.search.results import Facet, Hit, NearHit, Option, Results
 
 NEAR_BELOW = 5  # with fewer strict results, near ones are shown beside them

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from catalog import vocab
 from catalog.describe import plural
 from catalog.search.documents import Document
+from catalog.search.facets import TITLES
 from catalog.search.interpret import NOISE, Interpretation, Understood, spellings, wording
-from catalog.search.query import TITLES, Query
+from catalog.search.query import Query
 from catalog.search.syntax import Said
 from catalog.search.words import fold, variants
 

@@ -5,64 +5,26 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from types import MappingProxyType
 from typing import Any, Self
 
-from rapidfuzz import fuzz, process
-
-from catalog import vocab
-from catalog.licences import LICENCES
-from catalog.platforms import platforms
-from catalog.search.errors import Fault, QueryError
-
-UNKNOWN = "unknown"
-TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "modality": "Modality",
-        "anatomy": "Anatomy",
-        "task": "Task",
-        "dimension": "Dimension",
-        "access": "Access",
-        "licence": "Licence",
-        "year": "Year",
-        "disease": "Disease",
-        "platform": "Platform",
-        "allows": "Terms of use",
-        "labelled": "Labels",
-        "tier": "Record",
-        "family": "Family",
-        "count": "Size",
-    }
+from catalog.faults import Fault
+from catalog.search.errors import QueryError
+from catalog.search.facets import (
+    FILTERS,
+    FIRST_YEAR,
+    LAST_YEAR,
+    closest,
+    resolve,
+    unknown_value,
 )
-FACETS = (
-    "modality", "anatomy", "task", "dimension", "access", "allows", "licence", "platform", "year",
-)  # fmt: skip
-# What can be asked for, but is no list beside the results.
-FILTERS = (*FACETS, "disease", "labelled", "tier", "family")
-# Closed lists that no vocabulary file holds, with other words for their values.
-CLOSED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "allows": {
-            "permissive": ("permissive licence",),
-            "commercial": ("commercial use",),
-            "redistribution": ("sharing", "redistributable"),
-            "adaptation": ("adapt", "derivatives"),
-        },
-        "labelled": {"yes": ("true", "labelled", "labeled"), "no": ("false", "unlabelled")},
-        "tier": {"curated": (), "harvested": ()},
-        "platform": {name: row.synonyms for name, row in platforms().items()},
-    }
-)
-CONCEPTS = ("modality", "anatomy", "task", "dimension", "disease")  # facets of the vocabulary
-OPEN_ENDED = frozenset({"family"})
+from catalog.search.syntax import parse
+
 SORTS = ("relevance", "name", "newest", "oldest")
 MAX_LIMIT = 100
 MAX_DEPTH = 10_000  # the last hit that any engine will page to
-FIRST_YEAR, LAST_YEAR = 1895, 2100
 EXCLUDED = tuple(f"not_{name}" for name in FILTERS)
 PARAMETERS = ("q", *FILTERS, *EXCLUDED, "year_from", "year_to", "sort", "page", "limit")
-_NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 
 
 @dataclass(frozen=True)
@@ -104,12 +66,17 @@ class Query:
         for name in given:
             if name not in PARAMETERS:
                 expected = f"one of {', '.join(PARAMETERS)}"
-                faults.append(Fault(name, name, expected, _closest(name, PARAMETERS)))
+                faults.append(Fault(name, name, expected, closest(name, PARAMETERS)))
         filters = {name: _canonical(name, given.get(name, ()), faults) for name in FILTERS}
         without = {name: _canonical(name, given.get(f"not_{name}", ()), faults) for name in FILTERS}
         read = _Reader(given, faults)
+        text = " ".join(" ".join(given.get("q", ())).split())
+        try:
+            parse(text)
+        except QueryError as error:
+            faults.extend(error.faults)
         query = cls(
-            text=" ".join(" ".join(given.get("q", ())).split()),
+            text=text,
             filters=filters,
             without=without,
             year_from=read.number("year_from", None, FIRST_YEAR, LAST_YEAR),
@@ -164,42 +131,6 @@ class Query:
         )
 
 
-@cache
-def known_values(facet: str) -> tuple[str, ...]:
-    """Every canonical value of a facet with a closed list; years have none."""
-    if facet == "licence":
-        return (*LICENCES, UNKNOWN)
-    if facet in CLOSED:
-        return (*CLOSED[facet], UNKNOWN)
-    terms = tuple(vocab.terms(facet))
-    return terms if UNKNOWN in terms else (*terms, UNKNOWN)
-
-
-def resolve(facet: str, text: str) -> str | None:
-    """The canonical value that `text` names; None when there is none."""
-    wanted = text.strip().casefold()
-    if wanted == UNKNOWN:
-        return UNKNOWN
-    if facet == "year":
-        is_year = wanted.isdecimal() and FIRST_YEAR <= int(wanted) <= LAST_YEAR
-        return str(int(wanted)) if is_year else None
-    if facet == "licence":
-        return next((name for name in LICENCES if name.casefold() == wanted), None)
-    if facet in OPEN_ENDED:
-        return text.strip() or None
-    if facet in CLOSED:
-        return next(
-            (
-                name
-                for name, others in CLOSED[facet].items()
-                if wanted in {name.casefold(), *map(str.casefold, others)}
-            ),
-            None,
-        )
-    term = vocab.resolve(facet, text) if wanted else None
-    return term.name if term else None
-
-
 def _canonical(facet: str, texts: Iterable[str], faults: list[Fault]) -> tuple[str, ...]:
     found: dict[str, None] = {}  # a set that keeps its order
     for text in texts:
@@ -211,24 +142,6 @@ def _canonical(facet: str, texts: Iterable[str], faults: list[Fault]) -> tuple[s
         else:
             found[value] = None
     return tuple(found)
-
-
-def unknown_value(facet: str, text: str) -> Fault:
-    if facet == "year":
-        expected = f"a year from {FIRST_YEAR} to {LAST_YEAR}, or unknown"
-        return Fault(facet, text, expected, _closest(text, (UNKNOWN,)))
-    words = {value.casefold(): value for value in known_values(facet)}
-    if facet in vocab.FACETS:
-        for term in vocab.terms(facet).values():
-            words.update({word.casefold(): term.name for word in term.synonyms})
-    close = _closest(text.casefold(), tuple(words))
-    nearest = words[close] if close else None
-    return Fault(facet, text, f"a known {TITLES[facet].lower()} or {UNKNOWN}", nearest)
-
-
-def _closest(text: str, words: tuple[str, ...]) -> str | None:
-    match = process.extractOne(text, words, scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH)
-    return match[0] if match else None
 
 
 def _values(params: Mapping[str, Any], name: str) -> tuple[str, ...]:
@@ -267,6 +180,6 @@ class _Reader:
         text = self._text(name).casefold()
         if text and text not in allowed:
             expected = f"one of {', '.join(allowed)}"
-            self.faults.append(Fault(name, text, expected, _closest(text, allowed)))
+            self.faults.append(Fault(name, text, expected, closest(text, allowed)))
             return default
         return text or default

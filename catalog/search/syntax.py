@@ -14,10 +14,11 @@ from types import MappingProxyType
 
 import yaml
 
+from catalog.faults import Fault
 from catalog.licences import LICENCES
 from catalog.platforms import platforms
-from catalog.search.errors import Fault, QueryError
-from catalog.search.query import FILTERS, FIRST_YEAR, LAST_YEAR, resolve, unknown_value
+from catalog.search.errors import QueryError
+from catalog.search.facets import FILTERS, FIRST_YEAR, LAST_YEAR, resolve, unknown_value
 
 BREAK = "\n"  # stands where something was taken out: no concept reaches across it
 FIELDS = MappingProxyType(

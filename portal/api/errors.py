@@ -92,9 +92,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
 
 
 def _field_error(error: Mapping[str, Any]) -> dict[str, str]:
-    """Domain errors call the place a path or a parameter; the API calls it a path."""
-    place = error.get("path", error.get("parameter", ""))
-    return {"path": place, **{name: str(error[name]) for name in ("found", "expected", "message")}}
+    """The four keys that every error of the API has."""
+    return {name: str(error[name]) for name in ("path", "found", "expected", "message")}
 
 
 def _of_framework(exc: exceptions.APIException) -> Response:

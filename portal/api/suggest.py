@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from catalog.search.query import TITLES
+from catalog.search.facets import TITLES
 from catalog.search.suggest import (
     LIMIT,
     MAX_LIMIT,

@@ -13,9 +13,9 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from catalog.comparison import FEWEST, MOST, Comparison, Row
+from catalog.faults import Fault
 from catalog.search import QueryError
-from catalog.search.errors import Fault
-from catalog.search.query import TITLES
+from catalog.search.facets import TITLES
 from catalog.search.similar import LIMIT, Neighbours
 from catalog.selection import Selection, named, select
 from portal.web.copying import as_curl, as_python
@@ -84,7 +84,7 @@ def index(request: HttpRequest) -> HttpResponse:
             return redirect(_address([*slugs, named(wanted)], rows))
     except QueryError as error:
         wrong = {
-            "errors": [{**fault, "path": fault["parameter"]} for fault in error.errors],
+            "errors": error.errors,
             "again": _address(_known(slugs, error), ROWS[0]),
         }
         return render(request, "compare.html", wrong, status=400)
@@ -119,7 +119,7 @@ def _nearest(word: str, valid: Sequence[str]) -> str | None:
 
 def _known(slugs: Sequence[str], error: QueryError) -> list[str]:
     """The chosen datasets, with the nearest one in the place of a slug that is none."""
-    nearest = {fault.found: fault.nearest for fault in error.faults if fault.parameter == "slug"}
+    nearest = {fault.found: fault.nearest for fault in error.faults if fault.path == "slug"}
     return [slug for one in slugs[:MOST] if (slug := nearest.get(one, one))]
 
 

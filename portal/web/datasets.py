@@ -17,7 +17,8 @@ from catalog.claims import sources
 from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
 from catalog.search import Facet, Option, Query, QueryError, Results
-from catalog.search.query import SORTS, TITLES
+from catalog.search.facets import TITLES
+from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours
@@ -80,7 +81,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
     try:
         query = Query.from_params(request.GET)
     except QueryError as error:
-        wrong = {"errors": [_problem(row) for row in error.errors], "q": request.GET.get("q", "")}
+        wrong = {"errors": error.errors, "q": request.GET.get("q", "")}
         return render(request, "datasets/list.html", wrong, status=400)
     results, away = find(query)
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
@@ -243,15 +244,6 @@ def _alike(dataset: Dataset) -> list[tuple[str, str]]:
     """The search for all with a modality and an anatomy of this one."""
     pairs = (("modality", dataset.modalities), ("anatomy", dataset.anatomies))
     return [(name, value) for name, values in pairs for value in values]
-
-
-def _problem(fault: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "path": fault["parameter"],
-        "found": fault["found"],
-        "expected": fault["expected"],
-        "message": fault["message"],
-    }
 
 
 def _url(query: Query) -> str:

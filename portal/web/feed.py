@@ -18,8 +18,9 @@ from django.views.decorators.http import require_safe
 from catalog.describe import describe
 from catalog.models import Dataset
 from catalog.search import Query, QueryError
+from catalog.search.facets import TITLES
 from catalog.search.index import current_key
-from catalog.search.query import MAX_DEPTH, MAX_LIMIT, TITLES
+from catalog.search.query import MAX_DEPTH, MAX_LIMIT
 from portal.web.finding import find
 from portal.web.paging import question
 

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from catalog.models import Dataset
 from catalog.search import Facet, Query
-from catalog.search.query import UNKNOWN
+from catalog.search.facets import UNKNOWN
 from fusion.models import Bundle
 from portal.web.finding import find
 from workers.models import Run

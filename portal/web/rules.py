@@ -21,8 +21,8 @@ from catalog.rules import (
     KEYS,
     PROFILES,
     TEXT,
-    Fault,
     Profile,
+    RuleFault,
     Rules,
     RulesError,
     check_rules,
@@ -250,7 +250,7 @@ def _check_parameters(params: QueryDict) -> None:
     if unknown:
         expected = f"one of {', '.join(PARAMETERS)}"
         raise RulesError(
-            Fault(name, "an unknown parameter", expected, closest(name, PARAMETERS))
+            RuleFault(name, "an unknown parameter", expected, closest(name, PARAMETERS))
             for name in unknown
         )
 
@@ -258,7 +258,7 @@ def _check_parameters(params: QueryDict) -> None:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         expected = f"one of {', '.join(allowed)}"
-        raise RulesError([Fault(name, json.dumps(value), expected, closest(value, allowed))])
+        raise RulesError([RuleFault(name, json.dumps(value), expected, closest(value, allowed))])
     return value
 
 
@@ -277,7 +277,7 @@ def _page(
 ) -> tuple[list[Any], Pages]:
     last = max(1, -(-len(rows) // PER_PAGE))
     if not (text.isascii() and text.isdigit() and len(text) < len(str(10**9)) and int(text) > 0):
-        raise RulesError([Fault("page", json.dumps(text), "a whole number from 1")])
+        raise RulesError([RuleFault("page", json.dumps(text), "a whole number from 1")])
     number = min(int(text), last)
 
     def at(other: int) -> str:

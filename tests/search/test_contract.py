@@ -6,7 +6,8 @@ import pytest
 
 from catalog.search.documents import document
 from catalog.search.engine import Engine, search
-from catalog.search.query import FACETS, Query
+from catalog.search.facets import FACETS
+from catalog.search.query import Query
 from tests.search.conftest import Make, dataset
 
 QUESTIONS = (

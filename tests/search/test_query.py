@@ -31,7 +31,7 @@ def test_a_misspelled_name_or_value_is_refused_with_the_nearest_one(params, para
     with pytest.raises(QueryError, match=nearest) as caught:
         Query.from_params(params)
 
-    assert [(e["parameter"], e["nearest"]) for e in caught.value.errors] == [(parameter, nearest)]
+    assert [(e["path"], e["nearest"]) for e in caught.value.errors] == [(parameter, nearest)]
 
 
 @pytest.mark.parametrize("params", [
@@ -43,14 +43,14 @@ def test_a_number_that_cannot_be_is_refused(params):
     with pytest.raises(QueryError) as caught:
         Query.from_params(params)
 
-    assert caught.value.errors[0]["parameter"] in params
+    assert caught.value.errors[0]["path"] in params
 
 
 def test_every_fault_is_named_at_once():
     with pytest.raises(QueryError) as caught:
         Query.from_params({"modality": ["MR", "foo"], "yaer": "2020", "limit": "x"})
 
-    assert {error["parameter"] for error in caught.value.errors} == {"modality", "yaer", "limit"}
+    assert {error["path"] for error in caught.value.errors} == {"modality", "yaer", "limit"}
 
 
 @pytest.mark.parametrize("facet", ["modality", "anatomy", "task", "dimension", "access", "licence",

@@ -110,7 +110,7 @@ def test_a_misspelled_value_of_a_field_is_refused_with_the_nearest():
         interpret("modality:ultrasond liver")
 
     (fault,) = caught.value.errors
-    assert (fault["parameter"], fault["found"], fault["nearest"]) == (
+    assert (fault["path"], fault["found"], fault["nearest"]) == (
         "q", "modality:ultrasond", "Ultrasound",
     )  # fmt: skip
 

@@ -221,3 +221,11 @@ def test_what_was_excluded_is_a_chip_that_can_be_removed(client):
     assert "Not access: open" in html
     chips = [link for link in links(html) if link.startswith(("/datasets/?", "?"))]
     assert any("not_access" not in link and "modality" in link for link in chips)
+
+
+@pytest.mark.parametrize("address", ["/datasets/", "/datasets/feed/", "/api/v1/datasets/"])
+def test_a_misspelled_field_in_the_text_is_a_400_with_the_nearest(client, address):
+    answer = client.get(address, {"q": "liver modality:ultrasond"})
+
+    assert answer.status_code == 400
+    assert "Ultrasound" in answer.content.decode()

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from catalog.search.engine import search
 from catalog.search.errors import QueryError, SearchUnavailableError
-from catalog.search.query import FILTERS, SORTS, Query
+from catalog.search.facets import FILTERS
+from catalog.search.query import SORTS, Query
 from catalog.search.results import Results
 
 

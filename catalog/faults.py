@@ -1,0 +1,38 @@
+"""What is wrong with something that a user gave: place, value found, expected, nearest. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that cannot be used; `nearest` is the valid one spelled most alike."""
+
+    path: str
+    found: str
+    expected: str
+    nearest: str | None = None
+
+    @property
+    def message(self) -> str:
+        hint = f"; nearest: {self.nearest!r}" if self.nearest else ""
+        return f"{self.path}: found {self.found!r}, expected {self.expected}{hint}"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "message": self.message}
+
+
+class FaultsError(ValueError):
+    """Everything that is wrong at once."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(fault.message for fault in self.faults))
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """One object per fault, as an API shows it."""
+        return [fault.as_dict() for fault in self.faults]
