@@ -7,7 +7,8 @@ rows that no record lists are datasets of their own, of tier "harvested".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def read_catalog(folder: Path = FOLDER, tables: Path = HARVESTED) -> dict[str, d
         if record.slug in facts:
             problems.append(_problem(record.slug, "slug", f"is taken twice, by {source} {ref} too"))
         facts[record.slug] = resolve(record, "harvested")
-    problems += _relation_problems(facts)
+    problems += relation_problems({slug: one["relations"] for slug, one in facts.items()})
     if problems:
         raise RecordError(problems)
     _add_inverse_relations(facts)
@@ -69,11 +70,17 @@ def join(record: DatasetRecord, rows: Mapping[tuple[str, str], Entry]) -> Datase
     return record
 
 
+def slug_of_row(entry: Entry) -> str:
+    """`openneuro-ds000001`: names of harvested rows are not unique."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{entry.source} {entry.ref}".lower()).strip("-")
+
+
 def as_record(entry: Entry) -> DatasetRecord:
     """A harvested row as a record of its own."""
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{entry.source} {entry.ref}".lower()).strip("-")
     ref = SourceRef(id=entry.source, ref=entry.ref)
-    empty = DatasetRecord(slug=slug, name=entry.name, aliases=list(entry.aliases), sources=[ref])
+    empty = DatasetRecord(
+        slug=slug_of_row(entry), name=entry.name, aliases=list(entry.aliases), sources=[ref]
+    )
     return merge(empty, [(entry, True)])
 
 
@@ -96,50 +103,31 @@ def _taken_twice(records: Mapping[str, DatasetRecord]) -> list[Problem]:
     return problems
 
 
-def _relation_problems(facts: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+def relation_problems(relations: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Problem]:
+    """Relations by slug that lead nowhere, are stored twice or form a circle."""
+    edges = [(slug, row["to"], row["kind"]) for slug, rows in relations.items() for row in rows]
     problems = [
-        _problem(slug, "relations", f"found {row['to']!r}, which is no dataset")
-        for slug, one in facts.items()
-        for row in one["relations"]
-        if row["to"] not in facts
+        _problem(slug, "relations", f"found {to!r}, which is no dataset")
+        for slug, to, _ in edges
+        if to not in relations
     ]
-    stored = {
-        (slug, row["to"], row["kind"]) for slug, one in facts.items() for row in one["relations"]
-    }
+    stored = set(edges)
     problems += [
         _problem(slug, "relations", f"found {to!r}, which states the same relation: keep one")
         for slug, to, kind in sorted(stored)
         if (to, slug, kind) in stored and slug < to
     ]
-    circle = None if problems else _circle({slug: _parents(one) for slug, one in facts.items()})
-    if circle:
-        problems.append(_problem(circle[0], "relations", f"form a circle: {' > '.join(circle)}"))
+    graph: dict[str, list[str]] = {}
+    for slug, to, kind in edges:
+        if kind != SYMMETRIC:
+            graph.setdefault(slug, []).append(to)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1][::-1]
+        text = f"form a circle: {' > '.join(circle)}"
+        problems.append(_problem(circle[0], "relations", text))
     return problems
-
-
-def _parents(facts: Mapping[str, Any]) -> list[str]:
-    return [row["to"] for row in facts["relations"] if row["kind"] != SYMMETRIC]
-
-
-def _circle(parents: Mapping[str, Iterable[str]]) -> list[str] | None:
-    """A path that comes back to its start, if there is one."""
-    done: set[str] = set()
-    for start in parents:
-        stack: list[tuple[str, Iterator[str]]] = [(start, iter(parents[start]))]
-        path = [start]
-        while stack and start not in done:
-            node, todo = stack[-1]
-            following = next(todo, None)
-            if following is None:
-                done.add(node)
-                stack.pop()
-                path.pop()
-            elif following in path:
-                return [*path[path.index(following) :], following]
-            elif following not in done:
-                stack.append((following, iter(parents[following])))
-                path.append(following)
-    return None
 
 
 def _add_inverse_relations(facts: Mapping[str, dict[str, Any]]) -> None:

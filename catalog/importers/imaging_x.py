@@ -257,13 +257,6 @@ def split(text: str, marks: str = "/,+") -> list[str]:
     return [part.strip() for part in re.split(f"[{re.escape(marks)}]", text) if part.strip()]
 
 
-def _named(facet: str, text: str, marks: str = "/,+") -> Iterator[str]:
-    """Terms that the parts of a text name through the vocabulary alone."""
-    whole = vocab.resolve(facet, text)
-    parts = [whole] if whole else [vocab.resolve(facet, part) for part in split(text, marks)]
-    yield from (term.name for term in parts if term)
-
-
 def _mapped(table: Table, facet: str, cell: str) -> str | None:
     """A cell's term: the exact name, else the reviewed map, else the vocabulary's synonyms."""
     known = vocab.terms(facet)

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         if not out.absolute().parent.is_dir():
             raise CommandError(f"--out: {out.parent} is no folder")
         partial = out.with_name(out.name + ".partial")
-        datasets = list(Dataset.objects.in_order().values_list("record", flat=True))
+        datasets = list(Dataset.objects.facts())
         _, _, write = FORMATS[options["format"]]
         partial.write_bytes(write(datasets))
         os.replace(partial, out)  # noqa: PTH105

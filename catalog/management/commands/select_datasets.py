@@ -42,7 +42,7 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(dict(DEFAULT), indent=2))
             return
         rules = self._rules(options["rules"])
-        facts = Dataset.objects.in_order().values_list("record", flat=True)
+        facts = Dataset.objects.facts()
         compared = compare(facts, rules)
         selection: Selection = getattr(compared, options["profile"])
         if options["json"]:
