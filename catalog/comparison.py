@@ -11,6 +11,7 @@ from typing import Any, Literal
 from catalog import vocab
 from catalog.licences import CombinedLicence, combine
 from catalog.overlaps import Overlap, OverlapGraph
+from catalog.record import states_none
 from catalog.statistics import FACETS
 
 Facts = Mapping[str, Any]
@@ -45,6 +46,8 @@ UNKNOWN: tuple[Any, ...] = (None, [], "", "unknown")
 @dataclass(frozen=True)
 class Row:
     """One field; `values`, `unknown` and `conflicts` follow the order of the datasets.
+
+    A list that is empty and not `unknown` is stated: there is none.
 
     `differs`: two known values are not equal (lists compare without order). `partly unknown`: the
     known ones agree. `shared`: what every list that is known holds. `conflicts`: the sources of
@@ -123,8 +126,8 @@ def compare(datasets: Sequence[Facts], overlaps: OverlapGraph) -> Comparison:
 
 def _row(field: str, datasets: Sequence[Facts]) -> Row:
     values = tuple(one[field] for one in datasets)
-    unknown = tuple(value in UNKNOWN for value in values)
-    known = [value for value in values if value not in UNKNOWN]
+    unknown = tuple(one[field] in UNKNOWN and not states_none(one, field) for one in datasets)
+    known = [value for value, is_unknown in zip(values, unknown, strict=True) if not is_unknown]
     lists = [value for value in known if isinstance(value, list)]
     inside = [set(map(_item, value)) for value in lists]
     first = lists[0] if lists else []

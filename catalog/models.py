@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Any, Self
 
 from django.db import models
 
@@ -29,6 +29,10 @@ class DatasetQuerySet(models.QuerySet["Dataset"]):
     def in_order(self) -> Self:
         """By slug: the order of every export."""
         return self.order_by("slug")
+
+    def facts(self) -> models.QuerySet[Dataset, dict[str, Any]]:
+        """All facts of each with the claims behind them, by slug."""
+        return self.in_order().values_list("record", flat=True)
 
 
 class Dataset(models.Model):

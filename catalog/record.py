@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from catalog import vocab
-from catalog.claims import Claim, Strict, chosen, conflicting, ordered, rank, sources
+from catalog.claims import Basis, Claim, Strict, chosen, conflicting, ordered, rank, sources
 from catalog.licences import LICENCES, nearest
 from catalog.platforms import platform_of
 
@@ -99,7 +99,7 @@ class Count(Strict):
     split: str | None = None
     source: SourceId
     raw: str | None = None
-    basis: Literal["read", "known", "list", "file"] | None = None
+    basis: Basis | None = None
     url: str | None = None
     reason: str | None = None
 
@@ -266,6 +266,17 @@ def resolve(record: DatasetRecord, tier: Tier = "curated") -> dict[str, Any]:
         "claims": [*rows, *count_rows],
     }
     return facts
+
+
+NONE = "none"  # how an empty list is shown that a source states
+
+
+def states_none(facts: Mapping[str, Any], field: str) -> bool:
+    """Whether the followed claim is an empty list: there is none, as of diseases in the healthy."""
+    return facts.get(field) == [] and any(
+        claim["field"] == field and claim["used"] and claim["value"] == []
+        for claim in facts.get("claims", ())
+    )
 
 
 _LINK_KINDS = ("official", "download", "other", "mirror", "retired", "paper")

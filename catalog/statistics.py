@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from catalog.record import NONE, states_none
+
 Facts = Mapping[str, Any]
 IMAGE_UNITS = ("image", "volume", "slide", "frame", "patch")
 UNKNOWN = "unknown"
@@ -23,7 +25,10 @@ FACETS = {
     "disease": "diseases",
 }
 MATRICES = (("modality", "anatomy"), ("modality", "task"))
-EACH_ONCE = "Each dataset counts once for every value that it has; 'unknown' where it has none."
+EACH_ONCE = (
+    "Each dataset counts once for every value that it has; as 'none' where a source states that "
+    "there is none, and as 'unknown' where no source states any."
+)
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,22 @@ def coverage(datasets: Iterable[Facts]) -> Figure:
     rows = list(datasets)
     fields = ("year", "modalities", "anatomies", "tasks", "diseases", "dimensions", "counts")
     more = ("labelled", "licence", "doi", "publisher", "homepage")
-    known = [(field, sum(row[field] not in (None, []) for row in rows)) for field in fields + more]
+    known = [(field, sum(_is_known(row, field) for row in rows)) for field in fields + more]
     known.append(("access", sum(row["access"] != UNKNOWN for row in rows)))
-    rule = "Datasets of which a source states the fact; an empty list of diseases is not known."
+    rule = "Datasets of which a source states the fact, or states that there is none."
     return Figure("coverage", "What is known", rule, len(rows), tuple(known))
 
 
+def _is_known(row: Facts, field: str) -> bool:
+    return row[field] not in (None, []) or states_none(row, field)
+
+
+def _values(row: Facts, key: str) -> Sequence[str]:
+    return row[key] or [NONE if states_none(row, key) else UNKNOWN]
+
+
 def _facet(rows: Sequence[Facts], name: str, key: str) -> Figure:
-    counted = Counter(value for row in rows for value in row[key] or [UNKNOWN])
+    counted = Counter(value for row in rows for value in _values(row, key))
     ranked = tuple(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
     return Figure(name, f"Datasets by {name}", EACH_ONCE, len(rows), ranked)
 

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 from catalog import vocab
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
-from catalog.record import Unit
+from catalog.record import NONE, Unit, states_none
 from catalog.search.facets import FIRST_YEAR, UNKNOWN
 from catalog.search.words import fold, index_words
 
-VERSION = 6  # raised when documents change their shape: every index is then rebuilt
+VERSION = 7  # raised when documents change their shape: every index is then rebuilt
 UNITS: tuple[str, ...] = get_args(Unit)
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 _LISTS = {
@@ -41,7 +41,7 @@ class Document:
     """What is indexed of one dataset; `digest` tells a changed dataset from the same one.
 
     `name_words` name it; `stated` adds its concepts' names; `text` adds synonyms and parents.
-    `values` holds a facet's terms with their parents ("unknown" where none is known), `direct` the
+    `values` holds a facet's terms with their parents ("none" or "unknown" without), `direct` the
     terms alone, `only` the term of a facet that has one alone. `said` is names and sources' words
     in order, for phrases; `counts` the largest number of each unit. `quality` (0-0.4) only breaks
     ties. `by_*` are sort keys, ascending.
@@ -118,7 +118,7 @@ def document(dataset: Dataset) -> Document:
         stated=tuple(index_words(stated)),
         text=tuple(index_words([*stated, *_further_words(dataset, above)])),
         values={
-            **{facet: terms or (UNKNOWN,) for facet, terms in above.items()},
+            **{facet: terms or _without(dataset, facet) for facet, terms in above.items()},
             "access": (dataset.access or UNKNOWN,),
             "licence": (dataset.licence or UNKNOWN,),
             "allows": allowed(dataset.licence),
@@ -142,6 +142,10 @@ def document(dataset: Dataset) -> Document:
 
 def documents(datasets: Iterable[Dataset]) -> Iterable[Document]:
     return map(document, datasets)
+
+
+def _without(dataset: Dataset, facet: str) -> tuple[str, ...]:
+    return (NONE if states_none(dataset.record, _LISTS[facet]) else UNKNOWN,)
 
 
 def _with_parents(facet: str, terms: Iterable[str]) -> tuple[str, ...]:

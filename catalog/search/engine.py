@@ -10,6 +10,7 @@ from typing import Protocol
 
 from django.conf import settings
 
+from catalog.record import NONE
 from catalog.search.documents import Document
 from catalog.search.facets import FACETS, TITLES, UNKNOWN
 from catalog.search.index import current_digests, current_documents, current_key
@@ -135,7 +136,7 @@ def _facet(name: str, counts: Mapping[str, int], query: Query) -> Facet:
 
 
 def _label(name: str, value: str) -> str:
-    return value.capitalize() if name == "access" or value == UNKNOWN else value
+    return value.capitalize() if name == "access" or value in {NONE, UNKNOWN} else value
 
 
 def _place(name: str, option: Option) -> tuple[bool, int, str]:

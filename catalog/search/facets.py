@@ -12,6 +12,7 @@ from catalog import vocab
 from catalog.faults import Fault
 from catalog.licences import LICENCES
 from catalog.platforms import platforms
+from catalog.record import NONE
 
 UNKNOWN = "unknown"
 TITLES: Mapping[str, str] = MappingProxyType(
@@ -64,15 +65,14 @@ def known_values(facet: str) -> tuple[str, ...]:
         return (*LICENCES, UNKNOWN)
     if facet in CLOSED:
         return (*CLOSED[facet], UNKNOWN)
-    terms = tuple(vocab.terms(facet))
-    return terms if UNKNOWN in terms else (*terms, UNKNOWN)
+    return tuple(dict.fromkeys([*vocab.terms(facet), NONE, UNKNOWN]))
 
 
 def resolve(facet: str, text: str) -> str | None:
     """The canonical value that `text` names; None when there is none."""
     wanted = text.strip().casefold()
-    if wanted == UNKNOWN:
-        return UNKNOWN
+    if wanted == UNKNOWN or (wanted == NONE and facet in CONCEPTS):
+        return wanted
     if facet == "year":
         is_year = wanted.isdecimal() and FIRST_YEAR <= int(wanted) <= LAST_YEAR
         return str(int(wanted)) if is_year else None

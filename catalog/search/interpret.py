@@ -40,6 +40,7 @@ _AMBIGUOUS = """
 """
 NOT_CONCEPTS = frozenset(_AMBIGUOUS.split())
 _NOT_ASKED_FOR = frozenset({"Other", "Derived object"})
+_NO_SLIPS = frozenset({"none", "unknown"})  # English words that look like a slip of a concept
 _LONGEST_SPAN = 6
 
 
@@ -203,7 +204,7 @@ def allowed_slips(word: str) -> int:
 
 def _repair(word: str, match: WordMatch | None) -> str:
     """The word that was meant: itself when anything knows it, else the closest known one."""
-    if match is None or match.known or not (slips := allowed_slips(word)):
+    if match is None or match.known or word in _NO_SLIPS or not (slips := allowed_slips(word)):
         return word
     # Fewest slips first, then vocabulary before other words, then the more frequent.
     candidates = [

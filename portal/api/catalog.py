@@ -20,8 +20,8 @@ from portal.api.errors import ParameterError, ProblemOut
 
 
 def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
-    rows = Dataset.objects.in_order()
-    return list((rows.filter(slug__in=slugs) if slugs else rows).values_list("record", flat=True))
+    rows = Dataset.objects.filter(slug__in=slugs) if slugs else Dataset.objects.all()
+    return list(rows.facts())
 
 
 class CatalogExport(APIView):

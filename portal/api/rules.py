@@ -82,7 +82,7 @@ class RulesView(APIView):
         profile = params.choice(request.query_params, "profile", PROFILES) or "stated"
         given = cast("dict[str, Rules]", request.data)  # empty where there is no body to parse
         rules = given.get("rules") or parse_rules("")
-        compared = compare(Dataset.objects.in_order().values_list("record", flat=True), rules)
+        compared = compare(Dataset.objects.facts(), rules)
         selection: Selection = getattr(compared, profile)
         revision = CatalogRevision.objects.order_by("pk").first()
         return Response(

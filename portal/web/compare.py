@@ -197,10 +197,9 @@ def _line(row: Row, slugs: Sequence[str]) -> Line:
     for slug, value, unknown, conflict in zip(
         slugs, row.values, row.unknown, row.conflicts, strict=True
     ):
-        is_list = isinstance(value, list)
-        parts = [] if unknown else value if is_list else [value]
+        parts = [] if unknown else value if value and isinstance(value, list) else [value]
         texts = [value_text(row.field, part) for part in parts]
-        marked = is_list and row.state == "differs" and bool(shared)
+        marked = isinstance(value, list) and row.state == "differs" and bool(shared)
         values = [Value(text, marked and text not in shared) for text in texts]
         cells.append(Cell(values, conflict, slug))
     return Line(FIELD_TITLES[row.field], row.state, MARKS[row.state], cells)

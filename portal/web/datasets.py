@@ -16,6 +16,7 @@ from catalog.citation import citation, text_of
 from catalog.claims import sources
 from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
+from catalog.record import NONE, states_none
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.facets import TITLES
 from catalog.search.query import SORTS
@@ -229,6 +230,8 @@ def _fact(record: dict[str, Any], field: str, title: str, facet: str) -> Fact:
     value = record[field]
     unknown = value is None or value == "unknown"
     values = value if isinstance(value, list) else [] if unknown else [value]
+    if states_none(record, field):
+        values = [NONE]
     shown = [text for one in values if (text := value_text(field, one))]
     return Fact(field, title, facet, shown, claims, field in record["conflicts"])
 

@@ -103,7 +103,7 @@ def _answer(request: HttpRequest, rules: Rules, params: Mapping[str, str]) -> Ht
     if rule:
         _one_of("rule", rule, (*asked, *POOL_RULES))
         show = "dropped"
-    compared = compare(Dataset.objects.in_order().values_list("record", flat=True), rules)
+    compared = compare(Dataset.objects.facts(), rules)
     selection: Selection = getattr(compared, profile)
     state = {"profile": profile, "show": show, "rule": rule}
     rows = [row for row in selection.dropped if rule in {"", row.rule}]

@@ -22,7 +22,7 @@ SEARCHABLE = {*FACETS, "access", "licence"}
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Bars and matrices; each value leads to the datasets behind it."""
-    facts = list(Dataset.objects.in_order().values_list("record", flat=True))
+    facts = list(Dataset.objects.facts())
     found = totals(audit(facts))
     context = {
         "total": len(facts),

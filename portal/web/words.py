@@ -11,6 +11,7 @@ from django.template.defaultfilters import filesizeformat
 from catalog.describe import count_text
 from catalog.licences import CombinedLicence, Licence, licence
 from catalog.platforms import ELSEWHERE, platform_of
+from catalog.record import NONE
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ RELATIONS = {
 
 
 def value_text(field: str, value: Any) -> str:
-    """A value of a record as a person reads it; empty for an unknown one."""
+    """A value of a record as a person reads it; empty for an unknown one.
+
+    An empty list is a statement: there is none.
+    """
     if value is None:
         return ""
+    if value == []:
+        return NONE
     if field in _WRITERS:
         return _WRITERS[field](value)
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -44,6 +44,17 @@ def test_the_order_of_a_list_is_no_difference_and_what_every_list_holds_is_told(
     assert field["anatomies"].shared == ("Heart",)
 
 
+def test_no_disease_is_a_value_and_differs_from_one():
+    field, _ = rows(
+        make_facts("healthy", diseases=[]),
+        make_facts("ill", diseases=["Glaucoma"]),
+        make_facts("silent"),
+    )
+
+    assert field["diseases"].state == "differs"
+    assert field["diseases"].unknown == (False, False, True)
+
+
 def test_a_voxel_size_compares_in_its_order():
     field, _ = rows(
         make_facts("one", spacing={"median_mm": [1.0, 1.0, 3.0]}),

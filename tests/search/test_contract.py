@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.models import Dataset
 from catalog.search.documents import document
 from catalog.search.engine import Engine, search
 from catalog.search.facets import FACETS
 from catalog.search.query import Query
+from catalog.services import dataset_values
+from tests.factories import make_facts
 from tests.search.conftest import Make, dataset
 
 QUESTIONS = (
@@ -35,6 +38,7 @@ QUESTIONS = (
     {"modality": "MR"},
     {"modality": ["MR", "CT"], "task": "Segmentation"},
     {"modality": "unknown"},
+    {"disease": ["none", "Glaucoma"]},
     {"licence": "unknown", "access": "open"},
     {"anatomy": "Chest", "year": ["2019", "unknown"]},
     {"year_from": "2015", "year_to": "2018"},
@@ -218,6 +222,15 @@ def test_unknown_is_found_as_unknown(make: Make):
         "ct-liver", "mammo", "mr-brain", "nothing-known",
     }  # fmt: skip
     assert slugs(ask(engine, year_from="1990")) == ["ct-spleen", "ct-liver"]
+
+
+def test_a_dataset_of_healthy_people_has_no_disease_rather_than_an_unknown_one(make: Make):
+    facts = (make_facts("healthy", diseases=[]), make_facts("silent"))
+    engine = make([document(Dataset(**dataset_values(one))) for one in facts])
+
+    assert slugs(ask(engine, disease="none")) == ["healthy"]
+    assert slugs(ask(engine, disease="unknown")) == ["silent"]
+    assert ask(engine, q="none").understood == ()
 
 
 def test_accents_and_case_do_not_matter(make: Make):

@@ -150,6 +150,22 @@ def test_a_dataset_page_says_unknown_and_shows_every_claim_behind_a_value(client
     assert 'href="/api/v1/datasets/shy/"' in html
 
 
+def test_a_stated_none_is_no_unknown(client):
+    make_dataset("healthy", diseases=[], tasks=["Segmentation"])
+    make_dataset("silent", tasks=["Segmentation"])
+
+    page = client.get("/datasets/healthy/").content.decode()
+    both = client.get("/compare/?slug=healthy&slug=silent").content.decode()
+    coverage = client.get("/api/v1/catalog/statistics/").json()
+
+    assert 'href="/datasets/?disease=none">none</a>' in page
+    line = re.search(r"<tr[^>]*>\s*<th scope=\"row\">Disease.*?</tr>", both, re.DOTALL)
+    assert line is not None
+    assert "none" in line[0]
+    assert '<span class="unknown">unknown</span>' in line[0]
+    assert "none" in str(coverage)
+
+
 def test_a_dataset_page_carries_its_description_for_search_engines(client):
     make_dataset("evil", name="</script><script>alert(1)</script>")
     html = client.get("/datasets/evil/").content.decode()
