@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
@@ -19,11 +19,13 @@ from catalog import vocab
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
 from catalog.record import NONE, Unit, states_none
-from catalog.search.facets import FIRST_YEAR, UNKNOWN
+from catalog.search.facets import CONCEPTS, FIRST_YEAR, UNKNOWN
+from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 
-VERSION = 7  # raised when documents change their shape: every index is then rebuilt
+VERSION = 8  # raised when documents change their shape: every index is then rebuilt
 UNITS: tuple[str, ...] = get_args(Unit)
+PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 _LISTS = {
     "modality": "modalities",
@@ -40,11 +42,12 @@ _IN_WORDS = frozenset(_LISTS.values())
 class Document:
     """What is indexed of one dataset; `digest` tells a changed dataset from the same one.
 
-    `name_words` name it; `stated` adds its concepts' names; `text` adds synonyms and parents.
-    `values` holds a facet's terms with their parents ("none" or "unknown" without), `direct` the
-    terms alone, `only` the term of a facet that has one alone. `said` is names and sources' words
-    in order, for phrases; `counts` the largest number of each unit. `quality` (0-0.4) only breaks
-    ties. `by_*` are sort keys, ascending.
+    `name_words` name it; `text` adds its concepts with their synonyms and parents. `values` holds a
+    facet's terms with their parents ("none" or "unknown" without), `direct` the terms alone, `only`
+    the term of a facet that has one alone. `worded` are terms of which a spelling stands in names,
+    classes or terms, whether the facet has them or not; `named` those that stand in the name.
+    `said` is names and sources' words in order, for phrases; `counts` the largest number of each
+    unit. `quality` (0-0.4) only breaks ties. `by_*` are sort keys, ascending.
     """
 
     slug: str
@@ -53,11 +56,12 @@ class Document:
     aliases: tuple[str, ...]
     exact: tuple[str, ...]
     name_words: tuple[str, ...]
-    stated: tuple[str, ...]
     text: tuple[str, ...]
     values: dict[str, tuple[str, ...]]
     direct: dict[str, tuple[str, ...]]
     only: dict[str, tuple[str, ...]]
+    worded: dict[str, tuple[str, ...]]
+    named: dict[str, tuple[str, ...]]
     said: tuple[str, ...]
     counts: dict[str, int]
     year: int | None
@@ -74,12 +78,12 @@ class Document:
 
     def words(self, field: str) -> tuple[str, ...]:
         """The values of one indexed field by its name in the engines."""
-        for part in ("direct", "only"):
-            if field.startswith(f"{part}_"):
-                found_in: dict[str, tuple[str, ...]] = getattr(self, part)
-                return found_in.get(field.removeprefix(f"{part}_"), ())
         if field in self.values:
             return self.values[field]
+        part, _, facet = field.partition("_")
+        if part in PARTS:
+            found_in: dict[str, tuple[str, ...]] = getattr(self, part)
+            return found_in.get(facet, ())
         found: tuple[str, ...] = getattr(self, field)
         return found
 
@@ -91,9 +95,9 @@ class Document:
 def read(text: str) -> Document:
     """The document that `to_json` wrote; the same text gives the same object."""
     row: dict[str, Any] = json.loads(text)
-    for name in ("aliases", "exact", "name_words", "stated", "text", "said"):
+    for name in ("aliases", "exact", "name_words", "text", "said"):
         row[name] = tuple(row[name])
-    for name in ("values", "direct", "only"):
+    for name in ("values", *PARTS):
         row[name] = {facet: tuple(found) for facet, found in row[name].items()}
     return Document(**row)
 
@@ -108,14 +112,15 @@ def document(dataset: Dataset) -> Document:
     classes = dataset.record.get("classes", ())  # a labelled organ is a concept too
     stated = [*names, *classes, *(term for terms in direct.values() for term in terms)]
     year = dataset.year
+    name_words = index_words(names)
+    stated_words = index_words(stated)
     return Document(
         slug=dataset.slug,
         digest=dataset.digest,
         name=dataset.name,
         aliases=tuple(dataset.aliases),
         exact=tuple(sorted({fold(word) for word in (dataset.slug, *names)})),
-        name_words=tuple(index_words(names)),
-        stated=tuple(index_words(stated)),
+        name_words=tuple(name_words),
         text=tuple(index_words([*stated, *_further_words(dataset, above)])),
         values={
             **{facet: terms or _without(dataset, facet) for facet, terms in above.items()},
@@ -130,6 +135,8 @@ def document(dataset: Dataset) -> Document:
         },
         direct=direct,
         only={facet: terms for facet, terms in own.items() if len(terms) == 1},
+        worded=_spelled(frozenset(stated_words)),
+        named=_spelled(frozenset(name_words), first_alone=True),
         said=tuple(fold(text) for text in [*names, *_own_words(dataset)] if text),
         counts=_counts(dataset),
         year=year,
@@ -146,6 +153,28 @@ def documents(datasets: Iterable[Dataset]) -> Iterable[Document]:
 
 def _without(dataset: Dataset, facet: str) -> tuple[str, ...]:
     return (NONE if states_none(dataset.record, _LISTS[facet]) else UNKNOWN,)
+
+
+def _spelled(inside: frozenset[str], *, first_alone: bool = False) -> dict[str, tuple[str, ...]]:
+    """By facet, the terms of which every word of a spelling (of the first one alone) is inside."""
+    found: dict[str, dict[str, None]] = {}
+    for word in inside & _spellings_by_word().keys():
+        for all_words, facet, term, is_first in _spellings_by_word()[word]:
+            if (is_first or not first_alone) and all_words <= inside:
+                found.setdefault(facet, {})[term] = None
+    return {facet: tuple(sorted(terms)) for facet, terms in sorted(found.items())}
+
+
+@cache
+def _spellings_by_word() -> Mapping[str, list[tuple[frozenset[str], str, str, bool]]]:
+    """Every spelling of every concept under its longest word, which is most often its rarest."""
+    found: dict[str, list[tuple[frozenset[str], str, str, bool]]] = {}
+    for facet in CONCEPTS:
+        for term in vocab.terms(facet):
+            for place, spelling in enumerate(spellings(facet, term)):
+                row = (frozenset(spelling), facet, term, place == 0)
+                found.setdefault(max(spelling, key=len), []).append(row)
+    return found
 
 
 def _with_parents(facet: str, terms: Iterable[str]) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from elastic_transport import TransportError
@@ -20,26 +21,37 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
-from catalog.search.documents import SENTENCE_END, UNITS, Document, read
+from catalog.search.documents import PARTS, SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.facets import CONCEPTS, FACETS, FILTERS
-from catalog.search.index import Change, same_vocabulary
+from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch
 from catalog.search.plan import Every, Node, Numbers, Phrase, Plan, Some, Term, Years
 
-TEXT_FIELDS = ("name_words", "stated", "text")
+TEXT_FIELDS = ("name_words", "text")
 KEYWORD_FIELDS = (
     "slug",
     "exact",
     *FILTERS,
-    *(f"{part}_{name}" for part in ("direct", "only") for name in CONCEPTS),
+    *(f"{part}_{name}" for part in PARTS for name in CONCEPTS),
 )
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 TIMEOUT_SECONDS = 10
 COPY_SECONDS = 600
 ABANDONED_SECONDS = 3600
+DOCUMENTS_KEPT = 8192  # in memory
+TRIES = 3
+MOST_VALUES = 1000  # of a facet
 _LN2 = 0.6931471805599453
+Clause = dict[str, Any]  # a part of a request
+Page = tuple[tuple[float, Document], ...]
+_EVERY: Clause = {"match_all": {}}
+_VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
+_QUALITY: Clause = {
+    "field_value_factor": {"field": "quality", "modifier": "ln2p", "missing": 0},
+    "weight": 1 / _LN2,
+}
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +62,7 @@ def mappings() -> dict[str, Any]:
     keyword = {"type": "keyword"}
     return {
         "dynamic": "strict",
+        "_source": {"includes": ["digest", "stored"]},  # what is never read is not kept
         "properties": {
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
@@ -57,7 +70,7 @@ def mappings() -> dict[str, Any]:
             "year_number": {"type": "integer"},
             **{f"count_{unit}": {"type": "long"} for unit in UNITS},
             "quality": {"type": "float"},
-            "digest": {"type": "keyword", "index": False, "doc_values": False},
+            "digest": {"type": "keyword", "index": False},
             "stored": {"type": "keyword", "index": False, "doc_values": False},
         },
     }
@@ -105,6 +118,12 @@ class ElasticEngine:
         self.client = Elasticsearch(self.url, request_timeout=TIMEOUT_SECONDS, max_retries=0)
         self._lock = threading.Lock()
         self._key = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was read of another index than the present one."""
+        self._matches = Remembered()
+        self._read: dict[tuple[str, str], Document] = {}
 
     def refresh(self) -> None:
         """Have the alias point at an index of the catalog's present state."""
@@ -115,6 +134,7 @@ class ElasticEngine:
             while self._key != key:
                 made = any(name.startswith(f"{self.alias}-{key}-") for name in self._indices())
                 if made or self._build(key, mend=True) is not None:
+                    self._forget()
                     self._key = key
                 key = self.key()
 
@@ -124,6 +144,7 @@ class ElasticEngine:
         with self._lock, server():
             while (number := self._build(key)) is None:
                 key = self.key()
+            self._forget()
             self._key = key
         return number
 
@@ -207,30 +228,31 @@ class ElasticEngine:
                 log.info("dropping abandoned search index %s", name)
                 self.client.options(ignore_status=404).indices.delete(index=name)
 
-    def _execute(self, search: Search[Any]) -> Any:
+    def _execute(self, body: Mapping[str, Any]) -> Any:
         with server():
             try:
-                return self._send(search)
+                return self._send(body)
             except NotFoundError:
                 # Someone deleted the index: derived data, so it is made again.
                 with self._lock:
                     self._build(self.key())
-                return self._send(search)
+                return self._send(body)
 
-    def _send(self, search: Search[Any]) -> Any:
-        return self.client.search(index=self.alias, **search.to_dict()).body
+    def _send(self, body: Mapping[str, Any]) -> Any:
+        return self.client.search(index=self.alias, **body).body
 
     def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
         """For each word whether it occurs in any document, else those spelled alike."""
-        if not words:
-            return {}
+        return self._matches.of(words, self._look_up)
+
+    def _look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
         search: Search[Any] = Search().extra(size=0, track_total_hits=False)
         each = {f"w{place}": Q("term", text=word) for place, word in enumerate(words)}
         search.aggs.bucket("known", A("filters", filters=each))
         for place, word in enumerate(words):
             like = {"field": "text", "size": 20, "min_word_length": 3, "sort": "frequency"}
             search = search.suggest(f"w{place}", word, term={**like, "max_inspections": 50})
-        answer = self._execute(search)
+        answer = self._execute(search.to_dict())
         buckets = answer["aggregations"]["known"]["buckets"]
         return {
             word: _match(buckets[f"w{place}"]["doc_count"], answer["suggest"][f"w{place}"])
@@ -239,60 +261,110 @@ class ElasticEngine:
 
     def run(self, plan: Plan) -> Answer:
         """One page of strict matches, their number, and the counts of every facet."""
-        bonus = [_translate(term) for term in plan.bonus]
-        musts = [Q("match_all"), *(_translate(item.node) for item in plan.musts)]
-        never = [_translate(node) for node in plan.excluded]
-        asked = Q("bool", must=musts, should=bonus, must_not=never)
-        search: Search[Any] = Search().query(_by_quality(asked))
-        choices = {facet: _translate(item.node) for facet, item in plan.choices.items()}
-        if choices:
-            search = search.post_filter(Q("bool", filter=list(choices.values())))
-        for facet in FACETS:
-            others = [node for name, node in choices.items() if name != facet]
-            narrowed = A("filter", Q("bool", filter=others) if others else Q("match_all"))
-            narrowed.bucket("values", "terms", field=facet, size=1000)
-            search.aggs.bucket(facet, narrowed)
-        order = (SORT_FIELDS[plan.sort],) if plan.sort in SORT_FIELDS else ("_score", "slug")
-        search = search.sort(*order).source(["stored"])
-        search = search.extra(track_total_hits=True)[plan.offset : plan.offset + plan.limit]
-        answer = self._execute(search)
-        counts = {
-            facet: {
-                bucket["key"]: bucket["doc_count"]
-                for bucket in answer["aggregations"][facet]["values"]["buckets"]
-            }
-            for facet in FACETS
-        }
-        return Answer(answer["hits"]["total"]["value"], tuple(_hits(answer)), counts)
+        answer, page = self._answer(request(plan))
+        counts = _counts(answer["aggregations"], plan.choices)
+        return Answer(answer["hits"]["total"]["value"], page, counts)
 
     def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]:
         """Best documents that satisfy at least `minimum` constraints, but not all."""
-        each = [_translate(item.node) for item in plan.constraints]
-        enough = Q("bool", should=each, minimum_should_match=minimum)
-        query = Q(
-            "bool",
-            must=[enough if minimum else Q("match_all")],
-            must_not=[Q("bool", must=each), *map(_translate, plan.excluded)],
-            should=[_translate(term) for term in plan.related],
-        )
-        search: Search[Any] = Search().query(_by_quality(query)).sort("_score", "slug")
-        return tuple(_hits(self._execute(search.source(["stored"])[:limit])))
+        each = [_clause(item.node) for item in plan.constraints]
+        enough = {"bool": {"should": each, "minimum_should_match": minimum}}
+        query = {
+            "must": [enough if minimum else _EVERY],
+            "must_not": [{"bool": {"must": each}}, *map(_clause, plan.excluded)],
+            "should": [_clause(term) for term in plan.related],
+        }
+        asked = _by_quality({"bool": query})
+        body = {"query": asked, "sort": _order("_score"), "size": limit, "source": False}
+        return self._answer(body)[1]
+
+    def _answer(self, body: Mapping[str, Any]) -> tuple[Any, Page]:
+        """The server's answer, and its hits with their documents."""
+        for _ in range(TRIES):
+            answer = self._execute(body)
+            hits = answer["hits"]["hits"]
+            places = [(hit["_id"], hit["sort"][-1]) for hit in hits]
+            known = {place: self._read[place] for place in places if place in self._read}
+            if new := [place[0] for place in places if place not in known]:
+                known |= self._fetch(hits[0]["_index"], new)
+            if all(place in known for place in places):
+                scores = [float(hit["_score"] or 0.0) for hit in hits]
+                return answer, tuple(zip(scores, map(known.__getitem__, places), strict=True))
+        raise SearchUnavailableError(f"Elasticsearch: its index was replaced {TRIES} times")
+
+    def _fetch(self, index: str, slugs: Sequence[str]) -> dict[tuple[str, str], Document]:
+        """Documents that were not read before; none of an index that was just replaced."""
+        with server():
+            rows = self.client.mget(index=index, ids=slugs)["docs"]
+        documents = [read(row["_source"]["stored"]) for row in rows if "_source" in row]
+        found = {(item.slug, item.digest): item for item in documents}
+        if len(self._read) >= DOCUMENTS_KEPT:
+            self._read.clear()
+        self._read.update(found)
+        return found
 
 
-def _by_quality(query: Any) -> Any:
+def request(plan: Plan) -> dict[str, Any]:
+    """The one request that answers a plan, as arguments of the client's `search`."""
+    choices = {facet: _clause(item.node) for facet, item in plan.choices.items()}
+    asked = {
+        "must": [_EVERY, *(_clause(item.node) for item in plan.musts)],
+        "should": [_clause(term) for term in plan.bonus],
+        "must_not": [_clause(node) for node in plan.excluded],
+    }
+    body = {
+        "query": _by_quality({"bool": asked}),
+        "aggs": _facet_counts(choices),
+        "sort": _order(SORT_FIELDS.get(plan.sort, "_score")),
+        "from_": plan.offset,
+        "size": plan.limit,
+        "track_total_hits": True,
+        "source": False,
+    }
+    if choices:
+        body["post_filter"] = _all_of(choices.values())
+    return body
+
+
+def _order(first: str) -> tuple[str, ...]:
+    """The digest says which state of a document was found: it comes with the sort keys."""
+    return (first, "slug", "digest")
+
+
+def _all_of(clauses: Iterable[Clause]) -> Clause:
+    return {"bool": {"filter": list(clauses)}}
+
+
+def _facet_counts(choices: Mapping[str, Clause]) -> dict[str, Clause]:
+    """Facets that narrow nothing share one filter; a choice never narrows its own counts."""
+    free = {facet: _VALUES[facet] for facet in FACETS if facet not in choices}
+    if not choices:
+        return free
+    found: dict[str, Clause] = {"narrowed": {"filter": _all_of(choices.values()), "aggs": free}}
+    for facet in FACETS:
+        others = [clause for name, clause in choices.items() if name != facet]
+        if facet in choices and others:
+            inside = {facet: _VALUES[facet]}
+            found[f"but_{facet}"] = {"filter": _all_of(others), "aggs": inside}
+        elif facet in choices:
+            found[facet] = _VALUES[facet]
+    return found
+
+
+def _counts(answer: Mapping[str, Any], choices: Collection[str]) -> dict[str, dict[str, int]]:
+    """What `_facet_counts` asked for, by facet and value."""
+    found = {}
+    for facet in FACETS:
+        alone = facet in choices and len(choices) == 1
+        place = f"but_{facet}" if facet in choices else "narrowed"
+        inside = answer if alone or not choices else answer[place]
+        found[facet] = {row["key"]: row["doc_count"] for row in inside[facet]["buckets"]}
+    return found
+
+
+def _by_quality(query: Clause) -> Clause:
     """Score x log2(2 + quality), as the embedded engine weighs."""
-    weigh = {"field": "quality", "modifier": "ln2p", "missing": 0}
-    return Q(
-        "function_score",
-        query=query,
-        functions=[{"field_value_factor": weigh, "weight": 1 / _LN2}],
-        boost_mode="multiply",
-    )
-
-
-def _hits(answer: Any) -> Iterator[tuple[float, Document]]:
-    for hit in answer["hits"]["hits"]:
-        yield float(hit["_score"] or 0.0), read(hit["_source"]["stored"])
+    return {"function_score": {"query": query, "functions": [_QUALITY], "boost_mode": "multiply"}}
 
 
 def _match(count: int, suggestions: Any) -> WordMatch:
@@ -300,6 +372,13 @@ def _match(count: int, suggestions: Any) -> WordMatch:
         return WordMatch(known=True)
     options = suggestions[0]["options"] if suggestions else []
     return WordMatch(similar={option["text"]: option["freq"] for option in options})
+
+
+@lru_cache(maxsize=4096)
+def _clause(node: Node) -> Clause:
+    """A node as the server reads it. Shared between requests: never changed."""
+    found: Clause = _translate(node).to_dict()
+    return found
 
 
 def _translate(node: Node) -> Any:

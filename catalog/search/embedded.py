@@ -11,19 +11,20 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import tantivy
 from rapidfuzz.distance import OSA
 
-from catalog.search.documents import SENTENCE_END, UNITS, Document, read
+from catalog.search.documents import PARTS, SENTENCE_END, UNITS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.facets import CONCEPTS, FACETS, FILTERS
-from catalog.search.index import Change, same_vocabulary
+from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import (
     Constraint,
@@ -37,11 +38,12 @@ from catalog.search.plan import (
     Years,
 )
 
-TEXT_FIELDS = ("name_words", "stated", "text")
-DIRECT_FIELDS = tuple(f"{part}_{facet}" for part in ("direct", "only") for facet in CONCEPTS)
+TEXT_FIELDS = ("name_words", "text")
+PART_FIELDS = tuple(f"{part}_{facet}" for part in PARTS for facet in CONCEPTS)
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 MEMORY_BYTES = 64_000_000
 DIGESTS = "digests.json"  # of the datasets in an index, beside it
+DOCUMENTS_KEPT = 8192  # in memory
 KEPT = 2  # indexes in the folder: another process may still read the one before
 ABANDONED_SECONDS = 3600
 _PARTIAL = "partial-"
@@ -54,7 +56,7 @@ def schema() -> Any:
     builder = tantivy.SchemaBuilder()
     for name in TEXT_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
-    for name in ("slug", "exact", *DIRECT_FIELDS):
+    for name in ("slug", "exact", *PART_FIELDS):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in (*FILTERS, *SORT_FIELDS.values()):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
@@ -104,7 +106,7 @@ def _row(item: Document) -> Any:
     row.add_text("slug", item.slug)
     for name in TEXT_FIELDS:
         row.add_text(name, " ".join(item.words(name)))
-    for name in ("exact", *DIRECT_FIELDS, *FILTERS):
+    for name in ("exact", *PART_FIELDS, *FILTERS):
         for value in item.words(name):
             row.add_text(name, value)
     for name in SORT_FIELDS.values():
@@ -117,6 +119,19 @@ def _row(item: Document) -> Any:
     row.add_float("quality", item.quality)
     row.add_bytes("stored", item.to_json().encode())
     return row
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An index that is open, and what was read of it: it is never changed.
+
+    `read` are documents by segment and place in it, `matches` what is known of single words.
+    """
+
+    key: str
+    searcher: Any
+    read: dict[tuple[int, int], Document] = field(default_factory=dict)
+    matches: Remembered = field(default_factory=Remembered)
 
 
 @dataclass
@@ -133,20 +148,20 @@ class EmbeddedEngine:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: tuple[str, Any] = ("", None)
+        self._open = Opened("", None)
 
     def refresh(self) -> None:
         """Have the index of the catalog's present state open; build it when nobody has yet."""
         key = self.key()
-        if self._open[0] == key:
+        if self._open.key == key:
             return
         with self._lock:
-            if self._open[0] == key:
+            if self._open.key == key:
                 return
             while not _is_whole(self.folder / key):
                 self._build(self.folder / key, start=self._former(key))
                 key = self.key()
-            self._open = (key, open_searcher(self.folder / key))
+            self._open = Opened(key, open_searcher(self.folder / key))
             self._clean(key)
 
     def rebuild(self) -> int:
@@ -157,7 +172,7 @@ class EmbeddedEngine:
             while not _is_whole(self.folder / key) or key != self.key():
                 key = self.key()
                 number = self._build(self.folder / key, replace=True)
-            self._open = (key, open_searcher(self.folder / key))
+            self._open = Opened(key, open_searcher(self.folder / key))
             self._clean(key)
         return number
 
@@ -223,16 +238,14 @@ class EmbeddedEngine:
             for path in (*whole[KEPT - 1 :], *stale):
                 shutil.rmtree(path, ignore_errors=True)
 
-    @property
-    def _searcher(self) -> Any:
-        return self._open[1]
-
     def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
         """For each word whether it occurs in any document, else those spelled alike."""
-        return {word: self._look_up(word) for word in words}
+        opened = self._open
+        return opened.matches.of(
+            words, lambda new: {word: self._look_up(opened.searcher, word) for word in new}
+        )
 
-    def _look_up(self, word: str) -> WordMatch:
-        searcher = self._searcher
+    def _look_up(self, searcher: Any, word: str) -> WordMatch:
         if searcher.doc_freq("text", word):
             return WordMatch(known=True)
         slips = allowed_slips(word)
@@ -247,7 +260,8 @@ class EmbeddedEngine:
 
     def run(self, plan: Plan) -> Answer:
         """One page of strict matches, their number, and the counts of every facet."""
-        searcher = self._searcher
+        opened = self._open
+        searcher = opened.searcher
         query = _whole(plan)
         options: dict[str, Any] = {"weight_by_field": "quality"}
         if plan.sort in SORT_FIELDS:
@@ -255,12 +269,14 @@ class EmbeddedEngine:
             options = {"order_by_field": field, "order": tantivy.Order.Asc}
         found = searcher.search(query, plan.limit, offset=plan.offset, **options)
         free = [facet for facet in FACETS if facet not in plan.choices]
-        counts = _count(searcher, query, free)
+        counts = _count(searcher, _matching(plan), free)
         for facet in FACETS:
             if facet in plan.choices:
-                counts |= _count(searcher, _whole(plan, but=facet), [facet])
-        read_in_order = _read if plan.sort in SORT_FIELDS else _hits
-        return Answer(found.count, tuple(read_in_order(searcher, found)), counts)
+                counts |= _count(searcher, _matching(plan, but=facet), [facet])
+        page = _read(opened, found)
+        if plan.sort not in SORT_FIELDS:
+            page = _by_score(page)
+        return Answer(found.count, tuple(page), counts)
 
     def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]:
         """Best documents that satisfy at least `minimum` constraints, but not all."""
@@ -271,8 +287,9 @@ class EmbeddedEngine:
         nearer = [(_SHOULD, _translate(term)) for term in plan.related]
         never = [(_NOT, _translate(node)) for node in plan.excluded]
         query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *never, *nearer])
-        found = self._searcher.search(query, limit, weight_by_field="quality")
-        return tuple(_hits(self._searcher, found))
+        opened = self._open
+        found = opened.searcher.search(query, limit, weight_by_field="quality")
+        return tuple(_by_score(_read(opened, found)))
 
 
 def _is_whole(folder: Path) -> bool:
@@ -285,16 +302,24 @@ def open_searcher(folder: Path) -> Any:
     return index.searcher()
 
 
-def _hits(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
-    """Scored documents; those of a page that score alike come by slug."""
-    yield from sorted(_read(searcher, found), key=lambda pair: (-pair[0], pair[1].slug))
-
-
-def _read(searcher: Any, found: Any) -> Iterator[tuple[float, Document]]:
+def _read(opened: Opened, found: Any) -> list[tuple[float, Document]]:
+    """Scored documents."""
+    page = []
     for score, address in found.hits:
-        stored = searcher.doc(address)["stored"][0]
-        number = float(score) if isinstance(score, int | float) else 0.0
-        yield number, read(bytes(stored).decode())
+        place = (address.segment_ord, address.doc)
+        item = opened.read.get(place)
+        if item is None:
+            if len(opened.read) >= DOCUMENTS_KEPT:
+                opened.read.clear()
+            stored = opened.searcher.doc(address)["stored"][0]
+            item = opened.read[place] = read(bytes(stored).decode())
+        page.append((float(score) if isinstance(score, int | float) else 0.0, item))
+    return page
+
+
+def _by_score(page: Iterable[tuple[float, Document]]) -> list[tuple[float, Document]]:
+    """Those that score alike come by slug."""
+    return sorted(page, key=lambda pair: (-pair[0], pair[1].slug))
 
 
 def _count(searcher: Any, query: Any, facets: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -308,17 +333,31 @@ def _count(searcher: Any, query: Any, facets: Sequence[str]) -> dict[str, dict[s
     }
 
 
-def _whole(plan: Plan, *, but: str = "") -> Any:
-    """Everything asked, leaving out the choice of one facet."""
-    nodes: list[Constraint] = list(plan.musts)
-    nodes += [item for facet, item in plan.choices.items() if facet != but]
+def _whole(plan: Plan) -> Any:
+    """Everything asked, with scores."""
     # Every document scores 1 to begin with: where nothing else scores, quality decides.
-    base = _Query.const_score_query(_Query.all_query(), 1.0)
-    clauses = [(_MUST, base), *((_MUST, _translate(item.node)) for item in nodes)]
+    clauses = [(_MUST, _base()), *((_MUST, _translate(item.node)) for item in plan.constraints)]
     clauses += [(_NOT, _translate(node)) for node in plan.excluded]
     return _Query.boolean_query([*clauses, *((_SHOULD, _translate(term)) for term in plan.bonus)])
 
 
+def _matching(plan: Plan, *, but: str = "") -> Any:
+    """Everything asked but the choice of one facet, without scores: for counting."""
+    nodes: list[Constraint] = list(plan.musts)
+    nodes += [item for facet, item in plan.choices.items() if facet != but]
+    clauses = [(_MUST, _translate(item.core or item.node)) for item in nodes]
+    clauses += [(_NOT, _translate(node)) for node in plan.excluded]
+    if not nodes:
+        clauses.append((_MUST, _base()))
+    return clauses[0][1] if len(clauses) == 1 else _Query.boolean_query(clauses)
+
+
+@cache
+def _base() -> Any:
+    return _Query.const_score_query(_Query.all_query(), 1.0)
+
+
+@lru_cache(maxsize=4096)
 def _translate(node: Node) -> Any:
     match node:
         case Term():

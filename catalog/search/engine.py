@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from django.conf import settings
 
 from catalog.record import NONE
 from catalog.search.documents import Document
-from catalog.search.facets import FACETS, TITLES, UNKNOWN
+from catalog.search.facets import FACETS, TITLES, UNKNOWN, known_values
 from catalog.search.index import current_digests, current_documents, current_key
 from catalog.search.interpret import (
     Interpretation,
@@ -20,12 +20,14 @@ from catalog.search.interpret import (
     interpret,
     words_to_look_up,
 )
-from catalog.search.plan import Plan, make_plan, reasons
+from catalog.search.plan import Plan, explainer, make_plan
 from catalog.search.query import Query
 from catalog.search.results import Facet, Hit, NearHit, Option, Results
 
 NEAR_BELOW = 5  # with fewer strict results, near ones are shown beside them
 NEAR_LIMIT = 10
+_WORDS = {value: value.capitalize() for value in (NONE, UNKNOWN)}  # values that are no names
+_ACCESS_WORDS = {value: value.capitalize() for value in known_values("access")}
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def search(query: Query, using: Engine | None = None) -> Results:
     near: tuple[NearHit, ...] = ()
     if answer.total < NEAR_BELOW and query.page == 1:
         near = _near(chosen, plan, reading)
+    why = explainer(plan, reading)
     return Results(
         understood=reading.understood,
         hits=tuple(
@@ -85,7 +88,7 @@ def search(query: Query, using: Engine | None = None) -> Results:
                 item.name,
                 item.aliases,
                 round(score, 4),
-                reasons(plan, reading, item),
+                why(item),
                 item.family,
             )
             for score, item in answer.page
@@ -108,38 +111,36 @@ def _near(chosen: Engine, plan: Plan, reading: Interpretation) -> tuple[NearHit,
     least = 0 if any(item.facet != "text" for item in plan.constraints) else 1
     for minimum in range(asked - 1, least - 1, -1):
         if found := chosen.near(plan, minimum, NEAR_LIMIT):
-            return tuple(_near_hit(score, item, plan, reading) for score, item in found)
+            why = explainer(plan, reading)
+            return tuple(_near_hit(score, item, plan, why(item)) for score, item in found)
     return ()
 
 
-def _near_hit(score: float, item: Document, plan: Plan, reading: Interpretation) -> NearHit:
+def _near_hit(score: float, item: Document, plan: Plan, why: tuple[str, ...]) -> NearHit:
     gaps = (constraint.gap(item) for constraint in plan.constraints)
     return NearHit(
         item.slug,
         item.name,
         item.aliases,
         round(score, 4),
-        reasons(plan, reading, item),
+        why,
         item.family,
         tuple(gap for gap in gaps if gap),
     )
 
 
 def _facet(name: str, counts: Mapping[str, int], query: Query) -> Facet:
+    """Most frequent first, years by number; unknown last."""
     chosen = query.filters.get(name, ())
     values = {**dict.fromkeys(chosen, 0), **counts}
+    last = [(UNKNOWN, values.pop(UNKNOWN))] if UNKNOWN in values else []
+    if name == "year":
+        ordered = sorted(values.items(), key=lambda item: -int(item[0]))
+    else:
+        ordered = sorted(values.items(), key=lambda item: (-item[1], item[0]))
+    words = _ACCESS_WORDS if name == "access" else _WORDS
     options = [
-        Option(_label(name, value), value, count, value in chosen)
-        for value, count in values.items()
+        Option(words.get(value, value), value, count, value in chosen)
+        for value, count in ordered + last
     ]
-    return Facet(name, TITLES[name], tuple(sorted(options, key=partial(_place, name))))
-
-
-def _label(name: str, value: str) -> str:
-    return value.capitalize() if name == "access" or value in {NONE, UNKNOWN} else value
-
-
-def _place(name: str, option: Option) -> tuple[bool, int, str]:
-    """Most frequent first, years by number; unknown last."""
-    rank = option.count if name != "year" or option.value == UNKNOWN else int(option.value)
-    return (option.value == UNKNOWN, -rank, option.label)
+    return Facet(name, TITLES[name], tuple(options))

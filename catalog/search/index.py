@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 from django.db.models import Count, Max
 
 from catalog.models import CatalogRevision, Dataset
 from catalog.search.documents import VERSION, Document, document
-from catalog.search.interpret import vocabulary_state
+from catalog.search.interpret import WordMatch, vocabulary_state
 
 BATCH = 500
 LARGEST_CHANGE = 0.2
+WORDS_KEPT = 10_000
 
 
 def current_key() -> str:
@@ -70,3 +71,21 @@ class Change:
 def same_vocabulary(key: str, other: str) -> bool:
     """Whether two indexes were built from one vocabulary, so that their documents are alike."""
     return key.rpartition("-")[2] == other.rpartition("-")[2]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What one state of an index knows of words, asked once for each word."""
+
+    matches: dict[str, WordMatch] = field(default_factory=dict)
+
+    def of(
+        self, words: Sequence[str], look_up: Callable[[Sequence[str]], Mapping[str, WordMatch]]
+    ) -> dict[str, WordMatch]:
+        found = {word: self.matches[word] for word in words if word in self.matches}
+        if new := [word for word in words if word not in found]:
+            if len(self.matches) >= WORDS_KEPT:
+                self.matches.clear()
+            found |= look_up(new)
+            self.matches.update({word: found[word] for word in new})
+        return found

@@ -5,14 +5,14 @@ The same nodes are evaluated here on a document, to say what a near match lacks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from catalog import vocab
 from catalog.describe import plural
 from catalog.search.documents import Document
 from catalog.search.facets import TITLES
-from catalog.search.interpret import NOISE, Interpretation, Understood, spellings, wording
+from catalog.search.interpret import NOISE, Interpretation, Understood, wording
 from catalog.search.query import Query
 from catalog.search.syntax import Said
 from catalog.search.words import fold, variants
@@ -84,12 +84,14 @@ class Constraint:
     """One thing that was asked for, as a node and in words.
 
     A near match that `related` finds is nearer: it shares a broader concept with what was asked.
+    `core` is met by the same documents as `node` in fewer clauses, for counting.
     """
 
     facet: str
     wanted: str
     node: Node
     related: tuple[Term, ...] = ()
+    core: Node | None = None
 
     def gap(self, document: Document) -> str | None:
         """What the document has instead; None when it satisfies the constraint."""
@@ -217,25 +219,12 @@ def _related(facet: str, names: tuple[str, ...]) -> tuple[Term, ...]:
 def _concept(understood: Understood) -> Constraint:
     """The concept or a narrower one; or its words in the name or among the concepts' names."""
     facet, term = understood.facet, understood.term
-    by_concept = (
-        Term(facet, term, constant=STATED_SCORE),
-        Term(f"direct_{facet}", term, constant=DIRECT_SCORE),
-    )
-    named = tuple(
-        Every(
-            tuple(
-                Term("name_words", word, constant=NAMED_SCORE / len(spelling)) for word in spelling
-            )
-        )
-        for spelling in spellings(facet, term)[:1]
-    )
-    by_words = tuple(
-        Every(
-            tuple(Term("stated", word, constant=STATED_SCORE / len(spelling)) for word in spelling)
-        )
-        for spelling in spellings(facet, term)
-    )
-    return Constraint(facet, term, Some((*by_concept, *named, *by_words)), _related(facet, (term,)))
+    parts = ((f"direct_{facet}", DIRECT_SCORE), (f"named_{facet}", NAMED_SCORE))
+    fields = ((facet, STATED_SCORE), (f"worded_{facet}", STATED_SCORE), *parts)
+    node = Some(tuple(Term(field, term, constant=score) for field, score in fields))
+    # What a dataset carries itself it carries, and a concept in its name stands in its words.
+    core = Some(tuple(Term(field, term) for field, _ in fields[:2]))
+    return Constraint(facet, term, node, _related(facet, (term,)), core)
 
 
 def _word(word: str, *, prefix: bool) -> Constraint:
@@ -246,7 +235,8 @@ def _word(word: str, *, prefix: bool) -> Constraint:
     ]
     if prefix:
         nodes.append(Term("text", word, constant=STATED_SCORE, prefix=True))
-    return Constraint("text", word, Some(tuple(nodes)))
+    core = Some(tuple(node for node in nodes if node.field == "text"))  # it holds the name too
+    return Constraint("text", word, Some(tuple(nodes)), core=core)
 
 
 def holds(node: Node, document: Document) -> bool:
@@ -270,26 +260,33 @@ def holds(node: Node, document: Document) -> bool:
             return all(holds(inner, document) for inner in nodes)
 
 
-def reasons(plan: Plan, reading: Interpretation, document: Document) -> tuple[str, ...]:
-    """Why a document is found, strongest reason first."""
-    found = []
-    if any(term.field == "exact" and holds(term, document) for term in plan.bonus):
-        found.append("name or alias is the whole text")
-    found.extend(_reason(said, document) for said in _narrowest(reading.concepts))
-    for word in reading.free:
-        if any(spelling in document.name_words for spelling in variants(word)):
-            found.append(f"name has {word!r}")
-        elif holds(_word(word, prefix=word in reading.unknown).node, document):
-            found.append(f"text has {word!r}")
+def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple[str, ...]]:
+    """Tells why a document is found, strongest reason first."""
+    exact = {term.value for term in plan.bonus if term.field == "exact"}
+    concepts = _narrowest(reading.concepts)
+    words = [
+        (word, variants(word), _word(word, prefix=word in reading.unknown).node)
+        for word in reading.free
+    ]
     conditions = [
-        _condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded
+        *(_condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded),
+        *plan.choices.values(),
     ]
-    found += [
-        _satisfied(constraint, document)
-        for constraint in (*conditions, *plan.choices.values())
-        if holds(constraint.node, document)
-    ]
-    return tuple(text for text in found if text)
+
+    def reasons(document: Document) -> tuple[str, ...]:
+        found = []
+        if not exact.isdisjoint(document.exact):
+            found.append("name or alias is the whole text")
+        found += [reason for said in concepts if (reason := _reason(said, document))]
+        for word, spellings, node in words:
+            if any(spelling in document.name_words for spelling in spellings):
+                found.append(f"name has {word!r}")
+            elif holds(node, document):
+                found.append(f"text has {word!r}")
+        found += [_satisfied(one, document) for one in conditions if holds(one.node, document)]
+        return tuple(found)
+
+    return reasons
 
 
 def _satisfied(constraint: Constraint, document: Document) -> str:
@@ -310,14 +307,11 @@ def _satisfied(constraint: Constraint, document: Document) -> str:
 
 
 def _reason(said: Understood, document: Document) -> str:
-    title = TITLES[said.facet].lower()
-    if said.term in document.words(f"direct_{said.facet}"):
-        return f"{title} {said.term}"
-    if said.term in document.values.get(said.facet, ()):
-        narrower = [
-            own
-            for own in document.direct.get(said.facet, ())
-            if said.term in vocab.ancestors(said.facet, own)
-        ]
-        return f"{title} {', '.join(narrower) or said.term} belongs to {said.term}"
-    return f"words of {title} {said.term}" if holds(_concept(said).node, document) else ""
+    facet, term, title = said.facet, said.term, TITLES[said.facet].lower()
+    own = document.direct.get(facet, ())
+    if term in own:
+        return f"{title} {term}"
+    if term in document.values.get(facet, ()):
+        narrower = [one for one in own if term in vocab.ancestors(facet, one)]
+        return f"{title} {', '.join(narrower) or term} belongs to {term}"
+    return f"words of {title} {term}" if term in document.worded.get(facet, ()) else ""

@@ -8,7 +8,7 @@ from typing import Any
 from catalog.search.interpret import Understood
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """One value of a facet with the number of datasets that choosing it would show."""
 
@@ -25,6 +25,13 @@ class Facet:
     name: str
     title: str
     options: tuple[Option, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        options = [
+            {"label": one.label, "value": one.value, "count": one.count, "selected": one.selected}
+            for one in self.options
+        ]
+        return {"name": self.name, "title": self.title, "options": options}
 
 
 @dataclass(frozen=True)
@@ -63,5 +70,5 @@ class Results:
             "results": [asdict(hit) for hit in self.hits],
             "near": [asdict(hit) for hit in self.near],
             "total": self.total,
-            "facets": [asdict(facet) for facet in self.facets],
+            "facets": [facet.as_dict() for facet in self.facets],
         }

@@ -85,6 +85,9 @@ def search_page(request: HttpRequest) -> HttpResponse:
         wrong = {"errors": error.errors, "q": request.GET.get("q", "")}
         return render(request, "datasets/list.html", wrong, status=400)
     results, away = find(query)
+    shown_before = _families_before(query)
+    again = [hit for hit in results.hits if hit.family in shown_before]
+    hits = [hit for hit in results.hits if hit.family not in shown_before]
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
     rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
     params = query.to_params()
@@ -94,7 +97,8 @@ def search_page(request: HttpRequest) -> HttpResponse:
         "query": query,
         "results": results,
         "away": away,
-        "hits": _folded(results.hits, rows, query),
+        "hits": _folded(hits, rows, query),
+        "again": [(hit, rows[hit.slug]) for hit in again if hit.slug in rows],
         "near": _folded(results.near, rows, query),
         "facets": [_facet_links(query, facet) for facet in results.facets if facet.options],
         "chips": [*_word_chips(query, results), *_filter_chips(query)],
@@ -125,11 +129,23 @@ class Shown:
     family_url: str
 
 
+def _folds(query: Query) -> bool:
+    return query.sort == "relevance" and "family" not in query.filters
+
+
+def _families_before(query: Query) -> frozenset[str]:
+    """The families whose first member stands on an earlier page."""
+    if query.page == 1 or not _folds(query):
+        return frozenset()
+    earlier, _ = find(query.replace(page=1, limit=query.offset))
+    return frozenset(hit.family for hit in earlier.hits if hit.family)
+
+
 def _folded(hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query) -> list[Shown]:
     """Results in their order; a family is shown once, at the place of its first member."""
     heads: dict[str, Shown] = {}
     shown: list[Shown] = []
-    fold = query.sort == "relevance" and "family" not in query.filters
+    fold = _folds(query)
     for hit in hits:
         if hit.slug not in rows:
             continue

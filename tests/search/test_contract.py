@@ -8,6 +8,8 @@ from catalog.models import Dataset
 from catalog.search.documents import document
 from catalog.search.engine import Engine, search
 from catalog.search.facets import FACETS
+from catalog.search.interpret import interpret
+from catalog.search.plan import holds, make_plan
 from catalog.search.query import Query
 from catalog.services import dataset_values
 from tests.factories import make_facts
@@ -318,3 +320,12 @@ def test_an_empty_catalog_answers(make: Make):
     results = ask(make([]), q="lung ct")
 
     assert (results.total, results.hits, results.near) == (0, (), ())
+
+
+@pytest.mark.parametrize("params", [one for one in QUESTIONS if "q" in one], ids=str)
+def test_facets_count_the_very_documents_that_are_found(params, real_documents):
+    query = Query.from_params(params)
+    for constraint in make_plan(query, interpret(query.text)).musts:
+        core = constraint.core or constraint.node
+        for item in real_documents:
+            assert holds(core, item) == holds(constraint.node, item), item.slug

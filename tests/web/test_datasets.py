@@ -229,6 +229,19 @@ def test_datasets_of_one_family_are_folded_under_the_first(client):
     assert everyone.count('<h3><a href="/datasets/fam-') == 3
 
 
+def test_a_family_stands_once_over_all_pages_and_no_dataset_is_lost(client):
+    for number in range(30):
+        make_dataset(f"fam-{number:02d}", family="Fam", modalities=["PET"], dimensions=["4D"])
+    first = client.get("/datasets/", {"dimension": "4D"}).content.decode()
+    second = client.get("/datasets/", {"dimension": "4D", "page": "2"}).content.decode()
+
+    assert first.count('<h3><a href="/datasets/fam-') == 1
+    assert second.count('<h3><a href="/datasets/fam-') == 0
+    assert "more of families that stand on earlier pages" in second
+    linked = set(re.findall(r"/datasets/(fam-\d\d)/", first + second))
+    assert linked == {f"fam-{number:02d}" for number in range(30)}
+
+
 def test_what_was_excluded_is_a_chip_that_can_be_removed(client):
     html = client.get("/datasets/", {"q": "retina -modality:MR", "not_access": "open"}).content
     html = html.decode()
