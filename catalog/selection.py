@@ -34,9 +34,17 @@ class Selection:
         Raises:
             QueryError: fewer than two are chosen.
         """
+        return compare(self.together(), self.neighbours.overlaps)
+
+    def together(self) -> tuple[Mapping[str, Any], ...]:
+        """The chosen datasets, two at least.
+
+        Raises:
+            QueryError: fewer than two are chosen.
+        """
         if len(self.facts) < FEWEST:
             raise QueryError([_wrong_number(len(self.facts))])
-        return compare(self.facts, self.neighbours.overlaps)
+        return self.facts
 
 
 def select(slugs: Iterable[str]) -> Selection:

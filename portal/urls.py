@@ -3,6 +3,7 @@
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
+from portal.api import blueprints as api_blueprints
 from portal.api import bundles as api_bundles
 from portal.api import catalog as api_catalog
 from portal.api import compare as api_compare
@@ -11,7 +12,18 @@ from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
-from portal.web import bundles, compare, datasets, feed, home, recipes, rules, runs, statistics
+from portal.web import (
+    blueprint,
+    bundles,
+    compare,
+    datasets,
+    feed,
+    home,
+    recipes,
+    rules,
+    runs,
+    statistics,
+)
 
 api = [
     path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
@@ -32,6 +44,13 @@ api = [
         api_compare.DatasetSimilar.as_view(),
         name="dataset-similar",
     ),
+    path(
+        "datasets/<slug:slug>/partners/",
+        api_blueprints.DatasetPartners.as_view(),
+        name="dataset-partners",
+    ),
+    path("blueprint/", api_blueprints.BlueprintView.as_view(), name="blueprint"),
+    path("blueprint/goal/", api_blueprints.BlueprintGoal.as_view(), name="blueprint-goal"),
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
@@ -69,6 +88,7 @@ urlpatterns = [
     path("datasets/feed/", feed.index, name="dataset-feed"),
     path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
     path("compare/", compare.index, name="compare"),
+    path("blueprint/", blueprint.index, name="blueprint"),
     path("statistics/", statistics.index, name="statistics"),
     path("rules/", rules.index, name="rules"),
     path("recipes/", recipes.index, name="recipes"),

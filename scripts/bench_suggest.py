@@ -106,7 +106,7 @@ def completion(rows: list[dict[str, Any]], url: str) -> Iterator[Callable[[str],
         def ask(text: str) -> int:
             fuzzy = {"field": "phrase", "size": LIMIT, "fuzzy": {}, "skip_duplicates": True}
             asked = {"phrase": {"prefix": text, "completion": fuzzy}}
-            answer = client.search(index=name, suggest=asked, source=["phrase"])
+            answer = client.search(index=name, suggest=asked)
             return len(answer["suggest"]["phrase"][0]["options"])
 
         yield ask

@@ -106,6 +106,9 @@ SEARCH_URL = env.url("IMAGINGX_SEARCH_URL", ("http", "https"))
 SEARCH_INDEX = env.text("IMAGINGX_SEARCH_INDEX")
 SEARCH_DIR = STATE_DIR / "search"
 
+# Fusion: what weighs how much when datasets are set beside each other (docs/blueprint.md).
+COMPATIBILITY_WEIGHTS = env.weights("IMAGINGX_SCORE_WEIGHTS")
+
 # Queue: files in the state folder (docs/adr/0002-embedded-broker.md), or Redis or RabbitMQ by URL.
 CELERY_BROKER_URL = env.url("IMAGINGX_BROKER_URL", ("redis", "rediss", "amqp", "amqps"))
 if not CELERY_BROKER_URL:

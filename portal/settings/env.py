@@ -7,6 +7,7 @@ that names the variable, the value found and the one expected.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,12 @@ _VARIABLES = (
     Variable("IMAGINGX_S3_ENDPOINT_URL", "", "endpoint of an S3-compatible server; empty: AWS"),
     Variable("IMAGINGX_S3_ACCESS_KEY_ID", "", "key id for the S3-compatible server"),
     Variable("IMAGINGX_S3_SECRET_ACCESS_KEY", "", "secret key for the S3-compatible server"),
+    Variable(
+        "IMAGINGX_SCORE_WEIGHTS",
+        "modality=0.20,anatomy=0.15,labels=0.25,geometry=0.10,acquisition=0.10,population=0.10,"
+        "annotation=0.10",
+        "weight of each part of the compatibility score; together 1",
+    ),
     Variable(
         "IMAGINGX_DEVICE", "auto", "auto, cpu or cuda: where baselines and torch resampling run"
     ),
@@ -122,3 +129,24 @@ def url(name: str, schemes: tuple[str, ...]) -> str:
 def folder(name: str) -> Path:
     """A folder; a relative one counts from the project's root."""
     return (BASE_DIR / Path(text(name)).expanduser()).resolve()
+
+
+def weights(name: str) -> dict[str, float]:
+    """A comma list of part=weight with the parts of the default, which together make 1.
+
+    Raises:
+        ImproperlyConfigured: another part, no number, a negative one, or another sum.
+    """
+    value = text(name)
+    expected = f"{name}: found {value!r}, expected each of "
+    parts = [row.partition("=")[0] for row in VARIABLES[name].default.split(",")]
+    expected += f"{', '.join(parts)} as part=weight, from 0 to 1 and together 1"
+    rows = [row.strip().partition("=") for row in value.split(",")]
+    try:
+        found = {part.strip(): float(weight) for part, _, weight in rows}
+    except ValueError as error:
+        raise ImproperlyConfigured(expected) from error
+    usable = sorted(found) == sorted(parts) and len(rows) == len(parts) and min(found.values()) >= 0
+    if not usable or not math.isclose(sum(found.values()), 1.0, abs_tol=1e-6):
+        raise ImproperlyConfigured(expected)
+    return found

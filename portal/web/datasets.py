@@ -24,6 +24,7 @@ from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours
 from fusion.recipe import example_recipes, load_recipe
+from fusion.services import partners
 from portal.web.copying import as_curl, as_python
 from portal.web.feed import feed_params
 from portal.web.finding import find
@@ -37,6 +38,7 @@ from portal.web.words import (
 )
 
 OPTIONS_SHOWN = 7
+PARTNERS_SHOWN = 5
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 
 
@@ -227,6 +229,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         ],
         "family": _family(dataset),
         "similar": neighbours().of(slug),
+        "partners": partners().of(slug, PARTNERS_SHOWN),
         "alike": question(_alike(dataset)),
         "sources": [
             (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()

@@ -1,0 +1,87 @@
+"""What a fusion of catalogued datasets would be, and who fits whom: before any file is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import Http404
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from fusion.blueprint import FEWEST, MODES, MOST, PROFILES
+from fusion.partners import LIMIT
+from fusion.services import blueprint, choice, goal, partners
+from portal.api import params
+from portal.api.errors import ProblemOut
+
+FLAGS = ("true", "false")
+GOAL = ("modality", "anatomy", "task")
+MOST_PARTNERS = 100
+CHOICES = ("mode", "profile", "task", "accept_confounding")
+
+
+class BlueprintView(APIView):
+    @extend_schema(
+        operation_id="blueprint",
+        parameters=[
+            OpenApiParameter("slug", str, many=True, required=True,
+                             description=f"{FEWEST} to {MOST} datasets"),
+            OpenApiParameter("mode", str, enum=MODES),
+            OpenApiParameter("profile", str, enum=PROFILES),
+            OpenApiParameter("task", str, description="a task; the first in common unless given"),
+            OpenApiParameter("accept_confounding", bool),
+        ],
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut},
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """Every eligibility rule with what it saw, scores, overlaps, licence, labels, splits."""
+        query = request.query_params
+        params.check_known(query, ("slug", *CHOICES))
+        chosen = choice(
+            *(query.get(name, "") for name in ("mode", "profile", "task")),
+            accept_confounding=params.choice(query, "accept_confounding", FLAGS) == "true",
+        )
+        return Response(blueprint(query.getlist("slug"), chosen).as_dict())
+
+
+class DatasetPartners(APIView):
+    @extend_schema(
+        operation_id="datasets_partners",
+        parameters=[OpenApiParameter("limit", int, description=f"{LIMIT} unless given")],
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut, 404: ProblemOut},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """The datasets that fit this one best, and how many each rule turns away."""
+        params.check_known(request.query_params, ("limit",))
+        limit = params.count(request.query_params, "limit", LIMIT, MOST_PARTNERS)
+        known = partners()
+        if slug not in known:
+            raise Http404(f"dataset: found {slug!r}, expected a slug of the catalog")
+        found = known.of(slug, limit)
+        return Response(
+            {
+                "dataset": slug,
+                "total": found.total,
+                "blocked": found.blocked,
+                "results": [one.as_dict() for one in found.partners],
+            }
+        )
+
+
+class BlueprintGoal(APIView):
+    @extend_schema(
+        operation_id="blueprint_goal",
+        parameters=[OpenApiParameter(name, str, required=True) for name in GOAL],
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut},
+    )
+    def get(self, request: Request) -> Response:
+        """The set of datasets that fits a modality, an anatomy and a task best."""
+        query = request.query_params
+        params.check_known(query, GOAL)
+        wanted = goal(*(query.get(name, "") for name in GOAL))
+        found = partners().for_goal(wanted)
+        data: dict[str, Any] = {"S": found.value, "slugs": found.slugs, "pool": found.pool}
+        return Response(data)

@@ -1,0 +1,101 @@
+"""Blueprints and partners through API, page and command."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+
+from portal.settings import env
+from tests.factories import make_dataset
+
+pytestmark = pytest.mark.django_db
+CT = {"modalities": ["CT"], "anatomies": ["Liver"], "tasks": ["Segmentation"],
+      "dimensions": ["3D"], "classes": ["liver"], "annotation": "manual"}  # fmt: skip
+
+
+@pytest.fixture
+def two():
+    make_dataset("ct-one", licence="CC-BY-4.0", **CT)
+    make_dataset("ct-two", **CT)
+    make_dataset("mr", **{**CT, "modalities": ["MR"]})
+
+
+@pytest.mark.usefixtures("two")
+def test_the_blueprint_of_two_datasets(client):
+    data = client.get("/api/v1/blueprint/", {"slug": ["ct-one", "ct-two"]}).json()
+
+    assert data["verdict"] == "eligible as far as the catalog knows"
+    assert data["band"] == "recommended"
+    assert {row["code"]: row["verdict"] for row in data["rules"]}["E09"] == "recipe only"
+    assert data["alignment"]["common"][0]["concept"] == "liver"
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("params", "path", "said"),
+    [
+        ({"slug": ["ct-one"]}, "slug", "1 dataset"),
+        ({"slug": ["ct-one", "ct-tow"]}, "slug", "'ct-two'"),
+        ({"slug": ["ct-one", "ct-two"], "task": "Segmentatoin"}, "task", "'Segmentation'"),
+        ({"slug": ["ct-one", "ct-two"], "mode": "unoin"}, "mode", "'union'"),
+        ({"slug": ["ct-one", "ct-two"], "profil": "grid"}, "profil", "'profile'"),
+    ],
+)
+def test_a_slip_is_named_with_what_was_meant(client, params, path, said):
+    answer = client.get("/api/v1/blueprint/", params)
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["path"] == path
+    assert said in str(answer.json()["errors"])
+    assert client.get("/blueprint/", params).status_code == (200 if "1 dataset" in said else 400)
+
+
+@pytest.mark.usefixtures("two")
+def test_partners_and_goal(client):
+    found = client.get("/api/v1/datasets/ct-one/partners/").json()
+
+    assert [one["slug"] for one in found["results"]] == ["ct-two"]
+    assert found["blocked"] == {"E03": 1}
+    asked = {"modality": "computed tomography", "anatomy": "abdomen", "task": "seg"}
+    assert client.get("/api/v1/blueprint/goal/", asked).json()["slugs"] == ["ct-one", "ct-two"]
+    assert client.get("/api/v1/datasets/none/partners/").status_code == 404
+    wrong = client.get("/api/v1/blueprint/goal/", {**asked, "anatomy": "livr"})
+    assert "'Liver'" in str(wrong.json()["errors"])
+
+
+@pytest.mark.usefixtures("two")
+def test_the_pages_say_what_blocks_and_who_fits(client):
+    page = client.get("/blueprint/", {"slug": ["ct-one", "mr"]}).content.decode()
+    own = client.get("/datasets/ct-one/").content.decode()
+    by_goal = client.get("/blueprint/", {"modality": "CT", "anatomy": "Liver", "task": "seg"})
+
+    assert "1 rule blocks it" in page
+    assert 'data-verdict="block"' in page
+    assert "they have no family of modality in common" in page
+    assert "/blueprint/?slug=ct-one&amp;slug=ct-two" in own
+    assert "The best set of 2 datasets" in by_goal.content.decode()
+
+
+@pytest.mark.usefixtures("two")
+def test_the_command_draws_ranks_and_refuses(capsys):
+    call_command("blueprint", "ct-one", "ct-two", json=True)
+    assert json.loads(capsys.readouterr().out)["band"] == "recommended"
+    call_command("blueprint", "ct-one", "mr")
+    assert "blocked by E03" in capsys.readouterr().out
+    call_command("blueprint", "ct-one")
+    assert "ct-two: recommended" in capsys.readouterr().out
+    call_command("blueprint", goal=["CT", "liver", "seg"])
+    assert "expected cases" not in capsys.readouterr().out
+    with pytest.raises(CommandError, match="ct-one"):
+        call_command("blueprint", "ct-noe", "mr")
+
+
+@pytest.mark.parametrize("value", ["modality=1", "modality=a", "labels=.5,labels=.5", "x=1"])
+def test_weights_that_are_no_whole_are_refused(monkeypatch, value):
+    monkeypatch.setenv("IMAGINGX_SCORE_WEIGHTS", value)
+
+    with pytest.raises(ImproperlyConfigured, match=r"IMAGINGX_SCORE_WEIGHTS: found .* together 1"):
+        env.weights("IMAGINGX_SCORE_WEIGHTS")
