@@ -130,7 +130,7 @@ def _labels(a: Facts, b: Facts) -> tuple[float | None, str]:
     if not one or not other:
         return None, "the classes of one are unknown or mean no known concept"
     value = likeness(one, other)
-    shared = sorted(one & other)
+    shared = [concepts.concept(one).label for one in sorted(one & other)]
     return value, f"both {', '.join(shared)}" if shared else "no class means the same"
 
 

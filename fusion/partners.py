@@ -15,11 +15,12 @@ from catalog import vocab
 from catalog.licences import licence
 from catalog.overlaps import OverlapGraph
 from fusion.blueprint import MOST, reachable
-from fusion.compatibility import POSSIBLE_S, WEIGHTS, Band, Facts, Score, regions, score
+from fusion.compatibility import WEIGHTS, Band, Facts, Score, regions, score
 
 LIMIT = 10
 POOL = 60  # datasets of a goal that are set beside each other
 _BANDS: Sequence[Band] = ("recommended", "possible", "unlikely", "not enough metadata")
+FITTING: frozenset[Band] = frozenset({"recommended", "possible"})
 KEYS = (
     "slug", "name", "family", "modalities", "modality_details", "anatomies", "tasks", "dimensions",
     "classes", "spacing", "annotation", "licence", "licence_labels", "relations", "labelled",
@@ -147,7 +148,7 @@ class Partners:
         for a, b in combinations(serving[:POOL], 2):
             if not self._blocks(a, b)[0] and a.facts["family"] != (b.facts["family"] or "-"):
                 pair = score(a.facts, b.facts, self._weights)
-                if pair.value is not None and pair.value >= POSSIBLE_S:
+                if pair.band in FITTING:
                     pairs[frozenset((pair.a, pair.b))] = pair
         if not pairs:
             return GoalFound((), None, pool)

@@ -188,9 +188,9 @@ def main() -> int:
     bad = 0
     for name, url in (
         ("embedded", ""),
-        ("elasticsearch", os.environ.get("IMAGINGX_TEST_SEARCH_URL")),
+        ("elasticsearch", os.environ.get("IMAGINGX_TEST_SEARCH_URL", "")),
     ):
-        if url is None:
+        if name == "elasticsearch" and not url:
             print(f"{name}: IMAGINGX_TEST_SEARCH_URL is not set, not measured")
             continue
         tally = run(options.seconds, options.clients, options.datasets, url)

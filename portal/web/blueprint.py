@@ -26,7 +26,7 @@ VERDICTS = {
     "pass": ("yes", "passes"),
     "warn": ("must", "to be watched"),
     "recipe only": ("must", "recipe only"),
-    "unknown": ("must", "not known from the catalog"),
+    "unknown": ("must", "not known"),
     "block": ("no", "blocks"),
 }
 

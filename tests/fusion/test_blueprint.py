@@ -239,7 +239,7 @@ def test_partners_are_ranked_and_the_others_counted_by_rule():
 
     assert [one.slug for one in found.partners] == ["alike", "less"]
     assert found.blocked == {"E02": 1, "E04": 1}
-    assert "both liver" in found.partners[0].why
+    assert "both Liver" in found.partners[0].why
 
 
 def test_a_goal_gets_datasets_that_all_fit_each_other():
