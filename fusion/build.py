@@ -20,7 +20,7 @@ from fusion.errors import BuildError, CancelledError
 from fusion.harmonise import case_id, harmonise_case, save_case
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
-from fusion.imaging.io import read_image, read_npz
+from fusion.imaging.io import image_parts, read_image, read_npz
 from fusion.plan import Plan
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.source import SourceDescription
@@ -187,6 +187,7 @@ def _files_of(found: list[FoundCase], root: Path, description: SourceDescription
             paths |= {p.relative_to(root).as_posix() for p in folder.iterdir() if p.is_file()}
         elif case.image:
             paths.add(case.image)
+    paths |= {p.relative_to(root).as_posix() for path in paths for p in image_parts(root / path)}
     if description.classes and description.classes.table:
         paths.add(description.classes.table)
     return paths

@@ -19,7 +19,7 @@ from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
-from fusion.imaging.io import read_image, read_npz, write_nifti, write_png
+from fusion.imaging.io import image_parts, read_image, read_npz, write_nifti, write_png
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
@@ -349,6 +349,16 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
         CaseError: upstream_changed, when a file is not what was acquired.
     """
 
+    def as_acquired(full: Path) -> str:
+        path, digest = full.relative_to(root).as_posix(), _digest(full, _version(full))
+        if digest != locked.get(path):
+            expected = locked.get(path, "none")[:12]
+            raise CaseError(
+                "upstream_changed",
+                f"{path}: SHA-256 is {digest[:12]}, expected {expected} as acquired",
+            )
+        return digest
+
     def one(path: str) -> dict[str, Any]:
         full = root / path
         if full.is_dir():
@@ -357,12 +367,11 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
             digest = sha256(text.encode()).hexdigest()
             size = sum(p.stat().st_size for p in files)
         else:
-            digest, size = _digest(full, _version(full)), full.stat().st_size
-            if digest != locked[path]:
-                raise CaseError(
-                    "upstream_changed",
-                    f"{path}: SHA-256 is {digest[:12]}, expected {locked[path][:12]} as acquired",
-                )
+            parts = image_parts(full)
+            digests = [as_acquired(part) for part in parts]
+            size = sum(part.stat().st_size for part in parts)
+            lines = "".join(f"{d}  {p.name}\n" for d, p in zip(digests, parts, strict=True))
+            digest = digests[0] if len(parts) == 1 else sha256(lines.encode()).hexdigest()
         row: dict[str, Any] = {"path": path, "sha256": digest, "bytes": size}
         return row | ({"row": case.npz[2], "array": case.npz[0]} if case.npz else {})
 

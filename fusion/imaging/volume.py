@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 Affine = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
 
-GEOMETRIES = ("sform", "qform", "dicom", "none")
+GEOMETRIES = ("sform", "qform", "dicom", "itk", "none")
 _REAL_KINDS = "buif"
 _SPATIAL_AXES = 3
 _CHANNELS = (3,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import SimpleITK as sitk
 
 from fusion.build import STAGES, Build, run_stage, summarise
 from fusion.bundle.verify import verify_bundle
@@ -126,3 +127,35 @@ def test_classes_of_an_npz_keep_the_official_test_set(tmp_path):
     assert {f"test_images_{i:06d}" for i in range(4)} <= test
     assert cases["train_images_000001"]["classes"] == {"no_finding": 0, "pneumonia": 1}
     assert summary["cases"] == 16
+
+
+def test_two_part_images_with_one_header_are_two_images_and_both_parts_are_locked(tmp_path):
+    rng = np.random.default_rng(5)
+    for name in ("p1", "p2", "p3"):
+        folder = tmp_path / "meta" / name
+        folder.mkdir(parents=True)
+        label = np.zeros((12, 12, 12), np.uint8)
+        label[3:8, 3:8, 3:8] = 1
+        pixels = rng.integers(-200, 300, label.shape).astype(np.int16)
+        for array, file in ((pixels, "image.mhd"), (label, "label.nrrd")):
+            image = sitk.GetImageFromArray(array)
+            image.SetSpacing((1.0, 1.0, 2.0))
+            sitk.WriteImage(image, str(folder / file))
+    cases = {"image": "{case}/image.mhd"}
+    layer = {"path": "{case}/label.nrrd", "values": {"1": "spleen"}}
+    recipe = {
+        "schema": "imaging-x/recipe/1",
+        "title": "two parts",
+        "task": "segmentation",
+        "baseline": {"tier": "none"},
+        "views": [],
+        "sources": [source("made", "meta", {**cases, "subject": "{case}"}, layer)],
+    }
+
+    rows, _ = run(recipe, tmp_path, tmp_path / "bundle")
+
+    headers = {(tmp_path / "meta" / n / "image.mhd").read_bytes() for n in ("p1", "p2", "p3")}
+    assert len(headers) == 1
+    assert len(rows) == 3, "images with one header are no duplicates"
+    lock = json.loads((tmp_path / "work" / "lock.json").read_text())
+    assert "p1/image.raw" in {row["path"] for row in lock["sources"]["made"]["files"]}

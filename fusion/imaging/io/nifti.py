@@ -43,7 +43,7 @@ def read_nifti(path: Path, limits: Limits = LIMITS, *, form: str | None = None) 
         refuse_rest(stream, path.name, expected)
     array: Array = np.frombuffer(payload, dtype).reshape(shape, order="F")
     array = _scaled(array.astype(dtype.newbyteorder("="), copy=False), header)
-    array, flags = _finite(array, path.name)
+    array, flags = without_nan(array, path.name)
     affine, geometry = _place(header, shape, path.name, form)
     return without_shear(Volume(array, Grid(shape, affine), geometry, flags=flags))
 
@@ -118,7 +118,8 @@ def rescaled(array: Array, slope: float, intercept: float) -> Array:
     return (array * slope + intercept).astype(np.float32)
 
 
-def _finite(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
+def without_nan(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
+    """A few NaN or infinite voxels become the smallest value and a flag; many refuse the case."""
     if array.dtype.kind != "f":
         return array, ()
     good = np.isfinite(array)

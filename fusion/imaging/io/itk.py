@@ -1,0 +1,170 @@
+"""NRRD and MetaImage through SimpleITK, read against a hostile header; LPS becomes RAS here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+
+from fusion.imaging.errors import CaseError
+from fusion.imaging.geometry import without_shear
+from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.nifti import without_nan
+from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
+
+_READERS = {
+    ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO",
+}  # fmt: skip
+ITK_SUFFIXES = frozenset(_READERS)
+_HEADER_BYTES = 256 * 1024
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_AXES = 3
+
+
+def read_itk(path: Path, limits: Limits = LIMITS) -> Volume:
+    """One 3D volume; a 2D image is a volume of one slice.
+
+    A header that does not say where voxels lie gives geometry "none"; it is not guessed.
+
+    Raises:
+        CaseError: size_limit, unreadable or dtype_refused, before voxels are read where possible.
+    """
+    limits.check_file(path)
+    header, length = _header(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_READERS[path.suffix.lower()])
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise CaseError("unreadable", f"{path.name}: {_last_line(error)}") from error
+    shape = _shape(reader, path.name)
+    payload = limits.check_shape(path.name, shape, _item_bytes(reader, path.name))
+    _check_data(path, header, length, payload, limits)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise CaseError("unreadable", f"{path.name}: {_last_line(error)}") from error
+    array: Array = sitk.GetArrayFromImage(image).T.reshape(shape)
+    array, flags = without_nan(array, path.name)
+    known = _is_placed(header)
+    affine = _affine(image) if known else np.diag([*_spacing(image), 1.0])
+    return without_shear(
+        Volume(array, Grid(shape, affine), "itk" if known else "none", flags=flags)
+    )
+
+
+def _header(path: Path) -> tuple[Mapping[str, str], int]:
+    """Keys in lower case with their values, and how many bytes the header has."""
+    with path.open("rb") as stream:
+        text = stream.read(_HEADER_BYTES)
+    is_nrrd = _READERS[path.suffix.lower()] == "NrrdImageIO"
+    if is_nrrd and not text.startswith(b"NRRD"):
+        raise CaseError("unreadable", f"{path.name}: starts with {text[:4]!r}, expected b'NRRD'")
+    found: dict[str, str] = {}
+    length = 0
+    for line in text.splitlines(keepends=True):
+        length += len(line)
+        words = line.decode("latin-1").strip()
+        if is_nrrd and not words:
+            return found, length
+        key, _, value = words.partition(":" if is_nrrd else "=")
+        found[key.strip().lower()] = value.lstrip("=").strip()
+        if not is_nrrd and key.strip().lower() == "elementdatafile":
+            return found, length
+    if is_nrrd and length < _HEADER_BYTES:
+        return found, length  # a detached header may end with the file
+    expected = "a blank line" if is_nrrd else "ElementDataFile"
+    raise CaseError("unreadable", f"{path.name}: its header has no {expected}")
+
+
+def parts_of(path: Path) -> tuple[Path, ...]:
+    """The header and, where voxels lie in a file of their own, that file.
+
+    Raises:
+        CaseError: the header names no file in its own folder.
+    """
+    place = _voxel_file(path, _header(path)[0])
+    return (path,) if place == path else (path, place)
+
+
+def _voxel_file(path: Path, header: Mapping[str, str]) -> Path:
+    named = header.get("elementdatafile") or header.get("data file") or header.get("datafile", "")
+    if not named or named.upper() == "LOCAL":
+        return path
+    place = path.with_name(named) if Path(named).name == named else path
+    if place == path or named.upper().startswith("LIST") or "%" in named:
+        raise CaseError(
+            "unreadable", f"{path.name}: voxels in {named!r}, expected a file in the same folder"
+        )
+    if place.is_symlink() or not place.is_file():
+        raise CaseError("unreadable", f"{path.name}: its voxel file {named!r} is not there")
+    return place
+
+
+def _check_data(
+    path: Path, header: Mapping[str, str], length: int, payload: int, limits: Limits
+) -> None:
+    """Voxels lie in this file or in one beside it, and raw ones are all there."""
+    place = _voxel_file(path, header)
+    limits.check_file(place)
+    encoding = header.get("encoding", "raw").lower()
+    if header.get("compresseddata", "").lower() == "true" or encoding not in {"raw", ""}:
+        return
+    there = place.stat().st_size - (length if place == path else 0)
+    if there < payload:
+        raise CaseError("unreadable", f"{path.name}: {there} bytes of voxels, expected {payload}")
+
+
+def _shape(reader: Any, name: str) -> Shape:
+    sizes = [int(size) for size in reader.GetSize()]
+    if reader.GetNumberOfComponents() != 1:
+        components = reader.GetNumberOfComponents()
+        raise CaseError("unreadable", f"{name}: {components} values a voxel, expected one")
+    if any(size != 1 for size in sizes[_AXES:]):
+        raise CaseError("unreadable", f"{name}: sizes {tuple(sizes)}, expected one 3D volume")
+    i, j, k = [*sizes, 1, 1][:_AXES]
+    return i, j, k
+
+
+def _item_bytes(reader: Any, name: str) -> int:
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    for bits in (8, 16, 32, 64):
+        if kind.startswith(f"{bits}-bit") and "complex" not in kind:
+            return bits // 8
+    raise CaseError("dtype_refused", f"{name}: voxels are {kind!r}, expected integers or floats")
+
+
+def _is_placed(header: Mapping[str, str]) -> bool:
+    """Whether the header says where voxels lie in the body, not only how large they are."""
+    if "space directions" in header:
+        return bool(header.get("space"))
+    has_axes = any(key in header for key in ("transformmatrix", "orientation", "rotation"))
+    return has_axes and "elementspacing" in header
+
+
+def _spacing(image: Any) -> list[float]:
+    return [*image.GetSpacing(), 1.0, 1.0][:_AXES]
+
+
+def _affine(image: Any) -> Affine:
+    """Voxel to RAS world, mm; a 2D image lies in the plane z = 0."""
+    axes = image.GetDimension()
+    lps = np.eye(4)
+    direction = np.eye(_AXES)
+    used = min(axes, _AXES)
+    direction[:used, :used] = np.array(image.GetDirection()).reshape(axes, axes)[:used, :used]
+    lps[:3, :3] = direction @ np.diag(_spacing(image))
+    lps[:used, 3] = image.GetOrigin()[:used]
+    if not math.isfinite(float(np.abs(lps).sum())):
+        raise CaseError("no_geometry", f"affine {lps.tolist()} is not finite")
+    affine: Affine = _LPS_TO_RAS @ lps
+    return affine
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1].strip()
