@@ -100,9 +100,9 @@ def _bare(name: str) -> str:
     return fold(name).replace(" ", "")
 
 
-def neighbours() -> Neighbours:
-    """Which datasets are like which, made once for each state of the catalog."""
-    return _neighbours(current_key())
+def neighbours(key: str = "") -> Neighbours:
+    """Which datasets are like which, made once for each state of the catalog, `key` if known."""
+    return _neighbours(key or current_key())
 
 
 @lru_cache(maxsize=1)

@@ -124,3 +124,9 @@ def overlap_graph() -> OverlapGraph:
     """The relations of the loaded catalog. One query."""
     rows = Dataset.objects.values_list("slug", "record__relations")
     return OverlapGraph({slug: relations or [] for slug, relations in rows})
+
+
+def facts_of(slugs: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The facts of the named datasets by slug; unknown ones lack."""
+    rows = Dataset.objects.filter(slug__in=set(slugs)).values_list("slug", "record")
+    return {slug: record for slug, record in rows if record}

@@ -38,6 +38,7 @@ FINDINGS: dict[str, str] = {
     "low_roundtrip": "a label loses detail on the target grid",
     "overlap_certain": "two sources share people or images",
     "overlap_possible": "two sources may share people or images",
+    "catalog_differs": "the catalog and a source description state different things",
     "licence_unknown": "a source states no licence",
     "recipe_only": "a source may not be passed on; only a recipe entry could be shared",
     "subjects_unknown": "subject ids are not published; cases of one person may be split",

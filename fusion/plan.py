@@ -84,6 +84,7 @@ def make_plan(recipe: Recipe) -> Plan:
     overlaps, overlap_gates = _overlaps(recipe)
     gates = [
         *_same_kind(recipe),
+        *_differences(recipe),
         *label_gates,
         *overlap_gates,
         *_licences(recipe),
@@ -192,6 +193,19 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         if not has:
             gates.append(Gate("E04", "block", f"source {member.id} has no {recipe.task} labels"))
     return gates
+
+
+def _differences(recipe: Recipe) -> list[Gate]:
+    """Metadata first, files second: where a description and the catalog disagree, people look."""
+    return [
+        Gate(
+            "catalog_differs",
+            "warn",
+            f"{row.source}: {row.field}: the catalog says {row.catalog}, "
+            f"the source description {row.described}",
+        )
+        for row in recipe.known_differences
+    ]
 
 
 def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from types import UnionType
@@ -14,11 +14,12 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from rapidfuzz import fuzz, process
 
-from catalog import concepts
+from catalog import concepts, vocab
 from catalog.overlaps import OverlapGraph
 from fusion.errors import Problem, RecipeError
 from fusion.source import Part, SourceDescription
 
+FactsOf = Callable[[Collection[str]], Mapping[str, Mapping[str, Any]]]
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEEPEST = 50  # levels of lists and mappings in a recipe's text
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -125,6 +126,18 @@ class KnownOverlap(Part):
     evidence: str
 
 
+class KnownDifference(Part):
+    """What the catalog says of a source's dataset and its description does not.
+
+    Written when the recipe is checked.
+    """
+
+    source: str
+    field: str
+    catalog: str
+    described: str
+
+
 class BaselineChoice(Part):
     """Which baseline check runs."""
 
@@ -147,6 +160,7 @@ class Recipe(Part):
     splits: Splits = Splits()
     accept: Accept = Accept()
     known_overlaps: list[KnownOverlap] = []
+    known_differences: list[KnownDifference] = []
     views: list[Literal["nnunet"]] = ["nnunet"]
     baseline: BaselineChoice = BaselineChoice()
 
@@ -229,11 +243,15 @@ def resolve(data: Mapping[str, Any], folder: Path | None = None) -> dict[str, An
 
 
 def check_recipe(
-    data: Mapping[str, Any], known_datasets: Collection[str], overlaps: OverlapGraph | None = None
+    data: Mapping[str, Any],
+    known_datasets: Collection[str],
+    overlaps: OverlapGraph | None = None,
+    facts_of: FactsOf | None = None,
 ) -> Recipe:
     """Check a resolved recipe against the schema, the catalog and the concept table.
 
-    With `overlaps`, what the catalog knows of its datasets becomes part of the recipe.
+    With `overlaps` and `facts_of`, what the catalog knows of its datasets becomes part of the
+    recipe: who shares images, and where a source description says something else.
 
     Raises:
         RecipeError: with every problem found; each names the place, the value and the nearest
@@ -246,7 +264,50 @@ def check_recipe(
     problems = [*_unknown_datasets(recipe, known_datasets), *_unknown_concepts(recipe)]
     if problems:
         raise RecipeError(problems)
-    return recipe if overlaps is None else _with_overlaps(recipe, overlaps)
+    if overlaps is not None:
+        recipe = _with_overlaps(recipe, overlaps)
+    if facts_of is not None:
+        recipe = _with_differences(recipe, facts_of)
+    return recipe
+
+
+def _with_differences(recipe: Recipe, facts_of: FactsOf) -> Recipe:
+    """The recipe with the catalog's differences beside those that it already states."""
+    stated = {(row.source, row.field) for row in recipe.known_differences}
+    facts = facts_of([source.dataset for source in recipe.sources])
+    found = [
+        row
+        for source in recipe.sources
+        if source.dataset in facts
+        for row in _differences(source, facts[source.dataset])
+        if (row.source, row.field) not in stated
+    ]
+    return recipe.model_copy(update={"known_differences": [*recipe.known_differences, *found]})
+
+
+def _differences(member: Member, facts: Mapping[str, Any]) -> Iterator[KnownDifference]:
+    """Fields that both state and state differently; what the catalog does not know is silent."""
+    described = member.description
+    terms = vocab.terms("modality")
+    families = {terms[name].family for name in facts["modalities"]}
+    own = vocab.resolve("modality", described.family)
+    family = own.family if own and own.family in families else described.family
+    licences = {"images": facts["licence"], "labels": facts["licence_labels"] or facts["licence"]}
+    rows = [
+        ("dimension", set(facts["dimensions"]), described.dimension),
+        ("modality family", {name for name in families if name}, family),
+        ("labelled how", {facts["annotation"]} - {None}, described.annotation),
+        *(
+            (f"licence of {part}", {stated} - {None, ""}, getattr(described.licence, part) or "")
+            for part, stated in licences.items()
+        ),
+    ]
+    for field, known, said in rows:
+        if known and said not in known and said != "unknown":
+            catalog = ", ".join(sorted(known))
+            yield KnownDifference(
+                source=member.id, field=field, catalog=catalog, described=said or "unknown"
+            )
 
 
 def _with_overlaps(recipe: Recipe, graph: OverlapGraph) -> Recipe:

@@ -67,16 +67,16 @@ def choice(mode: str, profile: str, task: str, *, accept_confounding: bool) -> C
     )
 
 
-def partners() -> Partners:
-    """Who fits whom, made once for each state of the catalog."""
-    return _partners(current_key())
+def partners(key: str = "") -> Partners:
+    """Who fits whom, made once for each state of the catalog, `key` if known."""
+    return _partners(key or current_key())
 
 
 @lru_cache(maxsize=1)
-def _partners(key: str) -> Partners:  # noqa: ARG001 - another catalog has another key
+def _partners(key: str) -> Partners:
     columns = [f"record__{key}" if key in _IN_RECORD else key for key in KEYS]
     rows = Dataset.objects.in_order().values_list(*columns)
     weights = settings.COMPATIBILITY_WEIGHTS
     return Partners(
-        (dict(zip(KEYS, row, strict=True)) for row in rows), neighbours().overlaps, weights
+        (dict(zip(KEYS, row, strict=True)) for row in rows), neighbours(key).overlaps, weights
     )

@@ -18,7 +18,7 @@ from django.db.models import Q
 from django.utils.timezone import now
 
 from catalog.models import Dataset
-from catalog.services import overlap_graph
+from catalog.services import facts_of, overlap_graph
 from fusion.recipe import Recipe, check_recipe
 from workers.identity import is_gone
 from workers.models import Run, RunStage
@@ -37,9 +37,8 @@ def submit_run(recipe: Mapping[str, Any], *, fresh: bool = False) -> Run:
     Raises:
         RecipeError: the recipe cannot be run; nothing is queued.
     """
-    checked = check_recipe(
-        recipe, set(Dataset.objects.values_list("slug", flat=True)), overlap_graph()
-    )
+    known = set(Dataset.objects.values_list("slug", flat=True))
+    checked = check_recipe(recipe, known, overlap_graph(), facts_of)
     resolved = checked.as_dict()
     key = f"build:{digest(resolved)}"
     earlier = Run.objects.filter(idempotency_key=key).select_related("bundle").first()

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog.models import Dataset
-from catalog.services import overlap_graph
+from catalog.services import facts_of, overlap_graph
 from fusion.errors import Problem, RecipeError
 from fusion.recipe import Recipe, check_recipe, example_recipes, load_recipe, nearest, resolve
 from portal.api import params
@@ -58,7 +58,7 @@ class RecipeIn(serializers.Serializer[Any]):
             RecipeError: with every problem found.
         """
         known = set(Dataset.objects.values_list("slug", flat=True))
-        return check_recipe(self.recipe_data(), known, overlap_graph())
+        return check_recipe(self.recipe_data(), known, overlap_graph(), facts_of)
 
 
 class RecipeOut(serializers.Serializer[Any]):

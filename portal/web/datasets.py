@@ -19,6 +19,7 @@ from catalog.models import Dataset
 from catalog.record import NONE, states_none
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.facets import TITLES
+from catalog.search.index import current_key
 from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
@@ -214,6 +215,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         if fact.values or fact.field not in ONLY_IF_KNOWN
     ]
     page = request.build_absolute_uri(reverse("dataset", args=[slug]))
+    key = current_key()
     context = {
         "dataset": dataset,
         "record": record,
@@ -228,8 +230,8 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
             for row in record["relations"]
         ],
         "family": _family(dataset),
-        "similar": neighbours().of(slug),
-        "partners": partners().of(slug, PARTNERS_SHOWN),
+        "similar": neighbours(key).of(slug),
+        "partners": partners(key).of(slug, PARTNERS_SHOWN),
         "alike": question(_alike(dataset)),
         "sources": [
             (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()

@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
-from catalog.services import overlap_graph
+from catalog.services import facts_of, overlap_graph
 from fusion.errors import Problem, RecipeError
 from fusion.recipe import RECIPES, check_recipe, example_recipes, load_recipe, parse, resolve
 from workers.submit import submit_run
@@ -36,7 +36,7 @@ def start(request: HttpRequest) -> HttpResponse:
             text = _text(request)
             data = resolve(parse(text))
         if request.POST.get("action") == "check":
-            recipe = check_recipe(data, _known_datasets(), overlap_graph())
+            recipe = check_recipe(data, _known_datasets(), overlap_graph(), facts_of)
             return _page(request, text=text, valid=recipe.as_dict())
         run = submit_run(data)
     except RecipeError as error:

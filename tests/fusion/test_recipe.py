@@ -107,6 +107,26 @@ def test_sources_that_share_people_need_an_accepted_reason():
     assert "E07" in refused(data)
 
 
+def test_what_the_catalog_says_otherwise_is_part_of_the_recipe_and_printed(vessels):
+    stated = {
+        "dimensions": ["3D"], "modalities": ["Fundus photography"], "annotation": None,
+        "licence": "CC-BY-NC-4.0", "licence_labels": None,
+    }  # fmt: skip
+    first = vessels["sources"][0]
+    recipe = check_recipe(vessels, KNOWN, None, lambda _: {first["dataset"]: stated})
+
+    assert {(row.source, row.field) for row in recipe.known_differences} == {
+        (first["id"], "dimension"),
+        (first["id"], "licence of images"),
+        (first["id"], "licence of labels"),
+    }
+    again = check_recipe(recipe.as_dict(), KNOWN, None, lambda _: {})
+    assert again.known_differences == recipe.known_differences
+    gates = [gate for gate in make_plan(recipe).gates if gate["code"] == "catalog_differs"]
+    assert "the catalog says 3D, the source description 2D" in gates[0]["detail"]
+    assert gates[0]["detail"] in " ".join(make_plan(recipe).known_limits)
+
+
 def test_sources_without_a_common_concept_are_refused(vessels):
     other = copy.deepcopy(vessels)
     other["concepts"] = []

@@ -17,12 +17,12 @@ from rich.table import Table
 from catalog.collection import read_catalog
 from catalog.models import Dataset
 from catalog.overlaps import OverlapGraph
-from catalog.services import overlap_graph
+from catalog.services import facts_of, overlap_graph
 from fusion.build import STAGES, Build, run_all, summarise
 from fusion.bundle.errors import BundleError
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe import FactsOf, check_recipe, example_recipes, load_recipe
 
 
 class Command(BaseCommand):
@@ -67,15 +67,16 @@ def _is_bundle(folder: Path) -> bool:
     return (folder / "SHA256SUMS").is_file() and (folder / "manifest.json").is_file()
 
 
-def known_catalog() -> tuple[set[str], OverlapGraph]:
-    """Slugs and relations of the loaded catalog; where none is loaded, of the shipped records."""
+def known_catalog() -> tuple[set[str], OverlapGraph, FactsOf]:
+    """Slugs, relations and facts of the loaded catalog, or of the shipped records without one."""
     try:
         if slugs := set(Dataset.objects.values_list("slug", flat=True)):
-            return slugs, overlap_graph()
+            return slugs, overlap_graph(), facts_of
     except DatabaseError:
         pass
     facts = read_catalog()
-    return set(facts), OverlapGraph({slug: one["relations"] for slug, one in facts.items()})
+    graph = OverlapGraph({slug: one["relations"] for slug, one in facts.items()})
+    return set(facts), graph, lambda _: facts
 
 
 class TerminalProgress(Bars):
