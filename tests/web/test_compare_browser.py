@@ -46,7 +46,7 @@ def test_a_choice_is_kept_over_searches_and_compared(page: Page, portal: str, sh
 def test_the_choice_follows_filters_without_a_new_page(page: Page, portal: str):  # noqa: F811
     page.goto(f"{portal}/datasets/?q=retina")
     page.evaluate("window.wasNotReloaded = true")
-    first = page.locator("input[data-pick]").first
+    first = page.locator("input[data-pick]:visible").first
     slug = first.get_attribute("value")
     first.check()
 
@@ -63,7 +63,7 @@ def test_the_choice_follows_filters_without_a_new_page(page: Page, portal: str):
 
 def test_a_seventh_is_refused_and_said_and_all_can_be_cleared(page: Page, portal: str):  # noqa: F811
     page.goto(f"{portal}/datasets/?q=retina")
-    boxes = page.locator("input[data-pick]")
+    boxes = page.locator("input[data-pick]:visible")
     for n in range(6):
         boxes.nth(n).check()
 
@@ -83,7 +83,7 @@ def test_ticks_compare_without_scripts_and_by_keyboard(browser: Browser, portal:
     opened = context.new_page()
     opened.goto(f"{portal}/datasets/?q=retina")
     for n in range(2):
-        opened.locator("input[data-pick]").nth(n).focus()
+        opened.locator("input[data-pick]:visible").nth(n).focus()
         opened.keyboard.press("Space")
     opened.locator(BAR).get_by_role("button", name="Compare").focus()
     opened.keyboard.press("Enter")
