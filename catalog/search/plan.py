@@ -141,6 +141,12 @@ def make_plan(query: Query, reading: Interpretation) -> Plan:
     if query.year_from or query.year_to:
         wanted = f"{query.year_from or '...'}-{query.year_to or '...'}"
         musts.append(Constraint("year", wanted, Years(query.year_from, query.year_to)))
+    if query.unit or query.size_from is not None or query.size_to is not None:
+        wanted = size_words(query.size_from, query.size_to, query.unit)
+        units = (query.unit,) if query.unit else ()
+        musts.append(
+            Constraint("count", wanted, Numbers(units, query.size_from or 1, query.size_to))
+        )
     excluded = [_carried(one.facet, one.term) for one in reading.excluded]
     excluded += [
         _condition(said).node for said in (*reading.said, *reading.phrases) if said.excluded
@@ -157,6 +163,17 @@ def make_plan(query: Query, reading: Interpretation) -> Plan:
         offset=query.offset,
         limit=query.limit,
     )
+
+
+def size_words(first: int | None, last: int | None, unit: str) -> str:
+    """A range of sizes as a person reads it: "50-200 volumes", "200 volumes or more"."""
+    what = plural(unit, 2) if unit else "of any unit"
+    if first is None and last is None:
+        return f"any number of {what}"
+    if first is None or last is None:
+        end = "or more" if last is None else "or fewer"
+        return f"{first if last is None else last:,} {what} {end}"
+    return f"{first:,}-{last:,} {what}"
 
 
 def _narrowest(concepts: tuple[Understood, ...]) -> list[Understood]:
@@ -268,10 +285,9 @@ def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple
         (word, variants(word), _word(word, prefix=word in reading.unknown).node)
         for word in reading.free
     ]
-    conditions = [
-        *(_condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded),
-        *plan.choices.values(),
-    ]
+    stated = [_condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded]
+    ranges = [one for one in plan.musts if one.facet in {"count", "year"} and one not in stated]
+    conditions = [*stated, *ranges, *plan.choices.values()]
 
     def reasons(document: Document) -> tuple[str, ...]:
         found = []

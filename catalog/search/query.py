@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from catalog.faults import Fault
+from catalog.record import Unit
 from catalog.search.errors import QueryError
 from catalog.search.facets import (
     FILTERS,
@@ -24,7 +25,10 @@ SORTS = ("relevance", "name", "newest", "oldest")
 MAX_LIMIT = 100
 MAX_DEPTH = 10_000  # the last hit that any engine will page to
 EXCLUDED = tuple(f"not_{name}" for name in FILTERS)
-PARAMETERS = ("q", *FILTERS, *EXCLUDED, "year_from", "year_to", "sort", "page", "limit")
+UNITS: tuple[str, ...] = get_args(Unit)
+MOST = 10**12  # of a count
+RANGES = ("year_from", "year_to", "size_from", "size_to", "unit")
+PARAMETERS = ("q", *FILTERS, *EXCLUDED, *RANGES, "sort", "page", "limit")
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class Query:
 
     `without` holds values that no result may have, `not_<facet>` in a query string.
 
-    Years are inclusive; a dataset without a year lies in no range. Pages count from 1.
+    Years and sizes are inclusive; a dataset without one lies in no range. A size is a count of
+    `unit`, or of any unit when none is given; a unit alone asks for any count of it. Pages count
+    from 1.
     """
 
     text: str = ""
@@ -41,6 +47,9 @@ class Query:
     without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     year_from: int | None = None
     year_to: int | None = None
+    size_from: int | None = None
+    size_to: int | None = None
+    unit: str = ""
     sort: str = "relevance"
     page: int = 1
     limit: int = 20
@@ -81,6 +90,9 @@ class Query:
             without=without,
             year_from=read.number("year_from", None, FIRST_YEAR, LAST_YEAR),
             year_to=read.number("year_to", None, FIRST_YEAR, LAST_YEAR),
+            size_from=read.number("size_from", None, 1, MOST),
+            size_to=read.number("size_to", None, 1, MOST),
+            unit=read.choice("unit", "", UNITS),
             sort=read.choice("sort", "relevance", SORTS),
             page=read.number("page", 1, 1, MAX_DEPTH) or 1,
             limit=read.number("limit", 20, 1, MAX_LIMIT) or 20,
@@ -96,6 +108,9 @@ class Query:
         if self.year_from and self.year_to and self.year_from > self.year_to:
             expected = f"a year up to year_to ({self.year_to})"
             faults.append(Fault("year_from", str(self.year_from), expected))
+        least, most = self.size_from, self.size_to
+        if least is not None and most is not None and least > most:
+            faults.append(Fault("size_from", str(least), f"a size up to size_to ({most})"))
         if self.page * self.limit > MAX_DEPTH:
             expected = f"page x limit up to {MAX_DEPTH}"
             faults.append(Fault("page", str(self.page), expected))
@@ -112,7 +127,7 @@ class Query:
         pairs += [
             (f"not_{name}", value) for name, values in self.without.items() for value in values
         ]
-        for item in ("year_from", "year_to", "sort", "page", "limit"):
+        for item in (*RANGES, "sort", "page", "limit"):
             value = getattr(self, item)
             if value is not None and value != getattr(type(self), item):
                 pairs.append((item, str(value)))

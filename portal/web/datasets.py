@@ -20,7 +20,8 @@ from catalog.record import NONE, states_none
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.facets import TITLES
 from catalog.search.index import current_key
-from catalog.search.query import SORTS
+from catalog.search.plan import size_words
+from catalog.search.query import SORTS, UNITS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours
@@ -112,14 +113,19 @@ def search_page(request: HttpRequest) -> HttpResponse:
         ],
         "pages": _pages(query, results.total),
         "hidden": [(name, value) for name, value in params if name not in {"q", "page"}],
-        "hidden_for_years": [
-            (name, value) for name, value in params if name not in {"page", "year_from", "year_to"}
-        ],
+        "hidden_for_years": _hidden(params, "year_from", "year_to"),
+        "hidden_for_sizes": _hidden(params, "size_from", "size_to", "unit"),
+        "units": UNITS,
         "feed": reverse("dataset-feed") + question(feed_params(query)),
         "api_call": as_curl(address, params),
         "python_call": as_python(address, params, "results"),
     }
     return render(request, "datasets/list.html", context)
+
+
+def _hidden(params: Sequence[tuple[str, str]], *own: str) -> list[tuple[str, str]]:
+    """What a form of its own fields carries along."""
+    return [(name, value) for name, value in params if name not in {"page", *own}]
 
 
 @dataclass(frozen=True)
@@ -322,6 +328,10 @@ def _filter_chips(query: Query) -> list[Chip]:
         chips.append(Chip(f"From {query.year_from}", _url(query.replace(year_from=None))))
     if query.year_to is not None:
         chips.append(Chip(f"Up to {query.year_to}", _url(query.replace(year_to=None))))
+    if query.unit or query.size_from is not None or query.size_to is not None:
+        words = size_words(query.size_from, query.size_to, query.unit)
+        url = _url(query.replace(size_from=None, size_to=None, unit=""))
+        chips.append(Chip(f"Size: {words}", url))
     return chips
 
 

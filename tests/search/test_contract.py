@@ -41,6 +41,9 @@ QUESTIONS = (
     {"modality": ["MR", "CT"], "task": "Segmentation"},
     {"modality": "unknown"},
     {"disease": ["none", "Glaucoma"]},
+    {"size_from": "100", "size_to": "500", "unit": "volume", "modality": "CT"},
+    {"q": "brain", "size_from": "1000"},
+    {"unit": "slide"},
     {"licence": "unknown", "access": "open"},
     {"anatomy": "Chest", "year": ["2019", "unknown"]},
     {"year_from": "2015", "year_to": "2018"},
@@ -233,6 +236,32 @@ def test_a_dataset_of_healthy_people_has_no_disease_rather_than_an_unknown_one(m
     assert slugs(ask(engine, disease="none")) == ["healthy"]
     assert slugs(ask(engine, disease="unknown")) == ["silent"]
     assert ask(engine, q="none").understood == ()
+
+
+def test_a_size_lies_in_a_range_of_its_unit_and_is_given_as_reason(make: Make):
+    def counted(slug, *counts):
+        return dataset(slug, counts=[{"number": n, "unit": unit} for n, unit in counts])
+
+    engine = make(
+        document(row)
+        for row in (
+            counted("few", (20, "volume")),
+            counted("many", (300, "volume"), (90, "subject")),
+            counted("people", (250, "subject")),
+            counted("silent"),
+        )
+    )
+
+    asked = ask(engine, size_from="100", unit="volume")
+    assert slugs(asked) == ["many"]
+    assert asked.hits[0].why == ("size 300 volumes",)
+    assert {hit.slug: hit.differs for hit in asked.near}["few"] == (
+        "size is 20 volumes, not 100 volumes or more",
+    )
+    assert set(slugs(ask(engine, size_from="100"))) == {"many", "people"}
+    assert set(slugs(ask(engine, size_to="100", unit="subject"))) == {"many"}
+    assert set(slugs(ask(engine, unit="volume"))) == {"few", "many"}
+    assert slugs(ask(engine, size_from="20", size_to="20")) == ["few"]
 
 
 def test_accents_and_case_do_not_matter(make: Make):

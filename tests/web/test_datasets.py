@@ -242,6 +242,19 @@ def test_a_family_stands_once_over_all_pages_and_no_dataset_is_lost(client):
     assert linked == {f"fam-{number:02d}" for number in range(30)}
 
 
+def test_a_size_is_asked_for_by_a_form_and_taken_out_as_a_chip(client):
+    make_dataset("wide", counts=[{"number": 3000, "unit": "image", "source": "curation"}])
+    html = client.get("/datasets/", {"size_from": "2000", "unit": "image"}).content.decode()
+
+    assert "1 dataset match" in html
+    assert "Size: 2,000 images or more" in html
+    assert 'name="size_from" value="2000"' in html
+    assert '<option value="image" selected>images</option>' in html
+    wrong = client.get("/datasets/", {"size_from": "9", "size_to": "3", "unit": "imagee"})
+    assert wrong.status_code == 400
+    assert "&#x27;image&#x27;" in wrong.content.decode() or "image" in wrong.content.decode()
+
+
 def test_what_was_excluded_is_a_chip_that_can_be_removed(client):
     html = client.get("/datasets/", {"q": "retina -modality:MR", "not_access": "open"}).content
     html = html.decode()

@@ -14,7 +14,7 @@ from rich.table import Table
 from catalog.search.engine import search
 from catalog.search.errors import QueryError, SearchUnavailableError
 from catalog.search.facets import FILTERS
-from catalog.search.query import SORTS, Query
+from catalog.search.query import RANGES, SORTS, Query
 from catalog.search.results import Results
 
 
@@ -25,15 +25,15 @@ class Command(BaseCommand):
         parser.add_argument("words", nargs="*", help="what to look for")
         for name in FILTERS:
             parser.add_argument(f"--{name}", action="append", default=[], metavar="VALUE")
-        parser.add_argument("--year-from", default="")
-        parser.add_argument("--year-to", default="")
+        for name in RANGES:
+            parser.add_argument(f"--{name.replace('_', '-')}", default="")
         parser.add_argument("--sort", default="", help=f"one of {', '.join(SORTS)}")
         parser.add_argument("--page", default="")
         parser.add_argument("--limit", default="", metavar="N")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        names = (*FILTERS, "year_from", "year_to", "sort", "page", "limit")
+        names = (*FILTERS, *RANGES, "sort", "page", "limit")
         params = {"q": " ".join(options["words"]), **{name: options[name] for name in names}}
         try:
             results = search(Query.from_params(params))
