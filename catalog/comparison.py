@@ -116,7 +116,7 @@ def compare(datasets: Sequence[Facts], overlaps: OverlapGraph) -> Comparison:
             facet: vocab.in_common(facet, [one[key] for one in datasets])
             for facet, key in FACETS.items()
         },
-        families_of_modality=_families_of_modality(datasets),
+        families_of_modality=families_of_modality(datasets),
         licence=combine(parts),
         licence_unknown=tuple(one["slug"] for one in datasets if not one["licence"]),
         overlaps=tuple(found for a, b in pairs if (found := overlaps.between(a, b))),
@@ -162,7 +162,7 @@ def _item(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _families_of_modality(datasets: Sequence[Facts]) -> tuple[str, ...]:
+def families_of_modality(datasets: Sequence[Facts]) -> tuple[str, ...]:
     """Families (`vocab.Term.family`) of which every dataset has a modality: those can be fused."""
     terms = vocab.terms("modality")
     each = [{terms[name].family for name in one["modalities"] if name in terms} for one in datasets]

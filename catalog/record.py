@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
@@ -27,6 +27,7 @@ Unit = Literal[
     "subject", "study", "series", "image", "volume", "slide", "frame", "video", "patch", "mask",
     "cell", "lesion", "question",
 ]  # fmt: skip
+UNITS: tuple[Unit, ...] = get_args(Unit)
 RelationKind = Literal[
     "part_of", "version_of", "subset", "superset", "derived", "relabelled", "shared_patients"
 ]

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Literal, get_args
 
 from catalog import vocab
+from catalog.comparison import families_of_modality
 from catalog.licences import CombinedLicence, combine, licence
 from catalog.overlaps import Overlap, OverlapGraph
 from fusion.alignment import Alignment, align
@@ -195,7 +196,7 @@ def draw(
         raise ValueError(msg)
     wanted = choice or Choice()
     common_dimensions = _common(datasets, "dimensions")
-    families = _families(datasets)
+    families = families_of_modality(datasets)
     tasks = common_tasks(datasets)
     alignment = align({one["slug"]: one["classes"] for one in datasets})
     known = [
@@ -250,12 +251,6 @@ def reachable(tasks: Sequence[str]) -> frozenset[str]:
 
 def _common(datasets: Sequence[Facts], key: str) -> tuple[str, ...]:
     return tuple(sorted(set.intersection(*(set(one[key]) for one in datasets))))
-
-
-def _families(datasets: Sequence[Facts]) -> tuple[str, ...]:
-    terms = vocab.terms("modality")
-    each = [{terms[name].family for name in one["modalities"]} for one in datasets]
-    return tuple(sorted(name for name in set.intersection(*each) if name))
 
 
 def _seen(datasets: Sequence[Facts], key: str) -> dict[str, str]:

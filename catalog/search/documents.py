@@ -11,20 +11,19 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Any, get_args
+from functools import cache
+from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import vocab
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
-from catalog.record import NONE, Unit, states_none
+from catalog.record import NONE, states_none
 from catalog.search.facets import CONCEPTS, FIRST_YEAR, UNKNOWN
 from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 
 VERSION = 8  # raised when documents change their shape: every index is then rebuilt
-UNITS: tuple[str, ...] = get_args(Unit)
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 _LISTS = {
@@ -91,9 +90,8 @@ class Document:
         return json.dumps(self.__dict__, ensure_ascii=False, separators=(",", ":"))
 
 
-@lru_cache(maxsize=2048)
 def read(text: str) -> Document:
-    """The document that `to_json` wrote; the same text gives the same object."""
+    """The document that `to_json` wrote."""
     row: dict[str, Any] = json.loads(text)
     for name in ("aliases", "exact", "name_words", "text", "said"):
         row[name] = tuple(row[name])

@@ -21,13 +21,14 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
-from catalog.search.documents import PARTS, SENTENCE_END, UNITS, Document, read
+from catalog.record import UNITS
+from catalog.search.documents import PARTS, SENTENCE_END, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch
-from catalog.search.plan import Every, Node, Numbers, Phrase, Plan, Some, Term, Years
+from catalog.search.plan import Node, Numbers, Phrase, Plan, Some, Term, Years
 
 TEXT_FIELDS = ("name_words", "text")
 KEYWORD_FIELDS = (
@@ -399,8 +400,6 @@ def _translate(node: Node) -> Any:
             return Q("match_phrase", said=" ".join(words))
         case Some(nodes=nodes):
             return Q("bool", should=[_translate(inner) for inner in nodes], minimum_should_match=1)
-        case Every(nodes=nodes):
-            return Q("bool", must=[_translate(inner) for inner in nodes])
 
 
 def _term(term: Term) -> Any:

@@ -21,14 +21,14 @@ from typing import Any
 import tantivy
 from rapidfuzz.distance import OSA
 
-from catalog.search.documents import PARTS, SENTENCE_END, UNITS, Document, read
+from catalog.record import UNITS
+from catalog.search.documents import PARTS, SENTENCE_END, Document, read
 from catalog.search.engine import Answer
 from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import (
     Constraint,
-    Every,
     Node,
     Numbers,
     Phrase,
@@ -373,8 +373,6 @@ def _translate(node: Node) -> Any:
             return _phrase(words)
         case Some(nodes=nodes):
             return _Query.boolean_query([(_SHOULD, _translate(inner)) for inner in nodes])
-        case Every(nodes=nodes):
-            return _Query.boolean_query([(_MUST, _translate(inner)) for inner in nodes])
 
 
 def _numbers(node: Numbers) -> Any:

@@ -69,14 +69,7 @@ class Some:
     nodes: tuple[Node, ...]
 
 
-@dataclass(frozen=True)
-class Every:
-    """All nodes hold; scores add up."""
-
-    nodes: tuple[Node, ...]
-
-
-Node = Term | Years | Numbers | Phrase | Some | Every
+Node = Term | Years | Numbers | Phrase | Some
 
 
 @dataclass(frozen=True)
@@ -273,8 +266,6 @@ def holds(node: Node, document: Document) -> bool:
             return any(wanted in f" {text} " for text in document.said)
         case Some(nodes=nodes):
             return any(holds(inner, document) for inner in nodes)
-        case Every(nodes=nodes):
-            return all(holds(inner, document) for inner in nodes)
 
 
 def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple[str, ...]]:

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from catalog.faults import Fault
-from catalog.record import Unit
+from catalog.record import UNITS
 from catalog.search.errors import QueryError
 from catalog.search.facets import (
     FILTERS,
@@ -25,7 +25,6 @@ SORTS = ("relevance", "name", "newest", "oldest")
 MAX_LIMIT = 100
 MAX_DEPTH = 10_000  # the last hit that any engine will page to
 EXCLUDED = tuple(f"not_{name}" for name in FILTERS)
-UNITS: tuple[str, ...] = get_args(Unit)
 MOST = 10**12  # of a count
 RANGES = ("year_from", "year_to", "size_from", "size_to", "unit")
 PARAMETERS = ("q", *FILTERS, *EXCLUDED, *RANGES, "sort", "page", "limit")

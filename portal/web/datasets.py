@@ -16,12 +16,12 @@ from catalog.citation import citation, text_of
 from catalog.claims import sources
 from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
-from catalog.record import NONE, states_none
+from catalog.record import NONE, UNITS, states_none
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.facets import TITLES
 from catalog.search.index import current_key
 from catalog.search.plan import size_words
-from catalog.search.query import SORTS, UNITS
+from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -202,6 +203,7 @@ def test_likeness_of_labels_is_symmetric_and_one_for_the_same(one, other):
 
 def test_the_weights_make_one():
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
+    assert settings.COMPATIBILITY_WEIGHTS == WEIGHTS
 
 
 def test_expected_cases_come_from_counts_of_the_whole_in_a_fitting_unit():

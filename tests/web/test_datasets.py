@@ -156,14 +156,15 @@ def test_a_stated_none_is_no_unknown(client):
 
     page = client.get("/datasets/healthy/").content.decode()
     both = client.get("/compare/?slug=healthy&slug=silent").content.decode()
-    coverage = client.get("/api/v1/catalog/statistics/").json()
+    figures = client.get("/api/v1/catalog/statistics/").json()
 
     assert 'href="/datasets/?disease=none">none</a>' in page
     line = re.search(r"<tr[^>]*>\s*<th scope=\"row\">Disease.*?</tr>", both, re.DOTALL)
     assert line is not None
     assert "none" in line[0]
     assert '<span class="unknown">unknown</span>' in line[0]
-    assert "none" in str(coverage)
+    rows = {row["name"]: row["rows"] for row in figures["figures"]}
+    assert {row["value"]: row["number"] for row in rows["disease"]}["none"] == 1
 
 
 def test_a_dataset_page_carries_its_description_for_search_engines(client):
@@ -252,7 +253,10 @@ def test_a_size_is_asked_for_by_a_form_and_taken_out_as_a_chip(client):
     assert '<option value="image" selected>images</option>' in html
     wrong = client.get("/datasets/", {"size_from": "9", "size_to": "3", "unit": "imagee"})
     assert wrong.status_code == 400
-    assert "&#x27;image&#x27;" in wrong.content.decode() or "image" in wrong.content.decode()
+    said = wrong.content.decode()
+    assert "<code>imagee</code>" in said
+    assert "nearest: &#x27;image&#x27;" in said
+    assert "a size up to size_to (3)" in said
 
 
 def test_what_was_excluded_is_a_chip_that_can_be_removed(client):
