@@ -14,19 +14,17 @@ from typing import Any
 import numpy as np
 
 from fusion.cases import FoundCase
-from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
-from fusion.imaging.geometry import same_voxels, to_ras
+from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
-from fusion.imaging.io import image_parts, read_image, read_npz, write_nifti, write_png
+from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import record
-from fusion.imaging.volume import Array, Picture, Volume
+from fusion.imaging.volume import Picture, Volume
+from fusion.labels import Image, array_of, class_of, label_of, version_of
 from fusion.plan import Plan
-from fusion.source import IGNORE, OTHER, Layer, SourceDescription
-
-Image = Volume | Picture
+from fusion.source import SourceDescription
 
 
 def case_id(source: str, name: str, seed: int) -> str:
@@ -64,12 +62,12 @@ def harmonise_case(
         "annotated": list(source["annotated"]),
         "flags": list(getattr(image, "flags", ())),
         "findings": [],
-        "classes": _class_of(description, source, root, case),
+        "classes": class_of(description, source, root, case),
         "norm": None,
     }
     label = None
     if description.layers and plan.task == "segmentation":
-        label = _label(description, source, plan, root, case, image, row)
+        label = label_of(description, source, plan, root, case, image, row)
     image, label = _harmonise(plan, description, case, image, label, row)
     folder.mkdir(parents=True, exist_ok=True)
     row["files"] = _write(folder, image, label)
@@ -83,7 +81,7 @@ def harmonise_case(
 def _read(description: SourceDescription, root: Path, case: FoundCase) -> Image:
     if case.npz:
         file = description.cases.npz.file if description.cases.npz else ""
-        return Picture(_array_of(root / file, case.npz[0])[case.npz[2]])
+        return Picture(array_of(root / file, case.npz[0])[case.npz[2]])
     path = root / case.image
     if path.is_file() and path.stat().st_size == 0:
         raise CaseError("unreadable", f"{case.image}: the file is empty")
@@ -98,173 +96,9 @@ def _read(description: SourceDescription, root: Path, case: FoundCase) -> Image:
     return image
 
 
-def _label(
-    description: SourceDescription,
-    source: Mapping[str, Any],
-    plan: Plan,
-    root: Path,
-    case: FoundCase,
-    image: Image,
-    row: dict[str, Any],
-) -> Image:
-    """The label map on the image's own grid: value v > 0 is the plan's concept v - 1."""
-    targets = {c: i + 1 for i, c in enumerate(plan.concept_ids())}
-    value_of = {c: targets.get(t, 0) if t else 0 for c, t in source["mapping"].items()}
-    if description.layers[0].kind == "probability":
-        maps = [_on_grid(_open(root, files[0]), image, files[0], row) for files in case.layers]
-        scale = description.layers[0].scale
-        found = label_values.from_probabilities([m.array for m in maps], scale)
-        lut = {0: 0} | {i + 1: value_of[la.concept] for i, la in enumerate(description.layers)}
-        return _like(image, label_values.remap(found, lut))
-    merged: Array | None = None
-    for layer, files in zip(description.layers, case.layers, strict=True):
-        for file in files:
-            one = _layer_array(layer, value_of, root, file, image, row)
-            merged = one if merged is None else _unite(merged, one, file)
-    if merged is None:
-        raise CaseError("label_missing", f"{case.image}: no label file")
-    return _like(image, merged)
-
-
-def _layer_array(
-    layer: Layer,
-    value_of: Mapping[str, int],
-    root: Path,
-    file: str,
-    image: Image,
-    row: dict[str, Any],
-) -> Array:
-    raw = _open(root, file)
-    if layer.kind == "mask":
-        values = label_values.binarise(raw.array, layer.threshold, layer.channel)
-        raw = replace(raw, array=values * np.uint8(value_of[layer.concept]))
-    else:
-        integers = label_values.as_integers(raw.array)
-        table = {0: 0} | {
-            value: value_of.get(concept, 0) if concept != IGNORE else 0
-            for value, concept in layer.table().items()
-        }
-        if OTHER in layer.values:
-            rest = value_of.get(layer.values[OTHER], 0)
-            table = {int(v): rest for v in np.unique(integers)} | table
-        raw = replace(raw, array=label_values.remap(integers, table))
-    return _on_grid(raw, image, file, row).array
-
-
-def _open(root: Path, file: str) -> Image:
-    path = root / file
-    if path.stat().st_size == 0:
-        raise CaseError("unreadable", f"{file}: the file is empty")
-    return read_image(path)
-
-
-def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Image:
-    """The label on the image's grid; another valid grid is resampled and recorded."""
-    if isinstance(image, Picture) or isinstance(label, Picture):
-        if label.array.shape[:2] != image.array.shape[:2]:
-            raise CaseError(
-                "grid_conflict",
-                f"{file}: the label is {label.array.shape[:2]}, the image {image.array.shape[:2]}",
-            )
-        return label
-    try:
-        if same_voxels(image, label):
-            return resample(label, image.grid, interpolation="nearest")
-    except CaseError as error:
-        raise CaseError(error.code, f"{file}: {error.message}") from error
-    is_map = label.array.dtype.kind in "ui"
-    kind = "nearest" if is_map else "linear"
-    moved = resample(label, image.grid, interpolation=kind)
-    row["findings"].append(
-        {
-            "code": "label_resampled",
-            "detail": f"{file}: from {label.grid.shape} at {label.grid.spacing_mm} mm",
-        }
-    )
-    row.setdefault("label_transforms", []).append(
-        record("resample", {"interpolation": kind}, label, moved, invertible=False).as_dict()
-    )
-    return moved
-
-
-def _unite(merged: Array, one: Array, file: str) -> Array:
-    clash = (merged > 0) & (one > 0) & (merged != one)
-    if clash.any():
-        raise CaseError("label_collision", f"{file}: {int(clash.sum())} voxels have two concepts")
-    return np.maximum(merged, one)
-
-
-def _like(image: Image, array: Array) -> Image:
-    kind = np.uint8 if array.max(initial=0) < 256 else np.uint16  # noqa: PLR2004
-    array = np.ascontiguousarray(array.astype(kind, copy=False))
-    if isinstance(image, Volume):
-        return replace(image, array=array, flags=())
-    return replace(image, array=array)
-
-
-def _class_of(
-    description: SourceDescription, source: Mapping[str, Any], root: Path, case: FoundCase
-) -> dict[str, int] | None:
-    """1 for the case's class, 0 for the source's other classes; None without class labels."""
-    rule = description.classes
-    if rule is None:
-        return None
-    text = dict(case.fields).get(rule.field, "") if rule.field else ""
-    if rule.table:
-        text = table_of(root / rule.table, rule.key, rule.column).get(case.name, "")
-    if case.npz and description.cases.npz:
-        array = _array_of(root / description.cases.npz.file, case.npz[1])
-        text = str(int(np.ravel(array[case.npz[2]])[0]))
-    if not text.strip():
-        raise CaseError("label_missing", f"{case.name}: its class is blank, which is not 'normal'")
-    if text not in rule.values:
-        known = ", ".join(rule.values)
-        raise CaseError("label_unmapped", f"{case.name}: class {text!r} is not one of {known}")
-    mapping = source["mapping"]
-    mine = mapping.get(rule.values[text])
-    return {c: int(c == mine) for c in source["annotated"]}
-
-
-def _version(path: Path) -> tuple[int, int]:
-    """Changes when the file does."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _array_of(path: Path, key: str) -> Array:
-    return _read_array(path, key, _version(path))
-
-
-@lru_cache(maxsize=4)
-def _read_array(path: Path, key: str, _: tuple[int, int]) -> Array:
-    """One archive serves all its cases."""
-    return read_npz(path, key)
-
-
 @lru_cache(maxsize=4)
 def _digest(path: Path, _: tuple[int, int]) -> str:
     return file_sha256(path)
-
-
-def table_of(path: Path, key: str, column: str) -> dict[str, str]:
-    """One column of a csv or tsv table by another; read once for all cases.
-
-    Raises:
-        CaseError: unreadable, when the table lacks a column.
-    """
-    return _read_table(path, key, column, _version(path))
-
-
-@lru_cache(maxsize=4)
-def _read_table(path: Path, key: str, column: str, _: tuple[int, int]) -> dict[str, str]:
-    import pandas as pd
-
-    table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
-    if lack := {key, column} - set(table.columns):
-        raise CaseError(
-            "unreadable", f"{path.name}: no column {sorted(lack)}; it has {list(table.columns)}"
-        )
-    return dict(zip(table[key], table[column], strict=True))
 
 
 def _harmonise(
@@ -350,7 +184,7 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
     """
 
     def as_acquired(full: Path) -> str:
-        path, digest = full.relative_to(root).as_posix(), _digest(full, _version(full))
+        path, digest = full.relative_to(root).as_posix(), _digest(full, version_of(full))
         if digest != locked.get(path):
             expected = locked.get(path, "none")[:12]
             raise CaseError(
