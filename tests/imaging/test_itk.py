@@ -152,8 +152,8 @@ def test_several_values_a_voxel_and_several_volumes_are_named(tmp_path):
     series = sitk.GetImageFromArray(np.zeros((5, 2, 3, 4), np.uint8), isVector=False)
     sitk.WriteImage(series, str(tmp_path / "b.nrrd"))
 
-    assert "3 values a voxel" in refused(tmp_path / "a.mha").message
-    assert "expected one 3D volume" in refused(tmp_path / "b.nrrd").message
+    assert "3 images along the 4th axis" in refused(tmp_path / "a.mha").message
+    assert "5 images along the 4th axis" in refused(tmp_path / "b.nrrd").message
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_fourth_axis_of_one_is_dropped_and_a_true_one_refused(tmp_path):
     two = saved(tmp_path / "two.nii.gz", np.zeros((*GRID.shape, 2), np.uint8))
 
     assert read_image(one).array.shape == GRID.shape
-    assert "4D (7, 6, 5, 2), expected one 3D volume" in refusal(two).message
+    assert "2 images along the 4th axis, expected one" in refusal(two).message
 
 
 def test_complex_and_colour_voxels_are_refused(tmp_path):

@@ -12,9 +12,9 @@ import SimpleITK as sitk  # noqa: N813
 
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import without_shear
-from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.io.nifti import without_nan
-from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
+from fusion.imaging.volume import Affine, Array, Grid, Volume
 
 _READERS = {
     ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO",
@@ -25,8 +25,10 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AXES = 3
 
 
-def read_itk(path: Path, limits: Limits = LIMITS) -> Volume:
+def read_itk(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Volume:
     """One 3D volume; a 2D image is a volume of one slice.
+
+    `channel` takes one of several values a voxel, or one volume along a fourth axis.
 
     A header that does not say where voxels lie gives geometry "none"; it is not guessed.
 
@@ -43,18 +45,23 @@ def read_itk(path: Path, limits: Limits = LIMITS) -> Volume:
     except RuntimeError as error:
         raise CaseError("unreadable", f"{path.name}: {_last_line(error)}") from error
     shape = _shape(reader, path.name)
-    payload = limits.check_shape(path.name, shape, _item_bytes(reader, path.name))
+    count = shape[3]
+    item_bytes = _item_bytes(reader, path.name)
+    limits.check_shape(path.name, shape[:3], item_bytes)
+    taken = pick(path.name, count, channel)
+    # ITK reads all channels at once.
+    payload = limits.check_shape(path.name, [math.prod(shape[:3]), count], item_bytes, rows=2)
     _check_data(path, header, length, payload, limits)
     try:
         image = reader.Execute()
     except RuntimeError as error:
         raise CaseError("unreadable", f"{path.name}: {_last_line(error)}") from error
-    array: Array = sitk.GetArrayFromImage(image).T.reshape(shape)
+    array = _one_channel(image, shape, taken)
     array, flags = without_nan(array, path.name)
     known = _is_placed(header)
     affine = _affine(image) if known else np.diag([*_spacing(image), 1.0])
     return without_shear(
-        Volume(array, Grid(shape, affine), "itk" if known else "none", flags=flags)
+        Volume(array, Grid(shape[:3], affine), "itk" if known else "none", flags=flags)
     )
 
 
@@ -120,19 +127,30 @@ def _check_data(
         raise CaseError("unreadable", f"{path.name}: {there} bytes of voxels, expected {payload}")
 
 
-def _shape(reader: Any, name: str) -> Shape:
+def _shape(reader: Any, name: str) -> tuple[int, int, int, int]:
+    """(I, J, K, N): N values a voxel, or N volumes along one further axis."""
     sizes = [int(size) for size in reader.GetSize()]
-    if reader.GetNumberOfComponents() != 1:
-        components = reader.GetNumberOfComponents()
-        raise CaseError("unreadable", f"{name}: {components} values a voxel, expected one")
-    if any(size != 1 for size in sizes[_AXES:]):
-        raise CaseError("unreadable", f"{name}: sizes {tuple(sizes)}, expected one 3D volume")
+    further = [n for n in (*sizes[_AXES:], int(reader.GetNumberOfComponents())) if n != 1]
+    if len(further) > 1:
+        raise CaseError(
+            "unreadable",
+            f"{name}: sizes {tuple(sizes)} with {reader.GetNumberOfComponents()} values a voxel,"
+            " expected 3D or 4D",
+        )
     i, j, k = [*sizes, 1, 1][:_AXES]
-    return i, j, k
+    return i, j, k, (further or [1])[0]
+
+
+def _one_channel(image: Any, shape: tuple[int, int, int, int], channel: int) -> Array:
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        image = sitk.VectorIndexSelectionCast(image, channel)
+        channel = 0
+    array: Array = sitk.GetArrayViewFromImage(image).T.reshape((*shape[:3], -1), order="A")
+    return array[..., channel].copy()
 
 
 def _item_bytes(reader: Any, name: str) -> int:
-    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID())
+    kind = sitk.GetPixelIDValueAsString(reader.GetPixelID()).removeprefix("vector of ")
     for bits in (8, 16, 32, 64):
         if kind.startswith(f"{bits}-bit") and "complex" not in kind:
             return bits // 8

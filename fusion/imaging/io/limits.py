@@ -19,6 +19,7 @@ class Limits:
     size_bytes: int = 2 * 1024**3
     file_bytes: int = 8 * 1024**3
     header_bytes: int = 64 * 1024**2
+    frames: int = 200_000
 
     def check_file(self, path: Path) -> None:
         """The file is there and not larger than `file_bytes`."""
@@ -53,5 +54,33 @@ class Limits:
             )
         return voxels * item_bytes
 
+    def check_frames(self, name: str, frames: int, frame_bytes: int) -> int:
+        """How many images of one size a file holds; refuses what no file of `file_bytes` holds."""
+        if frames < 1:
+            raise CaseError("unreadable", f"{name}: {frames} frames, expected >= 1")
+        if frames > self.frames or frames * frame_bytes > self.file_bytes:
+            raise CaseError(
+                "size_limit",
+                f"{name}: {frames} frames of {frame_bytes} bytes, limits {self.frames} frames and"
+                f" {self.file_bytes} bytes",
+            )
+        return frames
+
 
 LIMITS = Limits()
+
+
+def pick(
+    name: str, count: int, channel: int | None, *, along: str = "images along the 4th axis"
+) -> int:
+    """Which of `count` images is meant; one image needs no choice.
+
+    Raises:
+        CaseError: unreadable; several and no choice, or a choice that is not there.
+    """
+    if channel is None and count != 1:
+        raise CaseError("unreadable", f"{name}: {count} {along}, expected one, or a channel")
+    taken = channel or 0
+    if not 0 <= taken < count:
+        raise CaseError("unreadable", f"{name}: no channel {channel}; there are {count} {along}")
+    return taken

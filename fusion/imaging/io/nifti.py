@@ -1,7 +1,8 @@
-"""NIfTI-1 and NIfTI-2, plain or gzipped, read against a hostile header."""
+"""NIfTI-1, NIfTI-2 and Analyze, in one file or two, read against a hostile header."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,12 +14,13 @@ from nibabel.spatialimages import HeaderDataError
 
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import choose_affine, without_shear
-from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.io.streams import (
     gzip_bytes,
     open_stream,
     read_exactly,
     refuse_rest,
+    skip,
     write_atomically,
 )
 from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
@@ -26,29 +28,67 @@ from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
 _CODES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
 _CODES |= {1024: "i8", 1280: "u8"}
 _SIZES: dict[int, Any] = {348: Nifti1Header, 540: Nifti2Header}
-_MAGIC = {348: b"n+1", 540: b"n+2"}
+_MAGIC = {348: (b"n+1", b"ni1"), 540: (b"n+2", b"ni2")}
+_PAIR = {".hdr": ".img", ".img": ".hdr"}
+PAIR_SUFFIXES = frozenset(_PAIR)
 _OFFSET = 352
 #: Share of NaN and infinite voxels that may be replaced by the smallest finite value.
 NAN_SHARE = 1e-3
 
 
-def read_nifti(path: Path, limits: Limits = LIMITS, *, form: str | None = None) -> Volume:
-    """One 3D volume, slope and intercept applied; see `read_image` for the arguments."""
-    with open_stream(path, limits) as stream:
-        header, offset = _read_header(stream, path.name)
+def read_nifti(
+    path: Path, limits: Limits = LIMITS, *, form: str | None = None, channel: int | None = None
+) -> Volume:
+    """One 3D volume, slope and intercept applied; see `read_image` for the arguments.
+
+    Of a pair, either file may be named. Analyze has no affine: its volumes are `no_geometry`.
+    """
+    parts = pair_of(path)
+    with ExitStack() as opened:
+        stream = opened.enter_context(open_stream(parts[0], limits))
+        header, offset = _read_header(stream, path.name, paired=len(parts) > 1)
         shape, dtype = _shape(header, path.name), _dtype(header, path.name)
-        expected = limits.check_shape(path.name, shape, dtype.itemsize)
+        expected = limits.check_shape(path.name, shape[:3], dtype.itemsize)
+        frames = limits.check_frames(path.name, shape[3], expected)
+        taken = pick(path.name, frames, channel)
+        if len(parts) > 1:
+            stream = opened.enter_context(open_stream(parts[1], limits))
         _skip_extensions(stream, offset, path.name, limits)
+        skip(stream, taken * expected, path.name)
         payload = read_exactly(stream, expected, path.name)
-        refuse_rest(stream, path.name, expected)
-    array: Array = np.frombuffer(payload, dtype).reshape(shape, order="F")
+        skip(stream, (frames - taken - 1) * expected, path.name)
+        refuse_rest(stream, path.name, frames * expected)
+    array: Array = np.frombuffer(payload, dtype).reshape(shape[:3], order="F")
     array = _scaled(array.astype(dtype.newbyteorder("="), copy=False), header)
     array, flags = without_nan(array, path.name)
-    affine, geometry = _place(header, shape, path.name, form)
-    return without_shear(Volume(array, Grid(shape, affine), geometry, flags=flags))
+    affine, geometry = _place(header, shape[:3], path.name, form)
+    return without_shear(Volume(array, Grid(shape[:3], affine), geometry, flags=flags))
 
 
-def _read_header(stream: IO[bytes], name: str) -> tuple[Nifti1Header, int]:
+def pair_of(path: Path) -> tuple[Path, ...]:
+    """The file, or header and voxels where two files (.hdr, .img) hold one image.
+
+    Raises:
+        CaseError: unreadable, when the other one is not there.
+    """
+    packed = path.suffix if path.suffix.lower() == ".gz" else ""
+    plain = path.name.removesuffix(packed)
+    stem, dot, suffix = plain.rpartition(".")
+    if f".{suffix.lower()}" not in _PAIR:
+        return (path,)
+    other = _PAIR[f".{suffix.lower()}"].removeprefix(".")
+    other = other.upper() if suffix.isupper() else other
+    beside = [
+        path.with_name(f"{stem}{dot}{other}{end}") for end in dict.fromkeys((packed, "", ".gz"))
+    ]
+    found = next((p for p in beside if p.is_file() and not p.is_symlink()), None)
+    if found is None:
+        raise CaseError("unreadable", f"{path.name}: no {beside[0].name} beside it")
+    return (path, found) if suffix.lower() == "hdr" else (found, path)
+
+
+def _read_header(stream: IO[bytes], name: str, *, paired: bool = False) -> tuple[Any, int]:
+    """The header, and how many bytes lie between it (of a pair: the start) and the voxels."""
     first = bytes(read_exactly(stream, 4, f"{name} header"))
     sizes = {order: int.from_bytes(first, order) for order in ("little", "big")}
     order, size = next(((o, s) for o, s in sizes.items() if s in _SIZES), ("", 0))
@@ -56,26 +96,37 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[Nifti1Header, int]:
         raise CaseError("unreadable", f"{name}: header size {sizes['little']}, expected 348 or 540")
     block = first + bytes(read_exactly(stream, size - 4, f"{name} header"))
     header = _SIZES[size](block, endianness="<" if order == "little" else ">", check=False)
-    magic = bytes(header["magic"])[:3]
-    if magic != _MAGIC[size]:
-        raise CaseError("unreadable", f"{name}: magic {magic!r}, expected {_MAGIC[size]!r}")
+    magic, expected = bytes(header["magic"])[:3], _MAGIC[size][int(paired)]
     offset = float(header["vox_offset"])
-    least = size + 4
-    if not np.isfinite(offset) or (offset != 0 and offset < size) or offset != int(offset):
+    if paired and size == 348 and magic[:1] != b"n":  # noqa: PLR2004
+        _as_analyze(header)
+    elif magic != expected:
+        raise CaseError("unreadable", f"{name}: magic {magic!r}, expected {expected!r}")
+    least = 0 if paired else size + 4
+    start = 0 if paired else size
+    if not np.isfinite(offset) or (offset != 0 and offset < start) or offset != int(offset):
         raise CaseError("unreadable", f"{name}: voxels start at {offset}, expected >= {least}")
-    return header, (int(offset) or least) - size
+    return header, (int(offset) or least) - start
 
 
-def _shape(header: Nifti1Header, name: str) -> Shape:
+def _as_analyze(header: Nifti1Header) -> None:
+    """Analyze 7.5 shares sizes and types with NIfTI; what NIfTI added to it means nothing."""
+    for field in ("qform_code", "sform_code", "scl_slope", "scl_inter"):
+        header[field] = 0
+
+
+def _shape(header: Nifti1Header, name: str) -> tuple[int, int, int, int]:
+    """(I, J, K, N): N volumes on one grid, along one axis after the third."""
     dims = [int(n) for n in header["dim"]]
     count = dims[0]
     if not 1 <= count <= 7:  # noqa: PLR2004
         raise CaseError("unreadable", f"{name}: {count} axes, expected 3")
     sizes = dims[1 : count + 1]
-    if any(n != 1 for n in sizes[3:]):
-        raise CaseError("unreadable", f"{name}: {count}D {tuple(sizes)}, expected one 3D volume")
+    further = [n for n in sizes[3:] if n != 1]
+    if len(further) > 1:
+        raise CaseError("unreadable", f"{name}: {count}D {tuple(sizes)}, expected 3D or 4D")
     i, j, k = [*sizes, 1, 1][:3]
-    return i, j, k
+    return i, j, k, (further or [1])[0]
 
 
 def _dtype(header: Nifti1Header, name: str) -> np.dtype[Any]:

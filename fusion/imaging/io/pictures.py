@@ -1,4 +1,4 @@
-"""2D pictures through Pillow: PNG, JPEG, TIFF, BMP, PPM, and each of them gzipped."""
+"""2D pictures through Pillow: PNG, JPEG, TIFF, BMP, PPM, WebP, and each of them gzipped."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.io.streams import open_stream, read_bounded, write_atomically
 from fusion.imaging.volume import Array, Picture
 
 PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm"}
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".webp"}
 )
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "WEBP")
 _GREY = {"L", "LA", "La"}
 _SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N", "I"}
 
 
-def read_picture(path: Path, limits: Limits = LIMITS) -> Picture:
-    """Grey (H, W) or RGB (H, W, 3): palette expanded, alpha dropped, EXIF orientation applied."""
+def read_picture(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Picture:
+    """Grey (H, W) or RGB (H, W, 3): palette expanded, alpha dropped, EXIF orientation applied.
+
+    `channel` takes one page of a TIFF, or one frame where a picture moves.
+    """
     with open_stream(path, limits) as stream:
         content = read_bounded(stream, limits.size_bytes, path.name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return _decode(content, path.name, limits)
+            return _decode(content, path.name, limits, channel)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as bomb:
         raise CaseError("size_limit", f"{path.name}: {bomb}") from bomb
     except CaseError:
@@ -40,13 +43,16 @@ def read_picture(path: Path, limits: Limits = LIMITS) -> Picture:
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
-def _decode(content: io.BytesIO, name: str, limits: Limits) -> Picture:
+def _decode(content: io.BytesIO, name: str, limits: Limits, channel: int | None) -> Picture:
     with Image.open(content, formats=_FORMATS) as image:
         width, height = image.size
         limits.check_shape(name, (height, width), 4)
-        frames = getattr(image, "n_frames", 1)
-        if frames != 1 and image.format != "MPO":
-            raise CaseError("unreadable", f"{name}: {frames} frames, expected one picture")
+        # The further frames of an MPO are previews or the other eye of a camera.
+        frames = 1 if image.format == "MPO" else int(getattr(image, "n_frames", 1))
+        taken = pick(name, limits.check_frames(name, frames, 1), channel, along="frames")
+        if taken:
+            image.seek(taken)
+            limits.check_shape(name, image.size[::-1], 4)
         return _pixels(ImageOps.exif_transpose(image), name)
 
 

@@ -60,6 +60,16 @@ def read_exactly(stream: IO[bytes], count: int, what: str) -> bytearray:
     return out
 
 
+def skip(stream: IO[bytes], count: int, what: str) -> None:
+    """Pass over `count` bytes; nothing is kept."""
+    left = count
+    while left > 0:
+        block = stream.read(min(_BLOCK, left))
+        if not block:
+            raise CaseError("unreadable", f"{what}: ends {left} bytes before its voxels do")
+        left -= len(block)
+
+
 def read_bounded(stream: IO[bytes], limit: int, name: str) -> io.BytesIO:
     """All bytes up to `limit`; one byte more is refused."""
     out = io.BytesIO()
