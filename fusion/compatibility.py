@@ -92,7 +92,7 @@ def score(a: Facts, b: Facts, weights: Mapping[str, float] = WEIGHTS) -> Score:
         "labels": _labels(a, b),
         "geometry": _geometry(a, b),
         "acquisition": (None, NOT_RECORDED),
-        "population": (None, NOT_RECORDED),
+        "population": _population(a, b),
         "annotation": _annotation(a, b),
     }
     parts = tuple(Part(name, weights[name], *found[name]) for name in weights)
@@ -166,6 +166,25 @@ def _geometry(a: Facts, b: Facts) -> tuple[float | None, str]:
 
 def _mm(spacing: Sequence[float]) -> str:
     return " x ".join(f"{size:g}" for size in spacing) + " mm"
+
+
+def _population(a: Facts, b: Facts) -> tuple[float | None, str]:
+    """How often each class occurs, where files were counted; age, sex and country are unknown."""
+    one, other = (facts.get("prevalence") or {} for facts in (a, b))
+    if not (shared := sorted(one.keys() & other.keys())):
+        return None, NOT_RECORDED
+    alike = [1 - math.sqrt(_divergence(one[c], other[c])) for c in shared]
+    seen = ", ".join(f"{c} in {one[c]:.0%} and {other[c]:.0%}" for c in shared)
+    return round(sum(alike) / len(alike), 4), f"share of cases: {seen}"
+
+
+def _divergence(p: float, q: float) -> float:
+    """Jensen-Shannon divergence of two coins in bits, 0-1."""
+
+    def entropy(x: float) -> float:
+        return -sum(y * math.log2(y) for y in (x, 1 - x) if y > 0)
+
+    return max(0.0, entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
 
 
 def _annotation(a: Facts, b: Facts) -> tuple[float | None, str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion import fingerprint
 from fusion.cases import FoundCase
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
@@ -59,6 +60,7 @@ def harmonise_case(
         "official_split": case.split,
         "origin": _origin(root, case, locked),
         "t1": t1(image),
+        "original": fingerprint.facts(image),
         "annotated": list(source["annotated"]),
         "flags": list(getattr(image, "flags", ())),
         "findings": [],
@@ -71,7 +73,7 @@ def harmonise_case(
     image, label = _harmonise(plan, description, case, image, label, row)
     folder.mkdir(parents=True, exist_ok=True)
     row["files"] = _write(folder, image, label)
-    row |= _facts(image)
+    row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
     row["present"] = _present(plan, label)
     if isinstance(image, Picture):
         row["dhash"], row["phash"] = dhash(image), phash(image)

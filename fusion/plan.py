@@ -106,7 +106,7 @@ def make_plan(recipe: Recipe) -> Plan:
         profile=recipe.target.profile,
         spacing_mm=recipe.target.spacing_mm,
         concepts=[concepts.concept(c).as_dict() for c in wanted],
-        sources=[_source(member, wanted) for member in recipe.sources],
+        sources=[_source(recipe, member, wanted) for member in recipe.sources],
         protocol=recipe.splits.protocol,
         splits={name: getattr(recipe.splits, name) for name in ("train", "val", "test")},
         accept=recipe.accept.model_dump(mode="json"),
@@ -310,13 +310,15 @@ def _pseudo(recipe: Recipe) -> list[Gate]:
     return [Gate("E13", "accepted", f"{i}: labels made by a model; train only") for i in made]
 
 
-def _source(member: Member, wanted: list[str]) -> dict[str, Any]:
+def _source(recipe: Recipe, member: Member, wanted: list[str]) -> dict[str, Any]:
     description = member.description.model_dump(mode="json", by_alias=True)
+    known = recipe.known_facts.get(member.id)
     terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
     mapping = {c: next(iter(targets_of(c, wanted)), None) for c in member.description.concepts()}
     return {
         "id": member.id,
         "dataset": member.dataset,
+        "catalog": known.model_dump(mode="json") if known else None,
         "location": member.location.model_dump(mode="json"),
         "description": description,
         "annotated": [w for w in wanted if w in _spoken(member)],

@@ -11,7 +11,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from rapidfuzz import fuzz, process
 
 from catalog import concepts, vocab
@@ -138,6 +146,46 @@ class KnownDifference(Part):
     described: str
 
 
+class CatalogCount(Part):
+    """How many of a unit the catalog counts."""
+
+    number: int
+    unit: str
+    what: str | None = None
+    split: str | None = None
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class CatalogSpacing(Part):
+    """Voxel sizes that the catalog states, mm per axis."""
+
+    min_mm: list[float] | None = None
+    median_mm: list[float] | None = None
+    max_mm: list[float] | None = None
+
+
+class CatalogFacts(Part):
+    """What the catalog states of a dataset and files can confirm; written when it is checked."""
+
+    modalities: list[str] = []
+    modality_details: list[str] = []
+    anatomies: list[str] = []
+    dimensions: list[str] = []
+    classes: list[str] = []
+    spacing: CatalogSpacing | None = None
+    counts: list[CatalogCount] = []
+    annotation: str | None = None
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    @field_validator("anatomies", "modalities")
+    @classmethod
+    def _known(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        facet = "anatomy" if info.field_name == "anatomies" else "modality"
+        return [name for name in value if name in vocab.terms(facet)]
+
+
 class BaselineChoice(Part):
     """Which baseline check runs."""
 
@@ -161,6 +209,7 @@ class Recipe(Part):
     accept: Accept = Accept()
     known_overlaps: list[KnownOverlap] = []
     known_differences: list[KnownDifference] = []
+    known_facts: dict[str, CatalogFacts] = {}  # by source id
     views: list[Literal["nnunet"]] = ["nnunet"]
     baseline: BaselineChoice = BaselineChoice()
 
@@ -267,12 +316,12 @@ def check_recipe(
     if overlaps is not None:
         recipe = _with_overlaps(recipe, overlaps)
     if facts_of is not None:
-        recipe = _with_differences(recipe, facts_of)
+        recipe = _with_facts(recipe, facts_of)
     return recipe
 
 
-def _with_differences(recipe: Recipe, facts_of: FactsOf) -> Recipe:
-    """The recipe with the catalog's differences beside those that it already states."""
+def _with_facts(recipe: Recipe, facts_of: FactsOf) -> Recipe:
+    """The recipe with the catalog's facts, and its differences beside those already stated."""
     stated = {(row.source, row.field) for row in recipe.known_differences}
     facts = facts_of([source.dataset for source in recipe.sources])
     found = [
@@ -282,7 +331,17 @@ def _with_differences(recipe: Recipe, facts_of: FactsOf) -> Recipe:
         for row in _differences(source, facts[source.dataset])
         if (row.source, row.field) not in stated
     ]
-    return recipe.model_copy(update={"known_differences": [*recipe.known_differences, *found]})
+    known = {
+        source.id: CatalogFacts.model_validate(facts[source.dataset])
+        for source in recipe.sources
+        if source.dataset in facts
+    }
+    return recipe.model_copy(
+        update={
+            "known_differences": [*recipe.known_differences, *found],
+            "known_facts": {**recipe.known_facts, **known},
+        }
+    )
 
 
 def _differences(member: Member, facts: Mapping[str, Any]) -> Iterator[KnownDifference]:
