@@ -11,16 +11,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.write import write_bundle
 from fusion.cases import FoundCase, find_cases
 from fusion.dedup import find_duplicates
 from fusion.errors import BuildError, CancelledError
-from fusion.harmonise import case_id, harmonise_case, save_case
+from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
 from fusion.imaging.io import image_parts, read_image, read_npz
+from fusion.norm import fit_norms
 from fusion.plan import Plan
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.source import SourceDescription
@@ -368,13 +371,13 @@ def _split(build: Build, progress: Progress) -> None:
         for c in cases
         if c["id"] in dropped
     ]
+    kept = [c | {"split": split[c["id"]]} for c in cases if c["id"] not in dropped]
+    norms = fit_norms(kept, lambda c: np.load(build.workdir / "cases" / c["id"] / SAMPLE_FILE))
     final = build.workdir / "final"
     shutil.rmtree(final, ignore_errors=True)
-    for done, case in enumerate(cases, 1):
+    for done, case in enumerate(kept, 1):
         progress.check()
-        if case["id"] in dropped:
-            continue
-        case["split"] = split[case["id"]]
+        case["norm"] = norms.get(case["id"])
         _link_case(build.workdir / "cases" / case["id"], final / "cases" / case["id"], case)
         progress.advance(done)
     build.save("split.json", {"notes": notes, "excluded": rows})

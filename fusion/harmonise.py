@@ -19,13 +19,20 @@ from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
+from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
 from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
 from fusion.imaging.resize import resize_picture
-from fusion.imaging.transforms import record
+from fusion.imaging.transforms import Transform, record
 from fusion.imaging.volume import Picture, Volume
 from fusion.labels import Image, array_of, class_of, label_of, version_of
+from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
 from fusion.source import SourceDescription
+
+SAMPLE_FILE = "sample.npy"
+#: Round trips of structures below the first size are not judged; limits by size, in voxels.
+SMALLEST_JUDGED, LARGE = 1_000, 10_000
+LOWEST_DICE, LOWEST_DICE_LARGE = 0.85, 0.93
 
 
 def case_id(source: str, name: str, seed: int) -> str:
@@ -65,14 +72,16 @@ def harmonise_case(
         "flags": list(getattr(image, "flags", ())),
         "findings": [],
         "classes": class_of(description, source, root, case),
-        "norm": None,
     }
     label = None
     if description.layers and plan.task == "segmentation":
         label = label_of(description, source, plan, root, case, image, row)
-    image, label = _harmonise(plan, description, case, image, label, row)
+    image, label, lost = _harmonise(plan, description, case, image, label, row)
+    row["norm"] = norm_facts(image)
     folder.mkdir(parents=True, exist_ok=True)
-    row["files"] = _write(folder, image, label)
+    row["files"] = _write(folder, {"image": image, "label": label, "label_native": lost})
+    if isinstance(image, Volume) and row["norm"]["fitted_on"] == "train":
+        np.save(folder / SAMPLE_FILE, foreground_sample(image, label))
     row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
     row["present"] = _present(plan, label)
     if isinstance(image, Picture):
@@ -110,28 +119,97 @@ def _harmonise(
     image: Image,
     label: Image | None,
     row: dict[str, Any],
-) -> tuple[Image, Image | None]:
+) -> tuple[Image, Image | None, Image | None]:
+    """Image and label in the plan's profile, and the native label where it was lost on the way."""
     steps: list[dict[str, Any]] = []
     row["transforms"] = steps
-    if isinstance(image, Picture):
-        return _native_size(description, case, image, label, row)
+    if isinstance(image, Picture) or isinstance(label, Picture):
+        return (*_native_size(description, case, image, label, row), None)  # type: ignore[arg-type]
     if plan.profile == "native":
-        return image, label
+        return _with_unit(description, case, image, row)[0], label, None
     turned, step = to_ras(image)
     steps.append(step.as_dict())
     if label is not None:
-        label = to_ras(label)[0]  # type: ignore[arg-type]
-        label = replace(label, grid=turned.grid)
+        label = replace(to_ras(label)[0], grid=turned.grid)
+    measured, changes = _with_unit(description, case, turned, row)
+    if measured.unit == "hu":
+        measured, more = as_hounsfield(measured)
+        changes += more
+    steps += [change.as_dict() for change in changes]
     if plan.profile != "grid" or plan.spacing_mm is None:
-        return turned, label
+        return measured, label, None
     grid = target_grid(turned.grid, plan.spacing_mm)
-    moved = resample(smooth_for(turned, grid), grid)
+    moved = resample(smooth_for(measured, grid), grid, fill=_outside(measured))
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
-    steps.append(record("resample", params, turned, moved, invertible=True).as_dict())
-    if label is not None:
-        label, flags = resample_labels(label, grid)
-        row["flags"] += flags
-    return moved, label
+    steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
+    if moved.unit == "hu":
+        moved, more = as_hounsfield(moved)
+        steps += [change.as_dict() for change in more]
+    if label is None:
+        return moved, None, None
+    on_grid, flags = resample_labels(label, grid)
+    row["flags"] += flags
+    row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
+    _round_trip(plan, label, on_grid, case, row)
+    return moved, on_grid, label if "structure_lost" in flags else None
+
+
+def _with_unit(
+    description: SourceDescription, case: FoundCase, image: Volume, row: dict[str, Any]
+) -> tuple[Volume, list[Transform]]:
+    """The image with its unit: by the source's rule, else as a CT's values show it.
+
+    Raises:
+        CaseError: unit_conflict, when a CT without a rule is stored in another unit.
+    """
+    rule = description.intensity
+    if rule is not None:
+        if (rule.slope, rule.intercept) == (1, 0):
+            return replace(image, unit=rule.unit), []
+        scaled, step = rescale(image, rule.slope, rule.intercept)
+        return replace(scaled, unit=rule.unit), [step]
+    if description.modality != "CT":
+        return image, []
+    unit, seen = ct_unit(image)
+    if unit in {"offset", "windowed"}:
+        hint = "unit: hu, intercept: -1024" if unit == "offset" else "unit: windowed"
+        raise CaseError(
+            "unit_conflict",
+            f"{case.image}: a CT with {seen} looks {unit}, expected Hounsfield units; if so, the "
+            f"source description may say `intensity: {{{hint}}}`",
+        )
+    if unit == "unknown":
+        row["findings"].append({"code": "unit_unknown", "detail": f"{case.image}: CT with {seen}"})
+    return replace(image, unit=unit), []
+
+
+def _outside(image: Volume) -> float:
+    """What lies beyond a scan: air in a CT, else its smallest value."""
+    return float(LOWEST_HU if image.unit == "hu" else image.array.min())
+
+
+def _round_trip(
+    plan: Plan, native: Volume, on_grid: Volume, case: FoundCase, row: dict[str, Any]
+) -> None:
+    """Dice per concept of the label taken to the grid and back: no model can score above it."""
+    back = resample(on_grid, native.grid, interpolation="one_hot").array
+    size = len(plan.concepts) + 1
+    before, after = (np.bincount(a.ravel("K"), minlength=size) for a in (native.array, back))
+    same = np.bincount(native.array[native.array == back], minlength=size)
+    row["roundtrip"] = {}
+    for value, concept in enumerate(plan.concept_ids(), start=1):
+        voxels = int(before[value])
+        if not voxels:
+            continue
+        dice = round(2 * int(same[value]) / (voxels + int(after[value])), 6)
+        row["roundtrip"][concept] = {"dice": dice, "voxels": voxels}
+        limit = LOWEST_DICE_LARGE if voxels >= LARGE else LOWEST_DICE
+        if voxels >= SMALLEST_JUDGED and dice < limit:
+            detail = f"{case.name}: {concept}: Dice {dice:.3f} after the way there and back"
+            row["findings"].append(
+                {"code": "low_roundtrip", "detail": f"{detail} ({voxels} voxels, limit {limit})"}
+            )
+            row["flags"].append("low_roundtrip")
 
 
 def _native_size(
@@ -217,13 +295,13 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
     }
 
 
-def _write(folder: Path, image: Image, label: Image | None) -> list[dict[str, Any]]:
-    suffix = ".nii.gz" if isinstance(image, Volume) else ".png"
+def _write(folder: Path, images: Mapping[str, Image | None]) -> list[dict[str, Any]]:
+    """One file per role that has an image."""
     files = []
-    for role, one in (("image", image), ("label", label)):
+    for role, one in images.items():
         if one is None:
             continue
-        path = folder / f"{role}{suffix}"
+        path = folder / f"{role}{'.nii.gz' if isinstance(one, Volume) else '.png'}"
         if isinstance(one, Volume):
             write_nifti(one, path)
         else:

@@ -14,7 +14,11 @@ from fusion.errors import Problem, RecipeError
 from fusion.recipe import Member, Recipe
 
 #: Raised when the same plan gives other files; part of every bundle id.
-BUILDER_VERSION = "0.1"
+BUILDER_VERSION = "0.2"
+#: Unit that the voxels of a modality have unless a source says otherwise.
+UNITS = {"CT": "hu"}
+#: A source that speaks of these, or of their parts, shows heads.
+HEAD = frozenset({"head", "brain", "face", "skull"})
 
 
 @dataclass(frozen=True)
@@ -87,9 +91,11 @@ def make_plan(recipe: Recipe) -> Plan:
         *_differences(recipe),
         *label_gates,
         *overlap_gates,
+        *_units(recipe),
         *_licences(recipe),
         *_subjects(recipe),
         *_confounded(recipe, wanted),
+        *_safety(recipe),
         *_pseudo(recipe),
     ]
     if blocked := [gate for gate in gates if gate.verdict == "block"]:
@@ -244,6 +250,59 @@ def _overlap(recipe: Recipe, a: Member, b: Member) -> dict[str, str] | None:
             found = {"class": known.certainty, "kind": known.kind, "path": " > ".join(known.path)}
             return found | {"evidence": known.evidence}
     return None
+
+
+def _units(recipe: Recipe) -> list[Gate]:
+    """Rule E06: beyond the native profile, sources of one modality share the unit of their voxels.
+
+    What a source does not declare is expected to be the modality's own unit; its files are checked.
+    """
+    if recipe.target.profile == "native":
+        return []
+    units: dict[str, dict[str, str]] = {}
+    for member in recipe.sources:
+        known = member.description
+        unit = known.intensity.unit if known.intensity else UNITS.get(known.modality)
+        if unit and known.dimension == "3D":
+            units.setdefault(known.modality, {})[member.id] = unit
+    gates = []
+    for modality, by_source in units.items():
+        same = len(set(by_source.values())) == 1
+        seen = ", ".join(f"{i} {unit}" for i, unit in by_source.items())
+        hint = (
+            "" if same else "; state slope and intercept under `intensity`, or use profile native"
+        )
+        gates.append(Gate("E06", "pass" if same else "block", f"unit of {modality}: {seen}{hint}"))
+    return gates
+
+
+def _safety(recipe: Recipe) -> list[Gate]:
+    """Rule E12: heads from a local folder are passed on only when somebody says they have no face.
+
+    The people are recognisable from a rendering of the skin.
+    """
+    gates = []
+    for member in recipe.sources:
+        known = member.description
+        if known.dimension != "3D" or member.location.kind != "local" or not _shows_head(member):
+            continue
+        if known.faces in {"none", "removed"}:
+            gates.append(Gate("E12", "pass", f"{member.id}: faces {known.faces}"))
+        elif recipe.build == "shareable":
+            detail = (
+                f"face_unattested: {member.id} shows heads and faces are {known.faces}; say "
+                "`faces: removed` (or none) in its description if so, or use build: private"
+            )
+            gates.append(Gate("E12", "block", detail))
+        else:
+            detail = f"{member.id}: heads, faces {known.faces}: private copy, not for sharing"
+            gates.append(Gate("E12", "accepted", detail))
+    return gates
+
+
+def _shows_head(member: Member) -> bool:
+    spoken = _spoken(member)
+    return not HEAD.isdisjoint(spoken.union(*(concepts.ancestors(c) for c in spoken)))
 
 
 def _licences(recipe: Recipe) -> list[Gate]:

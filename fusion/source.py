@@ -164,6 +164,25 @@ class Adjustment(Part):
         return self
 
 
+class Intensity(Part):
+    """What the stored numbers mean, where the files do not say it.
+
+    `unit` settles the unit; `slope` and `intercept` take the stored values to it (a CT that is
+    stored from 0 on needs intercept -1024). arbitrary: a scale that no one else shares.
+    """
+
+    unit: Literal["hu", "suv", "windowed", "arbitrary"]
+    slope: float = Field(default=1.0, allow_inf_nan=False)
+    intercept: float = Field(default=0.0, allow_inf_nan=False)
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _not_flat(self) -> Self:
+        if self.slope == 0:
+            raise ValueError("slope is 0: every voxel would be the same")
+        return self
+
+
 class SourceDescription(Part):
     """One distribution of a dataset, described."""
 
@@ -188,6 +207,8 @@ class SourceDescription(Part):
     covers: list[str] = []  # parent concepts whose parts are all annotated here
     adjust: list[Adjustment] = []
     geometry: Literal["sform", "qform"] | None = None
+    intensity: Intensity | None = None
+    faces: Literal["none", "removed", "present", "unknown"] = "unknown"
     overlaps: list[Overlap] = []
     known_limits: list[str] = []
 

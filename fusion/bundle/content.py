@@ -11,7 +11,7 @@ from typing import Any
 
 from fusion.bundle.errors import BundleError
 from fusion.bundle.names import check_case_id, check_path
-from fusion.bundle.text import dump_json
+from fusion.bundle.text import dump_json, sha256_text
 
 SPLITS = ("train", "val", "test")
 UNKNOWN_LICENCE = "LicenseRef-unknown"
@@ -221,6 +221,12 @@ def split_names(case: Row) -> dict[str, str]:
     """Fold -> split; a holdout has the one fold `holdout`."""
     split = case["split"]
     return dict(split) if isinstance(split, Mapping) else {"holdout": str(split)}
+
+
+def split_id(cases: Iterable[Row]) -> str:
+    """Digest of who is in which split; normalisations and the manifest name it."""
+    assignment = [[case["id"], case["split"]] for case in sorted(cases, key=lambda c: str(c["id"]))]
+    return sha256_text(dump_json(assignment, indent=None))
 
 
 def shard_prefix(case: Row) -> str:

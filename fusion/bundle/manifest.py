@@ -18,10 +18,11 @@ from fusion.bundle.content import (
     licence_of,
     shard_prefix,
     source_name,
+    split_id,
     split_names,
 )
 from fusion.bundle.shards import Member, Shard
-from fusion.bundle.text import dump_json, sha256_of, sha256_text
+from fusion.bundle.text import dump_json, sha256_of
 
 SCHEMA_VERSION = "imaging-x/bundle/1"
 BUILDER_VERSION = "0.1.0"
@@ -320,9 +321,7 @@ def _members(shards: Sequence[Shard]) -> dict[str, list[tuple[str, Member]]]:
 def _splits(content: Content) -> dict[str, Any]:
     counts: dict[str, dict[str, dict[str, int]]] = {}
     by_concept: dict[str, dict[str, dict[str, int]]] = {}
-    assignment = []
     for case in content.cases:
-        assignment.append([case["id"], case["split"]])
         for fold, split in split_names(case).items():
             key = split if fold == "holdout" else f"{fold}/{split}"
             row = counts.setdefault(key, {}).setdefault(str(case["source"]), {"cases": 0})
@@ -332,7 +331,7 @@ def _splits(content: Content) -> dict[str, Any]:
                 cells[concept] = cells.get(concept, 0) + int(n > 0)
     extra = {key: value for key, value in content.splits.items() if key not in ("id", "counts")}
     return extra | {
-        "id": sha256_text(dump_json(assignment, indent=None)),
+        "id": split_id(content.cases),
         "protocol": content.plan.get("protocol", "holdout"),
         "prefixes": sorted({shard_prefix(case) for case in content.cases}),
         "counts": {
