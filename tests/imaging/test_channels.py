@@ -75,7 +75,9 @@ def test_a_4d_file_is_checked_to_its_end(tmp_path):
     assert "before its voxels do" in refusal(tmp_path / "short.nii.gz", channel=1).message
     assert "more than the" in refusal(tmp_path / "long.nii.gz", channel=1).message
     assert refusal(tmp_path / "a.nii", channel=1, limits=Limits(frames=3)).code == "size_limit"
-    assert refusal(tmp_path / "a.nii", channel=1, limits=Limits(file_bytes=1200)).code == "size_limit"
+    assert (
+        refusal(tmp_path / "a.nii", channel=1, limits=Limits(file_bytes=1200)).code == "size_limit"
+    )
 
 
 def test_a_page_of_a_tiff_is_a_picture(tmp_path):
