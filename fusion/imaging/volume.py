@@ -99,8 +99,8 @@ class Volume:
         array: (I, J, K), real numbers, no NaN; memory order is free.
         grid: same shape as `array`.
         geometry: which header form placed it: sform, qform, dicom, or none (2D only).
-        unit: "hu" where the header proves it, else "unknown".
-        flags: what the reader changed, such as "nan_replaced".
+        unit: "hu" or "suv" where the header proves it, else "unknown".
+        flags: what the reader changed or noticed, such as "nan_replaced".
     """
 
     array: Array
@@ -130,11 +130,13 @@ class Picture:
 
     Args:
         array: (H, W) grey, or (H, W, 3) RGB; alpha is never part of it.
-        bits: depth in the file: 1 (stored here as 0 and 255), 8, 16, or 32 for floats.
+        bits: depth in the file: 1 (stored here as 0 and 255), 8 to 16, or 32 for floats.
+        flags: what the reader noticed, such as "burned_in_annotation".
     """
 
     array: Array
     bits: int = 8
+    flags: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         shape = self.array.shape

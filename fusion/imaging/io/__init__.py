@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io.arrays import read_npy, read_npz
 from fusion.imaging.io.dicom import read_dicom_file, read_series
+from fusion.imaging.io.dicom_header import DicomFacts, dicom_facts, is_dicom
 from fusion.imaging.io.hdf5 import h5_shape, read_h5
 from fusion.imaging.io.itk import ITK_SUFFIXES, parts_of, read_itk
 from fusion.imaging.io.limits import LIMITS, Limits
@@ -16,7 +18,9 @@ from fusion.imaging.volume import Picture, Volume
 
 __all__ = [
     "LIMITS",
+    "DicomFacts",
     "Limits",
+    "dicom_facts",
     "h5_shape",
     "image_parts",
     "label_names",
@@ -26,8 +30,6 @@ __all__ = [
     "write_nifti",
     "write_png",
 ]
-
-_NIFTI_SUFFIXES = frozenset({".nii", *PAIR_SUFFIXES})
 
 
 def read_image(
@@ -50,21 +52,31 @@ def read_image(
         CaseError: the file cannot be used; its code says why.
     """
     path = Path(path)
-    if path.is_dir():
-        return read_series(path, limits)
-    suffix = suffix_of(path)
-    if suffix in _NIFTI_SUFFIXES:
+    reader = _reader_of(path)
+    if reader is read_nifti:
         return read_nifti(path, limits, form=form, channel=channel)
-    if suffix in PICTURE_SUFFIXES:
-        return read_picture(path, limits, channel=channel)
-    if suffix == ".npy":
-        return read_npy(path, limits)
-    if suffix == ".dcm":
-        return read_dicom_file(path, limits)
-    if path.suffix.lower() in ITK_SUFFIXES:
-        return read_itk(path, limits, channel=channel)
-    own = {".nii.gz", ".npy", ".dcm"}
-    known = ", ".join(sorted(own | _NIFTI_SUFFIXES | ITK_SUFFIXES | PICTURE_SUFFIXES))
+    return reader(path, limits, channel=channel)
+
+
+_BY_SUFFIX: dict[str, Callable[..., Volume | Picture]] = {
+    ".npy": read_npy,
+    ".dcm": read_dicom_file,
+    **dict.fromkeys((".nii", *PAIR_SUFFIXES), read_nifti),
+    **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
+    **dict.fromkeys(ITK_SUFFIXES, read_itk),
+}
+
+
+def _reader_of(path: Path) -> Callable[..., Volume | Picture]:
+    if path.is_dir():
+        return read_series
+    suffix = suffix_of(path)
+    packed_itk = suffix in ITK_SUFFIXES and path.suffix.lower() not in ITK_SUFFIXES
+    if suffix in _BY_SUFFIX and not packed_itk:
+        return _BY_SUFFIX[suffix]
+    if path.is_file() and is_dicom(path):
+        return read_dicom_file
+    known = ", ".join(sorted({".nii.gz", *_BY_SUFFIX}))
     raise CaseError("unreadable", f"{path.name}: no reader for {suffix!r}; known: {known}")
 
 

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.io.streams import open_stream, read_exactly, refuse_rest
 from fusion.imaging.volume import Array, Picture
 
@@ -36,8 +36,9 @@ def read_npz(path: Path | str, key: str, limits: Limits = LIMITS) -> Array:
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
-def read_npy(path: Path, limits: Limits = LIMITS) -> Picture:
+def read_npy(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Picture:
     """A picture from an .npy file; an array of more axes has no place in the world."""
+    pick(path.name, 1, channel)
     with open_stream(path, limits) as stream:
         array = _read_npy(stream, path.name, limits)
     if array.ndim == 3 and array.shape[2] == 4:  # noqa: PLR2004
