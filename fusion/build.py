@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import platform
 import shutil
@@ -43,6 +45,7 @@ STAGES = (
     "verify",
 )
 LARGEST_EXCLUDED_SHARE = 0.2
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Progress(Protocol):
@@ -92,19 +95,36 @@ class Build:
 
 
 def run_all(build: Build, progress: Progress) -> None:
-    """Every stage in order, in this process."""
-    for name in STAGES:
-        run_stage(name, build, progress)
+    """Every stage in order, in this process; alone in the work folder.
+
+    Raises:
+        BuildError: busy, when another process builds in the same work folder.
+    """
+    build.workdir.mkdir(parents=True, exist_ok=True)
+    with (build.workdir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BuildError("busy", f"another build works in {build.workdir.name}") from error
+        for name in STAGES:
+            run_stage(name, build, progress)
 
 
 def run_stage(name: str, build: Build, progress: Progress) -> None:
     """Run one stage; running it again is safe and quick.
 
     Raises:
-        BuildError: the build cannot go on. CancelledError: the user asked.
+        BuildError: the build cannot go on; disk_full leaves what is finished for another try.
+        CancelledError: the user asked.
     """
     build.workdir.mkdir(parents=True, exist_ok=True)
-    _STAGES[name](build, progress)
+    try:
+        _STAGES[name](build, progress)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        where = Path(error.filename).name if error.filename else build.workdir.name
+        raise BuildError("disk_full", f"stage {name}: {where}: {error.strerror}") from error
 
 
 def _roots(build: Build, progress: Progress) -> dict[str, Path]:

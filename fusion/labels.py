@@ -62,7 +62,10 @@ def _layer_array(
 ) -> Array:
     raw = _open(root, file)
     if layer.kind == "mask":
-        values = label_values.binarise(raw.array, layer.threshold, layer.channel)
+        if isinstance(raw, Volume):
+            values = (raw.array > layer.threshold).astype(np.uint8)
+        else:
+            values = label_values.binarise(raw.array, layer.threshold, layer.channel)
         raw = replace(raw, array=values * np.uint8(value_of[layer.concept]))
     else:
         integers = label_values.as_integers(raw.array)

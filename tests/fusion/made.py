@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import nibabel as nib
 import numpy as np
@@ -57,12 +58,19 @@ def write_source(
     labels: Mapping[str, np.ndarray] | None = None,
     affine: np.ndarray = RAS,
 ) -> None:
-    """images/<name>.nii.gz and labels/<name>.nii.gz; a block is each image's label by default."""
+    """images/<name>.nii.gz and labels/<name>.nii.gz; by default a block that no other name has."""
     for name, array in images.items():
         write_nifti(folder / "images" / f"{name}.nii.gz", array, affine)
-        label = block(array.shape[:3]) if labels is None else labels.get(name)
+        label = _own_block(name, array.shape[:3]) if labels is None else labels.get(name)
         if label is not None:
             write_nifti(folder / "labels" / f"{name}.nii.gz", label, affine)
+
+
+def _own_block(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    label = block(shape)
+    inside = np.flatnonzero(label)
+    label.flat[inside[crc32(name.encode()) % len(inside)]] = 0
+    return label
 
 
 def member(name: str, **changes: Any) -> dict[str, Any]:

@@ -55,6 +55,9 @@ class Command(BaseCommand):
             with TerminalProgress(console) as progress:
                 run_all(build, progress)
         except (BuildError, BundleError) as error:
+            if error.code in {"busy", "disk_full"}:
+                hint = f"; finished cases are kept in {work.name}, the same command goes on"
+                raise CommandError(f"{error.code}: {error}{hint}") from error
             for folder in (work, build.partial):
                 shutil.rmtree(folder, ignore_errors=True)
             raise CommandError(f"{error.code}: {error}") from error
