@@ -11,14 +11,18 @@ from fusion.imaging.io.dicom import read_dicom_file, read_series
 from fusion.imaging.io.dicom_header import DicomFacts, dicom_facts, is_dicom
 from fusion.imaging.io.hdf5 import h5_shape, read_h5
 from fusion.imaging.io.itk import ITK_SUFFIXES, parts_of, read_itk
+from fusion.imaging.io.labelset import Code, LabelSet
 from fusion.imaging.io.limits import LIMITS, Limits
 from fusion.imaging.io.nifti import PAIR_SUFFIXES, label_names, pair_of, read_nifti, write_nifti
 from fusion.imaging.io.pictures import PICTURE_SUFFIXES, read_picture, write_png
+from fusion.imaging.io.structures import read_structures
 from fusion.imaging.volume import Picture, Volume
 
 __all__ = [
     "LIMITS",
+    "Code",
     "DicomFacts",
+    "LabelSet",
     "Limits",
     "dicom_facts",
     "h5_shape",
@@ -27,6 +31,7 @@ __all__ = [
     "read_h5",
     "read_image",
     "read_npz",
+    "read_structures",
     "write_nifti",
     "write_png",
 ]

@@ -89,6 +89,11 @@ def _header(path: Path) -> tuple[Mapping[str, str], int]:
     raise CaseError("unreadable", f"{path.name}: its header has no {expected}")
 
 
+def header_of(path: Path) -> Mapping[str, str]:
+    """What the header says: keys in lower case with their values."""
+    return _header(path)[0]
+
+
 def parts_of(path: Path) -> tuple[Path, ...]:
     """The header and, where voxels lie in a file of their own, that file.
 
