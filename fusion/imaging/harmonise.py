@@ -18,7 +18,7 @@ from fusion.imaging import sample_numpy
 from fusion.imaging.geometry import is_sheared, orthonormal, ras_order
 from fusion.imaging.labels import as_integers
 from fusion.imaging.resize import resize_picture
-from fusion.imaging.sampling import align, steps, to_source
+from fusion.imaging.sampling import align, as_view, steps, to_source
 from fusion.imaging.structures import damaged
 from fusion.imaging.volume import Array, Grid, Volume
 
@@ -53,17 +53,21 @@ def resample(
     grid: Grid,
     *,
     interpolation: str = "linear",
+    smooth: bool = False,
     backend: str = "auto",
     device: str = "cpu",
     fill: float = 0.0,
 ) -> Volume:
     """Sample `volume` at the voxel centres of `grid`.
 
+    Where each voxel of `grid` is one of `volume`, the result may share its memory.
+
     Args:
         volume: array (I, J, K) of any real dtype.
         grid: target shape and affine.
         interpolation: "linear" gives float32; "nearest" keeps values and type; "one_hot"
             interpolates the mask of each label and takes the largest, so no label is invented.
+        smooth: blur as `smooth_for` does before a linear interpolation, in the same pass.
         backend: "auto" takes numba on a CPU (numpy where numba is missing), torch elsewhere.
         device: a torch device, such as "cuda:0".
         fill: value of voxels outside the source; labels get 0.
@@ -73,35 +77,52 @@ def resample(
             f"interpolation {interpolation!r} (expected one of {INTERPOLATIONS}) or backend"
             f" {backend!r} (expected one of {BACKENDS}) is not known"
         )
+    if smooth and interpolation != "linear":
+        raise ValueError(f"smooth goes with interpolation 'linear', not {interpolation!r}")
     array = volume.array
     labels = as_integers(array) if interpolation == "one_hot" else array
-    sampled = _sample(labels, volume.grid, grid, interpolation, backend, str(device), fill)
+    sigmas = _sigmas(volume.grid, grid) if smooth else (0.0, 0.0, 0.0)
+    sampled = _sample(labels, volume.grid, grid, interpolation, backend, str(device), fill, sigmas)
     if interpolation == "one_hot":
         sampled = sampled.astype(array.dtype, copy=False)
     return replace(volume, array=sampled, grid=grid)
 
 
 def _sample(
-    array: Array, source: Grid, target: Grid, kind: str, backend: str, device: str, fill: float
+    array: Array,
+    source: Grid,
+    target: Grid,
+    kind: str,
+    backend: str,
+    device: str,
+    fill: float,
+    sigmas: tuple[float, float, float],
 ) -> Array:
+    if backend == "auto" and device == "cpu":
+        backend = "numpy" if importlib.util.find_spec("numba") is None else "numba"
+    if backend in ("numba", "numpy") and device != "cpu":
+        raise ValueError(f"backend {backend!r} runs on the CPU, device is {device!r}")
     aligned = align(source, target)
+    if aligned is not None and not any(sigmas):
+        if (view := as_view(array, aligned)) is not None:
+            return view.astype(np.float32, copy=False) if kind == "linear" else view
     matrix = to_source(source, target)
-    if backend == "torch" or (backend == "auto" and device != "cpu"):
+    if any(sigmas) and (backend != "numba" or aligned is None):
+        array = _smoothed(array, sigmas)
+    if backend in ("torch", "auto"):
         from fusion.imaging import sample_torch
 
         if aligned is not None:
             return sample_torch.sample_aligned(array, aligned, kind, fill, device)
         return sample_torch.sample_rotated(array, matrix, target.shape, kind, fill, device)
-    if device != "cpu":
-        raise ValueError(f"backend {backend!r} runs on the CPU, device is {device!r}")
-    if backend == "numpy" or (backend == "auto" and importlib.util.find_spec("numba") is None):
+    if backend == "numpy":
         if aligned is not None:
             return sample_numpy.sample_aligned(array, aligned, kind, fill)
         return sample_numpy.sample_rotated(array, matrix, target.shape, kind, fill)
     from fusion.imaging import kernels
 
     if aligned is not None:
-        return kernels.sample_aligned(array, aligned, kind, fill)
+        return kernels.sample_aligned(array, aligned, kind, fill, sigmas)
     return kernels.sample_rotated(array, matrix, target.shape, kind, fill)
 
 
@@ -131,15 +152,23 @@ def smooth_for(volume: Volume, grid: Grid) -> Volume:
     Gaussian, sigma = 0.35 * factor voxels where the factor is above 1. Thick slices (more than
     three times the finest spacing) are left alone across. Intensities only.
     """
-    factors = steps(to_source(volume.grid, grid))
-    spacing = np.array(volume.grid.spacing_mm)
-    thin = (factors > 1 + 1e-3) & (np.array(volume.grid.shape) > 1)
+    return volume.with_array(_smoothed(volume.array, _sigmas(volume.grid, grid)))
+
+
+def _sigmas(source: Grid, target: Grid) -> tuple[float, float, float]:
+    """Sigma per source axis, in voxels; 0 where nothing is smoothed."""
+    factors = steps(to_source(source, target))
+    spacing = np.array(source.spacing_mm)
+    thin = (factors > 1 + 1e-3) & (np.array(source.shape) > 1)
     if spacing.max() > THICK_SLICES * spacing.min():
         thin &= spacing <= THICK_SLICES * spacing.min()
-    array: Array = volume.array
-    for axis in np.flatnonzero(thin):
-        sigma = SIGMA * float(factors[axis])
+    a, b, c = np.where(thin, SIGMA * factors, 0.0).tolist()
+    return a, b, c
+
+
+def _smoothed(array: Array, sigmas: tuple[float, float, float]) -> Array:
+    for axis in np.flatnonzero(sigmas):
         array = ndimage.gaussian_filter1d(
-            array, sigma, axis=int(axis), output=np.float32, mode="nearest"
+            array, sigmas[axis], axis=int(axis), output=np.float32, mode="nearest"
         )
-    return volume.with_array(array)
+    return array

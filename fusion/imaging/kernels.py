@@ -1,82 +1,122 @@
-"""Compiled resampling (numba): fused passes over memory, all threads, no scratch volumes."""
+"""Compiled resampling (numba): fused passes over memory, slab by slab on all threads.
+
+Nothing is contracted or reordered (no fastmath), so the values depend neither on the number of
+threads nor on the processor. Indices are unsigned: signed ones would be checked for wrapping and
+keep the compiler from using vectors.
+"""
 
 # Kernels take what numba infers: plain arrays, one per column of a table.
 # ruff: noqa: ANN001, ANN202
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
 import numpy as np
 
+from fusion.imaging.parallel import in_slabs
 from fusion.imaging.sampling import (
     Aligned,
     AxisTable,
+    Stored,
     linear_input,
     stored,
 )
 from fusion.imaging.volume import Affine, Array, Shape
 
-if "NUMBA_THREADING_LAYER" not in os.environ:
-    # Workers fork; the OpenMP layer would abort the child.
-    numba.config.THREADING_LAYER = "forksafe"  # type: ignore[attr-defined]
-
 _TIE = 1e-6
 _EDGE = 0.5 + 1e-6
-#: The fork-safe layer serves one caller at a time.
-_one_caller = threading.Lock()
-_compiled: Callable[..., Any] = numba.njit(parallel=True, cache=True, nogil=True)
+_compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)
 
 
 @_compiled
-def _linear(
-    src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, fill, chunks, out
-):
+def _linear(src, low0, high0, w0, low1, high1, w1, low2, high2, w2, inside, fill, out, start, stop):
     """`out[i, j, k]` from tables; per plane one blend of planes, per row one of rows."""
-    planes, rows, columns = out.shape
+    rows, columns = out.shape[1], out.shape[2]
     deep, wide = src.shape[1], src.shape[2]
-    for chunk in numba.prange(chunks):
-        plane = np.empty((deep, wide), np.float32)
-        row = np.empty(wide, np.float32)
-        for i in range(chunk * planes // chunks, (chunk + 1) * planes // chunks):
-            if not in0[i]:
-                out[i] = fill
+    plane = np.empty((deep, wide), np.float32)
+    row = np.empty(wide, np.float32)
+    for i in range(start, stop):
+        if i < inside[0, 0] or i >= inside[0, 1]:
+            out[i] = fill
+            continue
+        near, far, weight = src[low0[i]], src[high0[i]], w0[i]
+        for j in range(deep):
+            for k in range(wide):
+                a = np.float32(near[j, k])
+                plane[j, k] = a + weight * (np.float32(far[j, k]) - a)
+        for j in range(rows):
+            line = out[i, j]
+            if j < inside[1, 0] or j >= inside[1, 1]:
+                line[:] = fill
                 continue
-            near, far, weight = src[low0[i]], src[high0[i]], w0[i]
+            upper, lower, weight1 = plane[low1[j]], plane[high1[j]], w1[j]
+            for k in range(wide):
+                row[k] = upper[k] + weight1 * (lower[k] - upper[k])
+            for k in range(columns):
+                b = row[low2[k]]
+                line[k] = b + w2[k] * (row[high2[k]] - b)
+            line[: inside[2, 0]] = fill
+            line[inside[2, 1] :] = fill
+
+
+@_compiled
+def _filtered(src, at0, w0, at1, w1, at2, w2, inside, fill, out, start, stop):
+    """The same with any number of weighted places per target place: smoothed, then linear."""
+    rows, columns = out.shape[1], out.shape[2]
+    deep, wide = src.shape[1], src.shape[2]
+    plane = np.empty((deep, wide), np.float32)
+    row = np.empty(wide, np.float32)
+    for i in range(start, stop):
+        if i < inside[0, 0] or i >= inside[0, 1]:
+            out[i] = fill
+            continue
+        plane[:] = 0
+        for t in range(at0.shape[0]):
+            layer, weight = src[at0[t, i]], w0[t, i]
             for j in range(deep):
                 for k in range(wide):
-                    a = np.float32(near[j, k])
-                    plane[j, k] = a + weight * (np.float32(far[j, k]) - a)
-            for j in range(rows):
-                if not in1[j]:
-                    out[i, j] = fill
-                    continue
-                upper, lower, weight1 = plane[low1[j]], plane[high1[j]], w1[j]
+                    plane[j, k] += weight * np.float32(layer[j, k])
+        for j in range(rows):
+            line = out[i, j]
+            if j < inside[1, 0] or j >= inside[1, 1]:
+                line[:] = fill
+                continue
+            row[:] = 0
+            for t in range(at1.shape[0]):
+                part, weight = plane[at1[t, j]], w1[t, j]
                 for k in range(wide):
-                    row[k] = upper[k] + weight1 * (lower[k] - upper[k])
+                    row[k] += weight * part[k]
+            line[:] = 0
+            for t in range(at2.shape[0]):
+                place, weights = at2[t], w2[t]
                 for k in range(columns):
-                    b = row[low2[k]]
-                    out[i, j, k] = b + w2[k] * (row[high2[k]] - b) if in2[k] else fill
+                    line[k] += weights[k] * row[place[k]]
+            line[: inside[2, 0]] = fill
+            line[inside[2, 1] :] = fill
 
 
 @_compiled
-def _nearest(src, at0, in0, at1, in1, at2, in2, fill, out):
-    planes, rows, columns = out.shape
-    for i in numba.prange(planes):
-        for j in range(rows):
-            if not (in0[i] and in1[j]):
-                out[i, j] = fill
+def _nearest(src, at0, at1, at2, inside, fill, out, start, stop):
+    for i in range(start, stop):
+        if i < inside[0, 0] or i >= inside[0, 1]:
+            out[i] = fill
+            continue
+        for j in range(out.shape[1]):
+            line = out[i, j]
+            if j < inside[1, 0] or j >= inside[1, 1]:
+                line[:] = fill
                 continue
             row = src[at0[i], at1[j]]
-            for k in range(columns):
-                out[i, j, k] = row[at2[k]] if in2[k] else fill
+            for k in range(out.shape[2]):
+                line[k] = row[at2[k]]
+            line[: inside[2, 0]] = fill
+            line[inside[2, 1] :] = fill
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def _elect(labels, weights):
     """The label with most weight; in a tie a structure before background, then the smaller."""
     best, most = labels[0], -1.0
@@ -93,44 +133,60 @@ def _elect(labels, weights):
 
 
 @_compiled
-def _vote(src, low0, high0, w0, in0, low1, high1, w1, in1, low2, high2, w2, in2, out):
-    """Linear interpolation of every label's mask and the argmax, without making the masks."""
-    planes, rows, columns = out.shape
-    for i in numba.prange(planes):
-        labels = np.empty(8, src.dtype)
-        weights = np.empty(8, np.float64)
+def _vote(src, low0, high0, w0, low1, high1, w1, low2, high2, w2, inside, out, start, stop):
+    """Linear interpolation of every label's mask and the argmax, without making the masks.
+
+    Where the eight neighbours agree, which a pass over whole rows finds, nothing is counted.
+    """
+    rows, columns = out.shape[1], out.shape[2]
+    labels = np.empty(8, src.dtype)
+    weights = np.empty(8, np.float64)
+    differ = np.empty(src.shape[2], src.dtype)
+    mixed = np.empty(columns, src.dtype)
+    for i in range(start, stop):
+        if i < inside[0, 0] or i >= inside[0, 1]:
+            out[i] = 0
+            continue
         for j in range(rows):
-            if not (in0[i] and in1[j]):
-                out[i, j] = 0
+            line = out[i, j]
+            if j < inside[1, 0] or j >= inside[1, 1]:
+                line[:] = 0
                 continue
             a, b = src[low0[i], low1[j]], src[low0[i], high1[j]]
             c, d = src[high0[i], low1[j]], src[high0[i], high1[j]]
+            held = a[0] ^ a[0]
+            for k in range(src.shape[2]):
+                differ[k] = (a[k] ^ b[k]) | (a[k] ^ c[k]) | (a[k] ^ d[k])
+                held |= a[k] | differ[k]
+            if held == 0:
+                line[:] = 0
+                continue
             for k in range(columns):
-                if not in2[k]:
-                    out[i, j, k] = 0
+                low, high = low2[k], high2[k]
+                line[k] = a[low]
+                mixed[k] = differ[low] | differ[high] | (a[low] ^ a[high])
+            for k in range(columns):
+                if mixed[k] == 0:
                     continue
                 low, high = low2[k], high2[k]
-                first = a[low]
-                same = first == a[high] == b[low] == b[high]
-                if same and first == c[low] == c[high] == d[low] == d[high]:
-                    out[i, j, k] = first
-                    continue
                 labels[0], labels[1], labels[2], labels[3] = a[low], a[high], b[low], b[high]
                 labels[4], labels[5], labels[6], labels[7] = c[low], c[high], d[low], d[high]
                 for n in range(8):
                     weight0 = w0[i] if n >= 4 else 1 - w0[i]  # noqa: PLR2004
                     weight1 = w1[j] if n & 2 else 1 - w1[j]
                     weights[n] = weight0 * weight1 * (w2[k] if n & 1 else 1 - w2[k])
-                out[i, j, k] = _elect(labels, weights)
+                line[k] = _elect(labels, weights)
+            line[: inside[2, 0]] = 0
+            line[inside[2, 1] :] = 0
 
 
 @_compiled
-def _rotated(src, m, kind, fill, out):
+def _rotated(src, m, kind, fill, out, start, stop):
     """Any matrix. kind 0: linear, 1: nearest, 2: label votes."""
     size0, size1, size2 = src.shape
-    for i in numba.prange(out.shape[0]):
-        labels = np.empty(8, src.dtype)
-        weights = np.empty(8, np.float64)
+    labels = np.empty(8, src.dtype)
+    weights = np.empty(8, np.float64)
+    for i in range(start, stop):
         for j in range(out.shape[1]):
             x0 = m[0, 0] * i + m[0, 1] * j + m[0, 3]
             y0 = m[1, 0] * i + m[1, 1] * j + m[1, 3]
@@ -161,23 +217,35 @@ def _rotated(src, m, kind, fill, out):
                 out[i, j, k] = total if kind == 0 else _elect(labels, weights)
 
 
-def sample_aligned(array: Array, aligned: Aligned, kind: str, fill: float) -> Array:
-    """`kind` is linear (float32 out), nearest or one_hot (type kept)."""
+def sample_aligned(
+    array: Array,
+    aligned: Aligned,
+    kind: str,
+    fill: float,
+    sigmas: Sequence[float] = (0, 0, 0),
+) -> Array:
+    """`kind` is linear (float32 out), nearest or one_hot (type kept).
+
+    `sigmas` smooth each axis of `array` before a linear interpolation, in the same pass.
+    """
     held = stored(_input(array, kind))
     tables = held.tables(aligned)
     shape = tuple(len(table.low) for table in tables)
+    inside = np.array([table.span for table in tables])
     out = np.empty(shape, np.float32 if kind == "linear" else held.array.dtype)
-    with _one_caller:
-        if kind == "linear":
-            parts = [part for table in tables for part in _single(table)]
-            chunks = min(shape[0], 4 * numba.get_num_threads())
-            _linear(held.array, *parts, np.float32(fill), chunks, out)
-        elif kind == "one_hot":
-            parts = [p for t in tables for p in (t.low, t.high, t.weight, t.inside)]
-            _vote(held.array, *parts, out)
-        else:
-            parts = [part for table in tables for part in (table.nearest, table.inside)]
-            _nearest(_as_bits(held.array), *parts, _fill_bits(fill, out.dtype), _as_bits(out))
+    if kind == "linear" and any(sigmas):
+        parts = [part for table in _taps(held, aligned, sigmas) for part in table]
+        _run(_filtered, shape, held.array, *parts, inside, np.float32(fill), out)
+    elif kind == "linear":
+        parts = [part for table in tables for part in _weights(table, np.float32)]
+        _run(_linear, shape, held.array, *parts, inside, np.float32(fill), out)
+    elif kind == "one_hot":
+        parts = [part for table in tables for part in _weights(table, np.float64)]
+        _run(_vote, shape, held.array, *parts, inside, out)
+    else:
+        parts = [table.nearest.astype(np.uint32) for table in tables]
+        value = _fill_bits(fill, out.dtype)
+        _run(_nearest, shape, _as_bits(held.array), *parts, inside, value, _as_bits(out))
     return _typed(out.transpose(held.out_axes(aligned)), array, kind)
 
 
@@ -187,13 +255,26 @@ def sample_rotated(array: Array, matrix: Affine, shape: Shape, kind: str, fill: 
     out = np.empty(shape, np.float32 if kind == "linear" else held.array.dtype)
     code = {"linear": 0, "nearest": 1, "one_hot": 2}[kind]
     value = out.dtype.type(0 if kind == "one_hot" else fill)
-    with _one_caller:
-        _rotated(held.array, held.matrix(matrix), code, value, out)
+    _run(_rotated, shape, held.array, held.matrix(matrix), code, value, out)
     return _typed(out, array, kind)
 
 
-def _single(table: AxisTable) -> tuple[Array, ...]:
-    return table.low, table.high, table.weight.astype(np.float32), table.inside
+def _run(kernel: Callable[..., Any], shape: Sequence[int], *arguments: Any) -> None:
+    in_slabs(lambda start, stop: kernel(*arguments, start, stop), shape[0])
+
+
+def _weights(table: AxisTable, kind: type) -> tuple[Array, ...]:
+    low, high = table.low.astype(np.uint32), table.high.astype(np.uint32)
+    return low, high, table.weight.astype(kind)
+
+
+def _taps(held: Stored, aligned: Aligned, sigmas: Sequence[float]) -> list[tuple[Array, Array]]:
+    found = []
+    for axis, flip, size in zip(held.axes, held.flips, held.array.shape, strict=True):
+        at, weight = aligned.tables[axis].taps(size, sigmas[axis])
+        at = size - 1 - at if flip else at
+        found.append((at.astype(np.uint32), weight.astype(np.float32)))
+    return found
 
 
 def _input(array: Array, kind: str) -> Array:

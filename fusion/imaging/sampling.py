@@ -34,6 +34,35 @@ class AxisTable:
     nearest: Ints
     inside: npt.NDArray[np.bool_]
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """The places from the first to before the second lie inside; the others do not."""
+        found = np.flatnonzero(self.inside)
+        return (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+
+    def taps(self, size: int, sigma: float) -> tuple[Ints, Floats]:
+        """Source places (T, n) and their weights: a Gaussian of `sigma` voxels, then linear.
+
+        The rim of the axis of `size` voxels is repeated, as in scipy's mode "nearest", and the
+        Gaussian is cut at four sigma.
+        """
+        radius = int(4 * sigma + 0.5)
+        offsets = np.arange(-radius, radius + 1)
+        curve = np.exp(-0.5 * (offsets / sigma) ** 2) if sigma else np.ones(1)
+        curve /= curve.sum()
+        places = self.low + np.arange(-radius, radius + 2)[:, None]
+        weights = np.zeros(places.shape)
+        weights[:-1] = curve[:, None] * (1 - self.weight)
+        weights[1:] += curve[:, None] * self.weight
+        return np.clip(places, 0, size - 1), weights
+
+    def is_identity(self, size: int) -> bool:
+        """Every place is a voxel centre, each voxel of the axis once, forwards or backwards."""
+        if len(self.low) != size or not self.inside.all() or self.weight.any():
+            return False
+        steps = np.diff(self.low)
+        return bool((steps == 1).all() or (steps == -1).all())
+
     def flipped(self, size: int) -> AxisTable:
         """The same places when the source axis of `size` voxels is stored backwards."""
         last = size - 1
@@ -48,6 +77,15 @@ class Aligned:
 
     tables: tuple[AxisTable, AxisTable, AxisTable]
     order: tuple[int, int, int]
+
+
+def as_view(array: Array, aligned: Aligned) -> Array | None:
+    """`array` in the target's order, when each target voxel is one of its voxels."""
+    tables = aligned.tables
+    if not all(table.is_identity(n) for table, n in zip(tables, array.shape, strict=True)):
+        return None
+    turned = array[tuple(slice(None, None, -1 if t.low[0] else 1) for t in tables)]
+    return turned.transpose(np.argsort(aligned.order))
 
 
 def to_source(source: Grid, target: Grid) -> Affine:
@@ -116,6 +154,11 @@ class Stored:
             aligned.tables[axis].flipped(n) if flip else aligned.tables[axis]
             for axis, flip, n in zip(self.axes, self.flips, self.array.shape, strict=True)
         ]
+
+    def restored(self, array: Array) -> Array:
+        """An array made in the order of `array`, seen in the order of the original."""
+        back = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return back.transpose(np.argsort(self.axes))
 
     def out_axes(self, aligned: Aligned) -> tuple[int, ...]:
         """How to transpose an array made in the order of `array` into the target's order."""

@@ -1,0 +1,84 @@
+"""Work shared among the threads of one process; what it gives never depends on their number.
+
+For code that releases the GIL. The calling thread takes part and never waits for work that nobody
+has begun, so calls may be nested.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def thread_count() -> int:
+    """NUMBA_NUM_THREADS, which workers set, else the cores that this process may use."""
+    return int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_count(), thread_name_prefix="imaging")
+
+
+# Threads do not survive a fork.
+os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def for_each(work: Callable[[int], object], count: int) -> None:
+    """`work(0)` to `work(count - 1)`, in any order; returns when all are done."""
+    turns = iter(range(count))
+
+    def take() -> None:
+        for turn in turns:
+            work(turn)
+
+    helpers = [_pool().submit(take) for _ in range(min(thread_count(), count) - 1)]
+    try:
+        take()
+    finally:
+        for helper in helpers:
+            _finish(helper, lambda: None)
+
+
+def in_slabs(work: Callable[[int, int], object], count: int) -> None:
+    """`work(start, stop)` over ranges that cover 0 to `count`."""
+    slabs = min(count, 4 * thread_count())
+    for_each(lambda n: work(n * count // slabs, (n + 1) * count // slabs), slabs)
+
+
+def in_order(work: Callable[[int], T], count: int) -> Iterator[T]:
+    """The results of `work(0)` to `work(count - 1)`; only a few are held at a time."""
+    ahead = 2 * thread_count() if thread_count() > 1 else 0
+    begun: deque[tuple[int, Future[T]]] = deque()
+    try:
+        for turn in range(count + ahead):
+            if turn < count and ahead:
+                begun.append((turn, _pool().submit(work, turn)))
+            if turn >= ahead:
+                if not ahead:
+                    yield work(turn)
+                    continue
+                number, future = begun.popleft()
+                yield _finish(future, lambda number=number: work(number))
+    finally:
+        for _, future in begun:
+            future.cancel()
+
+
+def beside(work: Callable[[], T]) -> Callable[[], T]:
+    """Begin `work` on another thread where there is one; call the result to have its value."""
+    if thread_count() == 1:
+        return work
+    future = _pool().submit(work)
+    return lambda: _finish(future, work)
+
+
+def _finish(future: Future[T], work: Callable[[], T]) -> T:
+    """The future's value; what nobody has begun is done here."""
+    return work() if future.cancel() else future.result()
