@@ -10,6 +10,8 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -30,6 +32,7 @@ BACKENDS = ("auto", "numba", "numpy", "torch")
 SIGMA = 0.35
 #: Beyond this ratio of spacings the slices are apart: nothing is smoothed across them.
 THICK_SLICES = 3.0
+Sigmas = tuple[float, float, float]
 
 
 def target_grid(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
@@ -72,17 +75,16 @@ def resample(
         device: a torch device, such as "cuda:0".
         fill: value of voxels outside the source; labels get 0.
     """
-    if interpolation not in INTERPOLATIONS or backend not in BACKENDS:
-        raise ValueError(
-            f"interpolation {interpolation!r} (expected one of {INTERPOLATIONS}) or backend"
-            f" {backend!r} (expected one of {BACKENDS}) is not known"
-        )
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation is {interpolation!r}, expected one of {INTERPOLATIONS}")
     if smooth and interpolation != "linear":
         raise ValueError(f"smooth goes with interpolation 'linear', not {interpolation!r}")
+    device = str(device)
+    backend = _backend(backend, device)
     array = volume.array
     labels = as_integers(array) if interpolation == "one_hot" else array
     sigmas = _sigmas(volume.grid, grid) if smooth else (0.0, 0.0, 0.0)
-    sampled = _sample(labels, volume.grid, grid, interpolation, backend, str(device), fill, sigmas)
+    sampled = _sample(labels, volume.grid, grid, interpolation, backend, device, fill, sigmas)
     if interpolation == "one_hot":
         sampled = sampled.astype(array.dtype, copy=False)
     return replace(volume, array=sampled, grid=grid)
@@ -96,34 +98,47 @@ def _sample(
     backend: str,
     device: str,
     fill: float,
-    sigmas: tuple[float, float, float],
+    sigmas: Sigmas,
 ) -> Array:
-    if backend == "auto" and device == "cpu":
-        backend = "numpy" if importlib.util.find_spec("numba") is None else "numba"
-    if backend in ("numba", "numpy") and device != "cpu":
-        raise ValueError(f"backend {backend!r} runs on the CPU, device is {device!r}")
     aligned = align(source, target)
-    if aligned is not None and not any(sigmas):
-        if (view := as_view(array, aligned)) is not None:
-            return view.astype(np.float32, copy=False) if kind == "linear" else view
-    matrix = to_source(source, target)
+    view = None if aligned is None or any(sigmas) else as_view(array, aligned)
+    if view is not None:
+        return view.astype(np.float32, copy=False) if kind == "linear" else view
     if any(sigmas) and (backend != "numba" or aligned is None):
         array = _smoothed(array, sigmas)
-    if backend in ("torch", "auto"):
+    module, more = _sampler(backend, device)
+    sampled: Array
+    if aligned is None:
+        matrix = to_source(source, target)
+        sampled = module.sample_rotated(array, matrix, target.shape, kind, fill, *more)
+    else:
+        more = (sigmas,) if backend == "numba" else more
+        sampled = module.sample_aligned(array, aligned, kind, fill, *more)
+    return sampled
+
+
+def _backend(name: str, device: str) -> str:
+    """What "auto" stands for on this device."""
+    if name not in BACKENDS:
+        raise ValueError(f"backend is {name!r}, expected one of {BACKENDS}")
+    if name == "auto" and device == "cpu":
+        return "numpy" if importlib.util.find_spec("numba") is None else "numba"
+    if name in ("numba", "numpy") and device != "cpu":
+        raise ValueError(f"backend {name!r} runs on the CPU, device is {device!r}")
+    return "torch" if name == "auto" else name
+
+
+def _sampler(backend: str, device: str) -> tuple[ModuleType, tuple[Any, ...]]:
+    """The module of a backend, and what its functions take after their common arguments."""
+    if backend == "torch":
         from fusion.imaging import sample_torch
 
-        if aligned is not None:
-            return sample_torch.sample_aligned(array, aligned, kind, fill, device)
-        return sample_torch.sample_rotated(array, matrix, target.shape, kind, fill, device)
+        return sample_torch, (device,)
     if backend == "numpy":
-        if aligned is not None:
-            return sample_numpy.sample_aligned(array, aligned, kind, fill)
-        return sample_numpy.sample_rotated(array, matrix, target.shape, kind, fill)
+        return sample_numpy, ()
     from fusion.imaging import kernels
 
-    if aligned is not None:
-        return kernels.sample_aligned(array, aligned, kind, fill, sigmas)
-    return kernels.sample_rotated(array, matrix, target.shape, kind, fill)
+    return kernels, ()
 
 
 def resample_labels(
@@ -155,7 +170,7 @@ def smooth_for(volume: Volume, grid: Grid) -> Volume:
     return volume.with_array(_smoothed(volume.array, _sigmas(volume.grid, grid)))
 
 
-def _sigmas(source: Grid, target: Grid) -> tuple[float, float, float]:
+def _sigmas(source: Grid, target: Grid) -> Sigmas:
     """Sigma per source axis, in voxels; 0 where nothing is smoothed."""
     factors = steps(to_source(source, target))
     spacing = np.array(source.spacing_mm)
@@ -166,7 +181,7 @@ def _sigmas(source: Grid, target: Grid) -> tuple[float, float, float]:
     return a, b, c
 
 
-def _smoothed(array: Array, sigmas: tuple[float, float, float]) -> Array:
+def _smoothed(array: Array, sigmas: Sigmas) -> Array:
     for axis in np.flatnonzero(sigmas):
         array = ndimage.gaussian_filter1d(
             array, sigmas[axis], axis=int(axis), output=np.float32, mode="nearest"

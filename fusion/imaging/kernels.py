@@ -6,7 +6,7 @@ keep the compiler from using vectors.
 """
 
 # Kernels take what numba infers: plain arrays, one per column of a table.
-# ruff: noqa: ANN001, ANN202
+# ruff: noqa: ANN001, ANN202, C901
 # mypy: allow-untyped-defs
 from __future__ import annotations
 

@@ -135,8 +135,8 @@ def look_up(table: Array, labels: Array) -> Array:
     out = np.empty(held.array.size, table.dtype)
     flat = held.array.reshape(-1)
     in_slabs(lambda a, b: _look_up(flat, table, out, a, b), len(flat))
-    found = held.restored(out.reshape(held.array.shape))
-    return found if labels.ndim == found.ndim else found[0]
+    found: Array = held.restored(out.reshape(held.array.shape))[(0,) * (3 - labels.ndim)]
+    return found
 
 
 def _counted(array: Array) -> tuple[Counts, Counts]:
@@ -155,4 +155,4 @@ def _counted(array: Array) -> tuple[Counts, Counts]:
 
 def _three(array: Array) -> Array:
     """With three axes: pictures gain one in front."""
-    return array if array.ndim == 3 else array[None]  # noqa: PLR2004
+    return array.reshape((1,) * (3 - array.ndim) + array.shape)

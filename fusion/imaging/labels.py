@@ -54,7 +54,9 @@ def remap(labels: Array, table: Mapping[int, int]) -> Array:
     if (wrong := [v for v in table.values() if not 0 <= v <= _MAX_LABEL]) != []:
         raise ValueError(f"new label values {wrong} are outside 0 to {_MAX_LABEL}")
     values = as_integers(labels)
-    counts = np.bincount(values.ravel(order="K"))
+    from fusion.imaging.label_kernels import count, look_up  # compiled: not for web processes
+
+    counts = count(values)
     unmapped = [int(v) for v in np.flatnonzero(counts) if int(v) not in table]
     if unmapped:
         shown = ", ".join(f"{v} ({counts[v]} voxels)" for v in unmapped[:_MAX_NAMED])
@@ -65,7 +67,7 @@ def remap(labels: Array, table: Mapping[int, int]) -> Array:
     for old, new in table.items():
         if 0 <= old < len(lookup):
             lookup[old] = new
-    return lookup[values]
+    return look_up(lookup, values)
 
 
 def from_probabilities(maps: Sequence[Array], scale: float) -> Array:

@@ -10,15 +10,25 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 def thread_count() -> int:
-    """NUMBA_NUM_THREADS, which workers set, else the cores that this process may use."""
-    return int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    """As set, else NUMBA_NUM_THREADS, which workers set, else the cores this process may use."""
+    return _chosen or int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)))
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads in this process; 0: the default."""
+    global _chosen  # noqa: PLW0603 - one number for the process
+    _chosen = count
+    _pool.cache_clear()
+
+
+_chosen = 0
 
 
 @cache
@@ -65,7 +75,7 @@ def in_order(work: Callable[[int], T], count: int) -> Iterator[T]:
                     yield work(turn)
                     continue
                 number, future = begun.popleft()
-                yield _finish(future, lambda number=number: work(number))
+                yield _finish(future, partial(work, number))
     finally:
         for _, future in begun:
             future.cancel()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
+from fusion.imaging.label_kernels import survey
 from fusion.imaging.labels import as_integers
 from fusion.imaging.sampling import to_source
-from fusion.imaging.volume import Array, Grid, Volume
+from fusion.imaging.volume import Grid, Volume
 
 VOLUME_RATIO = (0.8, 1.25)
 #: Smaller structures are only asked to be there.
 MIN_VOXELS = 100
 _PART_SHARE = 1.2
-_TOUCHING = np.ones((3, 3, 3), bool)
 
 
 def damaged(before: Volume, after: Volume) -> list[int]:
@@ -26,33 +25,25 @@ def damaged(before: Volume, after: Volume) -> list[int]:
     source, target = as_integers(before.array), as_integers(after.array)
     if (outside := _outside(before.grid, after.grid)) is not None:
         source = np.where(outside, 0, source)
-    counts, found = np.bincount(source.ravel("K")), np.bincount(target.ravel("K"))
     scale = after.grid.voxel_mm3 / before.grid.voxel_mm3
-    boxes, new_boxes = ndimage.find_objects(source), ndimage.find_objects(target)
+    (counts, parts), (found, new_parts) = survey(source), survey(target)
     lost = []
-    for value in np.flatnonzero(counts):
-        if value == 0:
-            continue
+    for value in np.flatnonzero(counts[1:]) + 1:
         now = int(found[value]) if value < len(found) else 0
         if counts[value] < MIN_VOXELS:
             bad = now == 0
         else:
             ratio = now * scale / counts[value]
             bad = not VOLUME_RATIO[0] <= ratio <= VOLUME_RATIO[1] or _falls_apart(
-                source[boxes[value - 1]] == value, target[new_boxes[value - 1]] == value
+                int(parts[value]), int(new_parts[value])
             )
         if bad:
             lost.append(int(value))
     return lost
 
 
-def _falls_apart(before: Array, after: Array) -> bool:
-    old, new = _parts(before), _parts(after)
-    return new > old + 1 and new > _PART_SHARE * old
-
-
-def _parts(mask: Array) -> int:
-    return int(ndimage.label(mask, structure=_TOUCHING)[1])
+def _falls_apart(before: int, after: int) -> bool:
+    return after > before + 1 and after > _PART_SHARE * before
 
 
 def _outside(source: Grid, target: Grid) -> npt.NDArray[np.bool_] | None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from fusion.imaging.errors import CaseError
+from fusion.imaging.label_kernels import count, look_up, survey
 from fusion.imaging.labels import as_integers, binarise, from_probabilities, remap
 
 
@@ -90,3 +92,32 @@ def test_a_threshold_reads_one_channel():
 def test_a_refusal_survives_the_way_between_processes():
     error = pickle.loads(pickle.dumps(CaseError("unreadable", "a.nii: cut")))  # noqa: S301
     assert (error.code, error.message) == ("unreadable", "a.nii: cut")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_counts_and_parts_are_those_of_numpy_and_scipy(seed):
+    rng = np.random.default_rng(seed)
+    kind, top = (np.uint16, 300) if seed % 2 else (np.uint8, 7)
+    labels = rng.choice([0, 0, 0, 1, 2, top], tuple(rng.integers(1, 14, 3))).astype(kind)
+    if seed % 3 == 0:
+        labels = np.asfortranarray(labels)[::-1]
+
+    counts, parts = survey(labels)
+
+    np.testing.assert_array_equal(counts, np.bincount(labels.ravel()))
+    touching = np.ones((3, 3, 3))
+    for value in range(1, len(parts)):
+        assert parts[value] == ndimage.label(labels == value, structure=touching)[1]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6), (1, 1, 1)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_table_is_looked_up_in_any_memory_order(shape, order):
+    labels = np.random.default_rng(1).integers(0, 9, shape).astype(np.uint8)
+    labels = np.asarray(labels, order=order)[::-1]
+    table = np.arange(9, dtype=np.uint16) * 1000
+
+    found = look_up(table, labels)
+
+    np.testing.assert_array_equal(found, table[labels])
+    np.testing.assert_array_equal(count(labels), np.bincount(labels.ravel()))

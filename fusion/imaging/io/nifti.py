@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,8 @@ from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import choose_affine, without_shear
 from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.io.streams import (
-    gzip_bytes,
+    Buffer,
+    gzip_blocks,
     open_stream,
     read_exactly,
     refuse_rest,
@@ -32,6 +34,8 @@ _MAGIC = {348: (b"n+1", b"ni1"), 540: (b"n+2", b"ni2")}
 _PAIR = {".hdr": ".img", ".img": ".hdr"}
 PAIR_SUFFIXES = frozenset(_PAIR)
 _OFFSET = 352
+#: Voxels are packed in pieces of about this size.
+_WRITE_BYTES = 1 << 20
 #: Share of NaN and infinite voxels that may be replaced by the smallest finite value.
 NAN_SHARE = 1e-3
 
@@ -161,21 +165,36 @@ def rescaled(array: Array, slope: float, intercept: float) -> Array:
         floats: Array = array * kind(slope) + kind(intercept)
         return floats
     if slope == int(slope) and intercept == int(intercept):
-        ends = [int(array.min()) * int(slope) + int(intercept)]
-        ends.append(int(array.max()) * int(slope) + int(intercept))
+        steps = int(slope), int(intercept)
+        ends = [int(end) * steps[0] + steps[1] for end in (array.min(), array.max())]
         for whole in (np.int16, np.int32):
-            if np.iinfo(whole).min <= min(ends) and max(ends) <= np.iinfo(whole).max:
-                return (array.astype(np.int64) * int(slope) + int(intercept)).astype(whole)
-    return (array * slope + intercept).astype(np.float32)
+            low, high = np.iinfo(whole).min, np.iinfo(whole).max
+            if low <= min(*ends, *steps) and max(*ends, *steps) <= high:
+                # What overflows on the way comes back: the result fits.
+                out: Array = array.astype(whole)
+                out *= whole(steps[0])
+                out += whole(steps[1])
+                return out
+    return _by_blocks(lambda part: part * slope + intercept, array)
+
+
+def _by_blocks(work: Callable[[Array], Array], array: Array) -> Array:
+    """`work` in float64 on a piece at a time, as float32 in the memory order of `array`."""
+    order: Any = "F" if array.flags.f_contiguous else "C"
+    flat = array.reshape(-1, order=order)
+    out = np.empty(flat.shape, np.float32)
+    for start in range(0, len(flat), _WRITE_BYTES):
+        out[start : start + _WRITE_BYTES] = work(flat[start : start + _WRITE_BYTES])
+    return out.reshape(array.shape, order=order)
 
 
 def without_nan(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
     """A few NaN or infinite voxels become the smallest value and a flag; many refuse the case."""
     if array.dtype.kind != "f":
         return array, ()
-    good = np.isfinite(array)
-    if good.all():
+    if np.isfinite(array.min()) and np.isfinite(array.max()):
         return array, ()
+    good = np.isfinite(array)
     share = 1 - float(np.count_nonzero(good)) / array.size
     if share > NAN_SHARE:
         raise CaseError(
@@ -250,10 +269,19 @@ def write_nifti(volume: Volume, path: Path | str) -> None:
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["descrip"] = header["aux_file"] = header["intent_name"] = header["db_name"] = b""
     _set_forms(header, volume.grid)
-    voxels = np.ascontiguousarray(array.T).data.cast("B")
-    parts = (bytes(header.binaryblock), b"\0\0\0\0", voxels)
-    content = gzip_bytes(*parts) if path.name.endswith(".gz") else b"".join(parts)
-    write_atomically(path, content)
+    head, array = bytes(header.binaryblock) + b"\0\0\0\0", array.T
+    planes = max(1, _WRITE_BYTES // array[0].nbytes)
+
+    def block(number: int) -> Buffer:
+        """The header, then some planes at a time in the order of the file."""
+        if number == 0:
+            return head
+        part = array[(number - 1) * planes : number * planes]
+        return np.ascontiguousarray(part).data.cast("B")
+
+    count = 1 + -(-len(array) // planes)
+    packed = path.name.endswith(".gz")
+    write_atomically(path, gzip_blocks(block, count) if packed else map(block, range(count)))
 
 
 def _storable(array: Array) -> Array:
