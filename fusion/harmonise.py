@@ -17,7 +17,7 @@ from fusion import fingerprint
 from fusion.cases import FoundCase
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
-from fusion.imaging.harmonise import resample, resample_labels, smooth_for, target_grid
+from fusion.imaging.harmonise import resample, resample_labels, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
 from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
@@ -139,7 +139,7 @@ def _harmonise(
     if plan.profile != "grid" or plan.spacing_mm is None:
         return measured, label, None
     grid = target_grid(turned.grid, plan.spacing_mm)
-    moved = resample(smooth_for(measured, grid), grid, fill=_outside(measured))
+    moved = resample(measured, grid, smooth=True, fill=_outside(measured))
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
     steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
     if moved.unit == "hu":

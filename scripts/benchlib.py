@@ -15,8 +15,13 @@ import numpy.typing as npt
 
 Times = dict[str, list[float]]
 #: Radii in mm and places (share of the half extent) of the structures of the label map.
-_BALLS = ((40, (0.3, 0.1, -0.2)), (22, (-0.4, 0.2, 0.3)), (14, (0.1, -0.5, 0.4)))
-_BALLS += ((7, (-0.2, -0.3, -0.5)), (5, (0.5, 0.4, 0.1)))
+_BALLS = (
+    (40, (0.3, 0.1, -0.2)),
+    (22, (-0.4, 0.2, 0.3)),
+    (14, (0.1, -0.5, 0.4)),
+    (7, (-0.2, -0.3, -0.5)),
+    (5, (0.5, 0.4, 0.1)),
+)
 
 
 def ct_like(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fusion.imaging.label_kernels import survey
 from fusion.imaging.labels import as_integers
 from fusion.imaging.sampling import to_source
 from fusion.imaging.volume import Grid, Volume
@@ -22,6 +21,8 @@ def damaged(before: Volume, after: Volume) -> list[int]:
     Only the part of `before` that lies in the region of `after` counts, so that a smaller field
     of view loses nothing.
     """
+    from fusion.imaging.label_kernels import survey  # compiled: not for web processes
+
     source, target = as_integers(before.array), as_integers(after.array)
     if (outside := _outside(before.grid, after.grid)) is not None:
         source = np.where(outside, 0, source)
