@@ -129,14 +129,16 @@ def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
     return [w for w in wanted if w == concept_id or w in concepts.ancestors(concept_id)]
 
 
-def _spoken(member: Member) -> set[str]:
-    """Concepts that somebody looked for in this source."""
-    return {*member.description.concepts(), *member.description.covers}
+def _spoken(member: Member, task: str) -> set[str]:
+    """Concepts that somebody looked for in this source, by masks or by classes as the task asks."""
+    own = member.description.concepts(task)
+    above = {a for c in own for a in concepts.ancestors(c)}
+    return {*own, *(c for c in member.description.covers if c in above)}
 
 
 def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
     """The label set of the bundle, in a stable order, and rule E05."""
-    spoken = {m.id: _spoken(m) for m in recipe.sources}
+    spoken = {m.id: _spoken(m, recipe.task) for m in recipe.sources}
     if recipe.concepts:
         wanted = list(dict.fromkeys(recipe.concepts))
     elif recipe.mode == "intersection":
@@ -166,7 +168,7 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
                 f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)};"
                 " at once: ask for one of them",
             )
-            for concept in member.description.concepts()
+            for concept in member.description.concepts(recipe.task)
             if len(targets := targets_of(concept, wanted)) > 1
         ]
     return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
@@ -351,7 +353,7 @@ def _confounded(recipe: Recipe, wanted: list[str]) -> list[Gate]:
         return []
     gates = []
     for concept in wanted:
-        having = [m.id for m in recipe.sources if concept in _spoken(m)]
+        having = [m.id for m in recipe.sources if concept in _spoken(m, recipe.task)]
         if len(having) == 1:
             accepted = recipe.accept.confounding
             hint = "" if accepted else "; set accept.confounding to go on"
@@ -373,14 +375,15 @@ def _source(recipe: Recipe, member: Member, wanted: list[str]) -> dict[str, Any]
     description = member.description.model_dump(mode="json", by_alias=True)
     known = recipe.known_facts.get(member.id)
     terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
-    mapping = {c: next(iter(targets_of(c, wanted)), None) for c in member.description.concepts()}
+    own = member.description.concepts(recipe.task)
+    mapping = {c: next(iter(targets_of(c, wanted)), None) for c in own}
     return {
         "id": member.id,
         "dataset": member.dataset,
         "catalog": known.model_dump(mode="json") if known else None,
         "location": member.location.model_dump(mode="json"),
         "description": description,
-        "annotated": [w for w in wanted if w in _spoken(member)],
+        "annotated": [w for w in wanted if w in _spoken(member, recipe.task)],
         "mapping": mapping,
         "licence_result": {
             part: {"redistribute": t.redistribute, "adapt": t.adapt, "commercial": t.commercial}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
@@ -230,6 +231,29 @@ def example_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
 
 
+@cache
+def shipped_descriptions() -> Mapping[str, SourceDescription]:
+    """Source descriptions shipped with the portal, by the name that recipes use."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return MappingProxyType(
+        {
+            path.stem: SourceDescription.model_validate(
+                yaml.load(path.read_text("utf-8"), Loader=loader)  # noqa: S506 - a safe loader
+            )
+            for path in _description_files()
+        }
+    )
+
+
+def descriptions_of(dataset: str) -> list[tuple[str, SourceDescription]]:
+    """The shipped descriptions of a dataset, by name."""
+    return [(name, one) for name, one in shipped_descriptions().items() if one.dataset == dataset]
+
+
+def _description_files() -> list[Path]:
+    return sorted((RECIPES / "sources").glob("*.yaml"))
+
+
 def load_recipe(path: Path) -> dict[str, Any]:
     """Read a recipe file and put its source descriptions in place of their file names.
 
@@ -408,7 +432,7 @@ def _with_description(source: dict[str, Any], index: int, folder: Path | None) -
     name = source.get("description")
     if not isinstance(name, str):
         return source
-    shipped = {path.stem: path for path in (RECIPES / "sources").glob("*.yaml")}
+    shipped = {path.stem: path for path in _description_files()}
     path = shipped.get(name)
     if path is None and folder is not None:
         path = folder / name

@@ -188,12 +188,15 @@ class SourceDescription(Part):
 
     schema_: Literal["imaging-x/source/1"] = Field(alias="schema", default="imaging-x/source/1")
     name: str
+    dataset: str = ""  # slug of the catalog record
     version: str = ""
     year: int | None = None
     publisher: str = ""
     homepage: str = ""
     doi: str = ""
     citation: str = ""
+    documented: str = ""  # where the publisher, or code that reads these files, shows the layout
+    checked: Literal["", "documentation", "files"] = ""  # held against the one or the other
     licence: LicenceOfParts = LicenceOfParts()
     modality: str  # DICOM (0008,0060)
     family: str  # modality family, as in catalog/vocabulary/modalities.yaml
@@ -224,9 +227,11 @@ class SourceDescription(Part):
                 layer.table()
         return self
 
-    def concepts(self) -> list[str]:
-        """Concepts that this source's labels speak of directly."""
+    def concepts(self, task: str = "") -> list[str]:
+        """Concepts that this source's labels speak of directly; those of one task, if given."""
         named = [c for layer in self.layers for c in layer.concepts()]
-        if self.classes:
+        if task == "classification":
+            named = []
+        if self.classes and task != "segmentation":
             named += [c for c in self.classes.values.values() if c != IGNORE]
         return list(dict.fromkeys(named))

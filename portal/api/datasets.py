@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,6 +21,7 @@ from catalog.models import Dataset
 from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
 from catalog.search.suggest import did_you_mean
+from fusion.recipe import descriptions_of
 from portal.api import params
 from portal.api.errors import ProblemOut
 
@@ -28,10 +29,42 @@ IN_RECORD = {"annotation", "conflicts"}
 CITATIONS = ("text", "bibtex", "csl")
 
 
+class SourceDescriptionOut(serializers.Serializer[Any]):
+    """A shipped source description: what `description` in a recipe may name."""
+
+    name = serializers.CharField()
+    title = serializers.CharField()
+    version = serializers.CharField()
+    checked = serializers.CharField()
+    documented = serializers.CharField()
+    concepts = serializers.ListField(child=serializers.CharField())
+
+
 class DatasetOut(serializers.ModelSerializer[Dataset]):
+    source_descriptions = serializers.SerializerMethodField()
+
     class Meta:
         model = Dataset
-        fields = [*(key for key in KEYS if key not in IN_RECORD), "quality", "record"]
+        fields = [
+            *(key for key in KEYS if key not in IN_RECORD),
+            "quality",
+            "record",
+            "source_descriptions",
+        ]
+
+    @extend_schema_field(SourceDescriptionOut(many=True))
+    def get_source_descriptions(self, dataset: Dataset) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "title": one.name,
+                "version": one.version,
+                "checked": one.checked,
+                "documented": one.documented,
+                "concepts": one.concepts(),
+            }
+            for name, one in descriptions_of(dataset.slug)
+        ]
 
 
 class DatasetList(APIView):

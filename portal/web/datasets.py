@@ -25,7 +25,7 @@ from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe import descriptions_of, example_recipes, load_recipe
 from fusion.services import partners
 from portal.web.copying import as_curl, as_python
 from portal.web.feed import feed_params
@@ -231,6 +231,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "access": ACCESS[dataset.access],
         "steps": access_steps(dataset.access, dataset.homepage),
         "used_in": _recipes_with(slug),
+        "descriptions": descriptions_of(slug),
         "relations": [
             {**row, "words": relation_words(row["kind"], inverse=bool(row.get("inverse")))}
             for row in record["relations"]

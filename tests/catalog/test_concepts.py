@@ -8,7 +8,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts as dicom_codes
 
 from catalog import concepts
-from catalog.vocab import VocabularyError
+from catalog.vocab import VocabularyError, normalise
 
 TABLE = concepts.concepts()
 NEEDED = [
@@ -115,3 +115,14 @@ def test_a_word_of_a_concept_finds_it_and_a_typo_names_the_nearest():
     assert concepts.resolve("gray matter").id == "grey_matter"
     with pytest.raises(VocabularyError, match="nearest: hippocampus"):
         concepts.concept("hipocampus")
+
+
+def test_no_word_means_two_concepts():
+    owners: dict[str, str] = {}
+    twice = [
+        (word, owners[word], row.id)
+        for row in TABLE.values()
+        for word in {normalise(w) for w in (*row.synonyms, row.label, row.id.replace("_", " "))}
+        if owners.setdefault(word, row.id) != row.id
+    ]
+    assert twice == []

@@ -275,3 +275,17 @@ def test_a_misspelled_field_in_the_text_is_a_400_with_the_nearest(client, addres
 
     assert answer.status_code == 400
     assert "Ultrasound" in answer.content.decode()
+
+
+def test_a_dataset_page_names_the_shipped_source_descriptions_and_how_far_they_are_checked(client):
+    html = client.get("/datasets/icbm152-2009a/").content.decode()
+    record = client.get("/api/v1/datasets/icbm152-2009a/").json()
+
+    assert "<code>icbm152-2009a</code>" in html
+    assert "checked against real files" in html
+    assert (
+        "A source description is shipped"
+        not in client.get("/datasets/first-fundus/").content.decode()
+    )
+    assert [one["name"] for one in record["source_descriptions"]] == ["icbm152-2009a"]
+    assert "grey_matter" in record["source_descriptions"][0]["concepts"]

@@ -1,0 +1,128 @@
+"""A tiny copy of a dataset's layout: real files at the literal paths that its publisher uses.
+
+Paths, tables and what to expect come from `layouts.yaml`, which is written from documentation and
+knows nothing of the source descriptions; pixels and label values come from the description.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image
+
+from fusion.cases import path_regex
+from fusion.source import IGNORE, OTHER, Layer, SourceDescription
+
+VOLUME = (14, 12, 13)
+PICTURE = (96, 112)
+BLOCK = 8  # pixels; JPEG keeps a block of 8 apart
+UNLISTED = 7  # a label value that a layer with "*" does not list
+
+
+def make_layout(description: SourceDescription, layout: Mapping[str, Any], folder: Path) -> None:
+    """Write every file of the layout below `folder`."""
+    tables: Mapping[str, str] = layout.get("tables", {})
+    images = [path_regex(t, description.cases.fields) for t in _image_templates(description)]
+    layers = [
+        (path_regex(layer.path, description.cases.fields), layer, start)
+        for layer, start in _places(description.layers)
+    ]
+    for name in [*layout["files"], *tables, *_numerous(layout)]:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name in tables:
+            path.write_text(tables[name], "utf-8")
+            continue
+        here = [(layer, start) for pattern, layer, start in layers if pattern.fullmatch(name)]
+        if here:
+            _write(path, _label(here, description.dimension))
+        elif any(pattern.fullmatch(name) for pattern in images):
+            _write(path, _image(name, description))
+        else:
+            path.write_bytes(b"not part of any case")
+
+
+def _numerous(layout: Mapping[str, Any]) -> list[str]:
+    """Files of one folder that differ by name only: {folder, suffix, names}."""
+    many = layout.get("masks", {"names": []})
+    return [f"{many['folder']}/{name}{many['suffix']}" for name in many["names"]]
+
+
+def _image_templates(description: SourceDescription) -> list[str]:
+    return [description.cases.image] if description.cases.image else []
+
+
+def _places(layers: Sequence[Layer]) -> Iterator[tuple[Layer, int]]:
+    """Each layer with its first place, so that no two layers claim one voxel."""
+    start = 0
+    for layer in layers:
+        yield layer, start
+        start += len(_values(layer))
+
+
+def _values(layer: Layer) -> list[int]:
+    """One place for each value of the layer that is no background."""
+    if layer.kind != "label_map":
+        return [255]
+    table = layer.table()
+    listed = [value for value, concept in table.items() if concept != IGNORE]
+    other = layer.values.get(OTHER, IGNORE)
+    return [*listed, *([UNLISTED] if other != IGNORE and UNLISTED not in table else [])]
+
+
+def _label(here: Sequence[tuple[Layer, int]], dimension: str) -> np.ndarray:
+    layer, start = here[0]
+    shape = VOLUME if dimension == "3D" else PICTURE
+    table = layer.table() if layer.kind == "label_map" else {}
+    ground = next((v for v, c in table.items() if c == IGNORE and 0 in table and table[0] != c), 0)
+    values = _values(layer)
+    bright = layer.kind == "mask" and layer.threshold < 1 and dimension == "3D"
+    label = np.full(shape, ground, np.uint8 if max([*values, ground]) < 256 else np.uint16)
+    for place, value in enumerate(values, start):
+        _fill(label, place, 1 if bright else value)
+    return label
+
+
+def _fill(label: np.ndarray, place: int, value: int) -> None:
+    if label.ndim == 3:
+        flat = label.reshape(-1)
+        flat[3 * place : 3 * place + 3] = value
+        return
+    row, column = divmod(place, PICTURE[1] // BLOCK)
+    label[row * BLOCK : (row + 1) * BLOCK, column * BLOCK : (column + 1) * BLOCK] = value
+
+
+def _image(name: str, description: SourceDescription) -> np.ndarray:
+    rng = np.random.default_rng(crc32(name.encode()))
+    if description.dimension == "3D":
+        low = -200 if description.modality == "CT" else 0
+        return rng.integers(low, 300, VOLUME).astype(np.int16)
+    grey = description.modality in {"DX", "US", "OPT"}
+    return rng.integers(0, 256, PICTURE if grey else (*PICTURE, 3), dtype=np.uint8)
+
+
+def _write(path: Path, array: np.ndarray) -> None:
+    name = path.name.lower()
+    if name.endswith((".nii", ".nii.gz")):
+        image = nib.Nifti1Image(array, np.diag([-1.0, 1.0, 2.0, 1.0]))
+        image.set_qform(image.affine, 1)
+        image.set_sform(image.affine, 1)
+        nib.save(image, path)
+    elif name.endswith((".mhd", ".mha", ".nrrd")):
+        image = sitk.GetImageFromArray(array)
+        image.SetSpacing((0.6, 0.7, 3.0))
+        sitk.WriteImage(image, str(path))
+    elif name.endswith(".gz"):
+        content = io.BytesIO()
+        Image.fromarray(array).save(content, format="PPM")
+        path.write_bytes(gzip.compress(content.getvalue(), mtime=0))
+    else:
+        Image.fromarray(array).save(path, **({"quality": 95} if name.endswith("g") else {}))

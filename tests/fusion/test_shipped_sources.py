@@ -1,0 +1,108 @@
+"""Every shipped source description reads a tiny copy of its publisher's layout, file by file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from catalog import vocab
+from catalog.concepts import ancestors, concepts
+from catalog.records_io import FOLDER
+from fusion.build import STAGES, Build, run_stage
+from fusion.plan import make_plan
+from fusion.recipe import check_recipe, shipped_descriptions
+from tests.fusion.made_layouts import make_layout
+from tests.fusion.test_real_cases import Silent
+
+SHIPPED = shipped_descriptions()
+LAYOUTS = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text("utf-8"))
+SLUGS = {path.stem for path in FOLDER.glob("*.yaml")}
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_a_description_names_a_dataset_of_the_catalog_and_known_words(name):
+    described = SHIPPED[name]
+
+    assert described.dataset in SLUGS
+    assert [c for c in [*described.concepts(), *described.covers] if c not in concepts()] == []
+    assert vocab.resolve("modality", described.family), described.family
+    assert described.checked
+    assert described.documented.startswith("https://") or described.checked == "files"
+    assert described.citation
+    assert described.homepage.startswith("http")
+    assert described.known_limits
+
+
+def test_every_shipped_description_has_a_layout_or_real_files_to_be_tested_on():
+    assert set(LAYOUTS) <= set(SHIPPED)
+    untested = [n for n, one in SHIPPED.items() if n not in LAYOUTS and one.checked != "files"]
+    assert untested == []
+
+
+def broadest(names: list[str]) -> list[str]:
+    """Without concepts that lie below another one: none is asked for twice."""
+    return [c for c in names if not set(names) & ancestors(c).keys()]
+
+
+def built(name: str, task: str, wanted: list[str], tmp_path: Path) -> tuple[Build, Silent]:
+    """The first three stages on the made layout, with this source alone."""
+    described = SHIPPED[name]
+    make_layout(described, LAYOUTS[name], tmp_path / "data")
+    source = {
+        "id": "made",
+        "dataset": described.dataset,
+        "location": {"kind": "local", "path": "data"},
+        "description": described.model_dump(mode="json", by_alias=True),
+    }
+    recipe = {
+        "schema": "imaging-x/recipe/1",
+        "title": f"one source: {name}",
+        "task": task,
+        "concepts": wanted,
+        "baseline": {"tier": "none"},
+        "sources": [source],
+    }
+    plan = make_plan(check_recipe(recipe, SLUGS))
+    made, progress = Build(plan, tmp_path, tmp_path / "work", tmp_path / "out"), Silent()
+    for stage in STAGES[:3]:
+        run_stage(stage, made, progress)
+    return made, progress
+
+
+def rows_of(made: Build) -> dict[str, dict]:
+    paths = (made.workdir / "cases").glob("*/case.json")
+    return {row["name"]: row for path in paths if (row := json.loads(path.read_text("utf-8")))}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in LAYOUTS if SHIPPED[n].layers))
+def test_images_and_masks_of_the_publishers_layout_become_cases(name, tmp_path):
+    layout, described = LAYOUTS[name], SHIPPED[name]
+    wanted = broadest(described.concepts("segmentation"))
+
+    made, progress = built(name, "segmentation", wanted, tmp_path)
+
+    rows = rows_of(made)
+    found = {n: [row["subject"], row["official_split"]] for n, row in rows.items()}
+    assert found == layout["cases"]
+    assert progress.codes == layout.get("excluded", {})
+    empty = {n: layout.get("absent", {}).get(n, []) for n in rows}
+    lack = {n: [c for c, count in row["present"].items() if not count] for n, row in rows.items()}
+    assert lack == empty
+
+
+@pytest.mark.parametrize("name", sorted(n for n in LAYOUTS if SHIPPED[n].classes))
+def test_classes_of_the_publishers_layout_are_read(name, tmp_path):
+    layout, described = LAYOUTS[name], SHIPPED[name]
+
+    made, _ = built(name, "classification", [], tmp_path)
+
+    rows = rows_of(made)
+    found = {n: [c for c, state in row["classes"].items() if state == 1] for n, row in rows.items()}
+    assert found == layout["classes"]
+    splits = {n: [row["subject"], row["official_split"]] for n, row in rows.items()}
+    assert splits == {n: one for n, one in layout["cases"].items() if n in layout["classes"]}
+    named = {*described.concepts("classification")}
+    assert {c for row in rows.values() for c in row["classes"]} <= named
