@@ -303,7 +303,7 @@ def _safety(recipe: Recipe) -> list[Gate]:
 
 
 def _shows_head(member: Member) -> bool:
-    spoken = _spoken(member)
+    spoken = _spoken(member, "")
     return not HEAD.isdisjoint(spoken.union(*(concepts.ancestors(c) for c in spoken)))
 
 
