@@ -8,29 +8,31 @@ import json
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from fusion.arrays import array_cases
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.write import write_bundle
-from fusion.cases import FoundCase, find_cases
+from fusion.cases import ArrayRow, FoundCase, find_cases
 from fusion.dedup import find_duplicates
 from fusion.errors import BuildError, CancelledError
 from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
-from fusion.imaging.io import image_parts, read_image, read_npz
+from fusion.imaging.io import image_parts, read_image
 from fusion.norm import fit_norms
 from fusion.plan import Plan
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.splits import assign, leave_one_source_out
+from fusion.tables import look_up
 
 __all__ = ["STAGES", "Build", "CancelledError", "Progress", "run_all", "run_stage", "summarise"]
 
@@ -158,7 +160,7 @@ def _acquire(build: Build, progress: Progress) -> None:
     lock: dict[str, Any] = {}
     for done, source in enumerate(build.plan.sources, 1):
         root, description = roots[source["id"]], _described(source)
-        found = _found(description, root)
+        found, _ = _found(description, root)
         used = sorted(_files_of(found, root, description))
         rows = []
         for path in used:
@@ -166,7 +168,8 @@ def _acquire(build: Build, progress: Progress) -> None:
             full = root / path
             rows.append({"path": path, "bytes": full.stat().st_size, "sha256": file_sha256(full)})
         if not found:
-            pattern = description.cases.image or "its .npz file"
+            arrays = (one.file for one in description.cases.arrays)
+            pattern = description.cases.template() or ", ".join(dict.fromkeys(arrays))
             place = source["location"].get("path", root.name)
             raise BuildError(
                 "source_failed",
@@ -179,40 +182,44 @@ def _acquire(build: Build, progress: Progress) -> None:
 
 
 def _described(source: Mapping[str, Any]) -> SourceDescription:
-    return SourceDescription.model_validate(source["description"])
+    description = SourceDescription.model_validate(source["description"])
+    return description.with_channels(source["channels"])
 
 
-def _found(description: SourceDescription, root: Path) -> list[FoundCase]:
-    if description.cases.npz:
-        return list(_npz_cases(description, root))
+def _found(
+    description: SourceDescription, root: Path
+) -> tuple[list[FoundCase], list[dict[str, str]]]:
+    """The cases of a source, and what was noticed in the tables that they are looked up in.
+
+    Raises:
+        BuildError: source_failed, when a table cannot be read.
+    """
     paths = (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    return find_cases(description, paths)
-
-
-def _npz_cases(description: SourceDescription, root: Path) -> Iterator[FoundCase]:
-    npz = description.cases.npz
-    if npz is None or not (root / npz.file).is_file():
-        return
-    for arrays in npz.arrays:
-        count = len(read_npz(root / npz.file, arrays.labels))
-        for row in range(count):
-            name = f"{arrays.images}_{row:06d}"
-            yield FoundCase(
-                name, name, npz.file, (), arrays.split, npz=(arrays.images, arrays.labels, row)
-            )
+    try:
+        if description.cases.arrays:
+            return look_up(description, root, list(array_cases(description, root)))
+        return look_up(description, root, find_cases(description, paths))
+    except CaseError as error:
+        raise BuildError("source_failed", f"{description.name}: {error.message}") from error
 
 
 def _files_of(found: list[FoundCase], root: Path, description: SourceDescription) -> set[str]:
     paths = {path for case in found for files in case.layers for path in files}
+    paths |= {path for case in found for path, _ in case.channels}
     for case in found:
         if case.image.endswith("/"):
             folder = root / case.image
             paths |= {p.relative_to(root).as_posix() for p in folder.iterdir() if p.is_file()}
         elif case.image:
             paths.add(case.image)
+    paths = {path for path in paths if not path.endswith("/")}
     paths |= {p.relative_to(root).as_posix() for path in paths for p in image_parts(root / path)}
-    if description.classes and description.classes.table:
-        paths.add(description.classes.table)
+    for one in description.cases.arrays if found else ():
+        paths |= {file for file in one.files() if (root / file).is_file()}
+    for table in description.tables() if found else ():
+        if not (root / table).is_file():
+            raise BuildError("source_failed", f"{description.name}: no table {table!r}")
+        paths.add(table)
     return paths
 
 
@@ -220,9 +227,11 @@ def _ingest(build: Build, progress: Progress) -> None:
     """Files become cases; what lacks an image or a label is excluded with its code."""
     progress.stage("ingest", len(build.plan.sources))
     roots = _roots(build, progress)
-    rows, excluded = [], []
+    rows, excluded, noticed = [], [], []
     for done, source in enumerate(build.plan.sources, 1):
-        for case in _found(_described(source), roots[source["id"]]):
+        found, findings = _found(_described(source), roots[source["id"]])
+        noticed += [{**row, "detail": f"{source['id']}: {row['detail']}"} for row in findings]
+        for case in found:
             progress.check()
             if case.code:
                 excluded.append(
@@ -233,7 +242,7 @@ def _ingest(build: Build, progress: Progress) -> None:
                 rows.append({"source": source["id"], **asdict(case)})
                 progress.case(source["id"], case.name, "pending", stage="ingest")
         progress.advance(done)
-    build.save("cases.json", {"cases": rows, "excluded": excluded})
+    build.save("cases.json", {"cases": rows, "excluded": excluded, "findings": noticed})
 
 
 def _exclusion(source: str, name: str, stage: str, code: str, detail: str) -> dict[str, str]:
@@ -309,7 +318,8 @@ def _as_case(data: Mapping[str, Any]) -> FoundCase:
     fields = {k: v for k, v in data.items() if k != "source"}
     fields["layers"] = tuple(tuple(files) for files in fields["layers"])
     fields["fields"] = tuple((a, b) for a, b in fields["fields"])
-    fields["npz"] = tuple(fields["npz"]) if fields["npz"] else None
+    fields["channels"] = tuple((path, index) for path, index in fields["channels"])
+    fields["array"] = ArrayRow(**fields["array"]) if fields["array"] else None
     return FoundCase(**fields)
 
 
@@ -344,7 +354,7 @@ def _deduplicate(build: Build, progress: Progress) -> None:
     single = {
         s["id"]: f"all:{s['id']}"
         for s in build.plan.sources
-        if s["description"]["cases"]["subject"] is None and s["id"] not in accepted
+        if not _described(s).cases.has_subjects and s["id"] not in accepted
     }
     pictures: dict[str, Any] = {}
 
@@ -423,7 +433,8 @@ def _exclusions(build: Build) -> list[dict[str, str]]:
 
 
 def _findings(build: Build) -> list[dict[str, str]]:
-    found = [*build.load("dedup.json")["findings"], *build.load("split.json")["notes"]]
+    found = [*build.load("cases.json")["findings"], *build.load("dedup.json")["findings"]]
+    found += build.load("split.json")["notes"]
     for case in _cases(build):
         found += case["findings"]
     return [{"severity": "warning", **row} for row in found]

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fusion.source import Cases, SourceDescription
+from fusion.source import FIELD, Cases, Layer, SourceDescription, template_fields
 
-_FIELD = re.compile(r"\{(\w+)\}|(\*)")
+
+@dataclass(frozen=True)
+class ArrayRow:
+    """A case that is one row of arrays; a file without keys has the key ""."""
+
+    file: str
+    images: str
+    labels_file: str
+    labels: str
+    row: int
 
 
 @dataclass(frozen=True)
 class FoundCase:
-    """One case as its files show it; `code` says why it cannot be used."""
+    """One case as its files show it; `code` says why it cannot be used.
+
+    `channels` holds path and index on the fourth axis (-1: none) of each channel of a source that
+    names several; the first is `image`, too.
+    """
 
     name: str
     subject: str | None
@@ -21,15 +35,16 @@ class FoundCase:
     layers: tuple[tuple[str, ...], ...]  # per layer, its files
     split: str | None
     fields: tuple[tuple[str, str], ...] = ()
-    npz: tuple[str, str, int] | None = None  # images key, labels key, row
+    array: ArrayRow | None = None
     code: str = ""
     detail: str = ""
+    channels: tuple[tuple[str, int], ...] = ()
 
 
 def path_regex(template: str, fields: Mapping[str, str]) -> re.Pattern[str]:
     """Turn `images/{name}.png` into a regular expression with one group per field."""
     out, seen, end = [], set(), 0
-    for match in _FIELD.finditer(template):
+    for match in FIELD.finditer(template):
         out.append(re.escape(template[end : match.start()]))
         end = match.end()
         if match[2]:
@@ -43,11 +58,6 @@ def path_regex(template: str, fields: Mapping[str, str]) -> re.Pattern[str]:
     return re.compile("".join(out))
 
 
-def field_names(template: str) -> set[str]:
-    """Fields of a path template."""
-    return {match[1] for match in _FIELD.finditer(template) if match[1]}
-
-
 def find_cases(description: SourceDescription, paths: Iterable[str]) -> list[FoundCase]:
     """Every case that an image or a label of this source speaks of, in order of name.
 
@@ -56,84 +66,124 @@ def find_cases(description: SourceDescription, paths: Iterable[str]) -> list[Fou
         paths: all files of the source, relative, with `/`.
     """
     cases, files = description.cases, sorted(paths)
-    images = _match_images(cases, files)
-    labels = [_match_layer(cases, layer.path, files) for layer in description.layers]
-    keys = set(images)
-    for by_key in labels:
-        if any(_is_full(key, cases) for key in by_key):
-            keys |= {key for key in by_key if _is_full(key, cases)}
+    parts = [one.path or cases.image for one in cases.channels.values()] or [cases.image]
+    images = [_Files(cases, template, files) for template in parts]
+    labels = [_Files(cases, layer.path, files) for layer in description.layers]
+    keys = {key for part in (*images, *labels) if part.is_full for key in part.by_key}
     found = [_case(description, key, images, labels) for key in keys]
-    return sorted(found, key=lambda case: case.name)
+    return sorted(_with_own_names(found), key=lambda case: case.name)
 
 
 Key = tuple[tuple[str, str], ...]
 
 
-def _match_images(cases: Cases, files: list[str]) -> dict[Key, str]:
-    pattern = path_regex(cases.image, cases.fields)
-    if cases.image.endswith("/"):
-        candidates: Iterable[str] = sorted({f.rpartition("/")[0] + "/" for f in files})
-    else:
-        candidates = files
-    return {_key(match): path for path in candidates if (match := pattern.fullmatch(path))}
+class _Files:
+    """Files that fit one template, by those of its fields that the image's path has, too."""
 
+    def __init__(self, cases: Cases, template: str, files: list[str]) -> None:
+        own, ours = set(template_fields(template)), set(template_fields(cases.template()))
+        self.template, self.shared, self.is_full = template, own & ours, ours <= own
+        self.by_key: dict[Key, list[str]] = {}
+        candidates: Iterable[str] = files
+        if template.endswith("/"):
+            candidates = sorted({f.rpartition("/")[0] + "/" for f in files})
+        pattern = path_regex(template, cases.fields)
+        for path in candidates:
+            if match := pattern.fullmatch(path):
+                self.by_key.setdefault(self._key(match.groupdict()), []).append(path)
 
-def _match_layer(cases: Cases, template: str, files: list[str]) -> dict[Key, list[str]]:
-    pattern = path_regex(template, cases.fields)
-    by_key: dict[Key, list[str]] = {}
-    for path in files:
-        if match := pattern.fullmatch(path):
-            by_key.setdefault(_key(match), []).append(path)
-    return by_key
+    def _key(self, fields: Mapping[str, str]) -> Key:
+        return tuple(sorted((name, fields[name]) for name in self.shared))
 
+    def of(self, fields: Mapping[str, str]) -> list[str]:
+        """Files of one case: the template may name only some of the image's fields."""
+        return self.by_key.get(self._key(fields), [])
 
-def _key(match: re.Match[str]) -> Key:
-    return tuple(sorted(match.groupdict().items()))
-
-
-def _is_full(key: Key, cases: Cases) -> bool:
-    return {name for name, _ in key} == field_names(cases.image)
+    def expected(self, fields: Mapping[str, str]) -> str:
+        """Where this case's file would be."""
+        return FIELD.sub(lambda m: fields.get(m[1], "*") if m[1] else "*", self.template)
 
 
 def _case(
-    description: SourceDescription,
-    key: Key,
-    images: Mapping[Key, str],
-    labels: list[dict[Key, list[str]]],
+    description: SourceDescription, key: Key, images: list[_Files], labels: list[_Files]
 ) -> FoundCase:
     fields, cases = dict(key), description.cases
-    name = fields.get("name") or "_".join(fields[f] for f in _order(cases.image))
-    name = name or cases.image.rstrip("/").rpartition("/")[2].partition(".")[0]
-    layers = tuple(tuple(_files_of(by_key, fields)) for by_key in labels)
-    image, code, detail = images.get(key, ""), "", ""
-    if not image:
-        first = next(path for files in layers for path in files)
-        code, detail = "image_missing", f"{first} has no image at {cases.image.format(**fields)}"
-    elif any(not files for files in layers):
-        wanted = next(
-            layer.path for layer, files in zip(description.layers, layers, strict=True) if not files
-        )
-        code, detail = "label_missing", f"{image} has no label at {_fill(wanted, fields)}"
+    template = cases.template()
+    name = fields.get("name") or "_".join(fields[f] for f in template_fields(template))
+    name = name or template.rstrip("/").rpartition("/")[2].partition(".")[0]
+    layers = tuple(tuple(files.of(fields)) for files in labels)
+    channels = [files.of(fields) for files in images]
+    code, detail = _image_problem(cases, fields, images, channels)
+    if not code:
+        image = channels[0][0]
+        code, detail = _label_problem(description.layers, fields, labels, layers, image)
     split = next((s for regex, s in cases.split.items() if re.fullmatch(regex, name)), None)
-    if split == "hidden" and not code:
-        code, detail = "hidden", "official hidden test data"
-    subject = cases.subject.format(**fields) if cases.subject is not None else None
-    return FoundCase(name, subject, image, layers, split, key, None, code, detail)
+    subject = cases.subject.format(**{"name": name, **fields}) if cases.subject else cases.subject
+    found = FoundCase(
+        name,
+        subject,
+        channels[0][0] if channels[0] else "",
+        layers,
+        None,
+        key,
+        code=code,
+        detail=detail,
+        channels=_indexed(cases, channels) if not code else (),
+    )
+    return with_split(found, split)
 
 
-def _files_of(by_key: Mapping[Key, list[str]], fields: Mapping[str, str]) -> list[str]:
-    """Files of one layer: its template may name only some of the image's fields."""
+def _indexed(cases: Cases, channels: list[list[str]]) -> tuple[tuple[str, int], ...]:
+    named = cases.channels.values()
+    return tuple(
+        (paths[0], -1 if one.channel is None else one.channel)
+        for one, paths in zip(named, channels, strict=False)
+    )
+
+
+def _image_problem(
+    cases: Cases, fields: Mapping[str, str], images: list[_Files], channels: list[list[str]]
+) -> tuple[str, str]:
+    """Each channel is one file."""
+    for name, files, paths in zip(cases.channels or [""], images, channels, strict=True):
+        what = f"channel {name}" if name else "image"
+        if not paths:
+            return "image_missing", f"no {what} at {files.expected(fields)}"
+        if len(paths) > 1:
+            seen = ", ".join(paths[:3])
+            return "image_ambiguous", f"{what}: {len(paths)} files where one is expected: {seen}"
+    return "", ""
+
+
+def _label_problem(
+    layers: list[Layer],
+    fields: Mapping[str, str],
+    labels: list[_Files],
+    found: tuple[tuple[str, ...], ...],
+    image: str,
+) -> tuple[str, str]:
+    for layer, files, paths in zip(layers, labels, found, strict=True):
+        if not paths and layer.missing == "exclude":
+            return "label_missing", f"{image} has no label at {files.expected(fields)}"
+    if layers and not any(found) and all(layer.missing == "unknown" for layer in layers):
+        return "label_missing", f"{image} has no label in any layer"
+    return "", ""
+
+
+def with_split(case: FoundCase, split: str | None) -> FoundCase:
+    """The case in the publisher's split; what is hidden is never used."""
+    if split == "hidden" and not case.code:
+        detail = "official hidden test data"
+        return replace(case, split=split, code="hidden", detail=detail)
+    return replace(case, split=split)
+
+
+def _with_own_names(found: list[FoundCase]) -> list[FoundCase]:
+    """No two cases have one name: where the name repeats, the other fields of the path join it."""
+    often = {name for name, n in Counter(case.name for case in found).items() if n > 1}
     return [
-        path
-        for key, paths in by_key.items()
-        if all(fields.get(name) == value for name, value in key)
-        for path in paths
+        replace(case, name="/".join(value for _, value in case.fields))
+        if case.name in often
+        else case
+        for case in found
     ]
-
-
-def _fill(template: str, fields: Mapping[str, str]) -> str:
-    return _FIELD.sub(lambda m: fields.get(m[1], "*") if m[1] else "*", template)
-
-
-def _order(template: str) -> list[str]:
-    return list(dict.fromkeys(m[1] for m in _FIELD.finditer(template) if m[1]))

@@ -8,7 +8,10 @@ from __future__ import annotations
 #: A case with one of these codes is not in the bundle.
 EXCLUSIONS: dict[str, str] = {
     "image_missing": "a label names a case whose image is not there",
+    "image_ambiguous": "several files match where one image is expected",
     "label_missing": "the image has no label",
+    "label_ambiguous": "a table says two things about one case",
+    "label_ignored": "the label is one that the source description leaves out",
     "unreadable": "the file cannot be read",
     "size_limit": "the file is larger than the limits for untrusted files",
     "dtype_refused": "the file's data type cannot be an image or a label",
@@ -34,6 +37,8 @@ FINDINGS: dict[str, str] = {
     "leak_review": "two images look alike across groups; a person should look",
     "geometry_outlier": "grid far from the source's other cases",
     "label_resampled": "the label lies on another grid and was taken to the image's",
+    "channel_resampled": "a channel lies on another grid and was taken to the first one's",
+    "table_encoding": "a table is not UTF-8; its text was read as Latin-1",
     "label_nearest": "a label went to the target grid by nearest value, to keep a structure",
     "unit_unknown": "the unit of the intensities cannot be told; a rule of the source may say it",
     "low_roundtrip": "a label loses detail on the target grid",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from fusion import fingerprint
+from fusion.arrays import image_at
+from fusion.bundle.names import image_roles
 from fusion.cases import FoundCase
+from fusion.classes import class_of
 from fusion.imaging.errors import CaseError
-from fusion.imaging.geometry import to_ras
+from fusion.imaging.geometry import ras_order, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
@@ -24,10 +27,11 @@ from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import Transform, record
 from fusion.imaging.volume import Picture, Volume
-from fusion.labels import Image, array_of, class_of, label_of, version_of
+from fusion.labels import Image, label_of
 from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
 from fusion.source import SourceDescription
+from fusion.tables import version_of
 
 SAMPLE_FILE = "sample.npy"
 #: Round trips of structures below the first size are not judged; limits by size, in voxels.
@@ -56,9 +60,10 @@ def harmonise_case(
         CaseError: the case is excluded; the code says why.
     """
     description = SourceDescription.model_validate(source["description"])
-    image = _read(description, root, case)
-    if is_blank(image):
-        raise CaseError("degenerate", f"{case.image}: one value only ({image.array.flat[0]})")
+    images = [_read(description, root, case, *one) for one in case.channels or [(case.image, -1)]]
+    image = images[0]
+    is_classes = plan.task == "classification"
+    classes = class_of(description, source, root, case) if is_classes else None
     row: dict[str, Any] = {
         "id": folder.name,
         "source": source["id"],
@@ -66,45 +71,93 @@ def harmonise_case(
         "subject": case.subject,
         "official_split": case.split,
         "origin": _origin(root, case, locked),
-        "t1": t1(image),
+        "t1": _t1(images),
         "original": fingerprint.facts(image),
-        "annotated": list(source["annotated"]),
+        "annotated": list(source["annotated"] if classes is None else classes),
         "flags": list(getattr(image, "flags", ())),
         "findings": [],
-        "classes": class_of(description, source, root, case),
+        "classes": classes,
     }
+    others = [_beside(image, one, case, row) for one in images[1:]]
     label = None
     if description.layers and plan.task == "segmentation":
         label = label_of(description, source, plan, root, case, image, row)
+    # The other channels lie on the grid of the first: what is done to it is done to them.
+    others = [
+        _harmonise(plan, description, case, one, None, {"flags": [], "findings": []})[0]
+        for one in others
+    ]
     image, label, lost = _harmonise(plan, description, case, image, label, row)
     row["norm"] = norm_facts(image)
     folder.mkdir(parents=True, exist_ok=True)
-    row["files"] = _write(folder, {"image": image, "label": label, "label_native": lost})
+    roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
+    row["files"] = _write(folder, roles | {"label": label, "label_native": lost})
     if isinstance(image, Volume) and row["norm"]["fitted_on"] == "train":
         np.save(folder / SAMPLE_FILE, foreground_sample(image, label))
     row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
+    row["channels"] += len(others)
     row["present"] = _present(plan, label)
     if isinstance(image, Picture):
         row["dhash"], row["phash"] = dhash(image), phash(image)
     return row
 
 
-def _read(description: SourceDescription, root: Path, case: FoundCase) -> Image:
-    if case.npz:
-        file = description.cases.npz.file if description.cases.npz else ""
-        return Picture(array_of(root / file, case.npz[0])[case.npz[2]])
-    path = root / case.image
-    if path.is_file() and path.stat().st_size == 0:
-        raise CaseError("unreadable", f"{case.image}: the file is empty")
-    image = read_image(path, form=description.geometry)
+def _read(
+    description: SourceDescription, root: Path, case: FoundCase, path: str, channel: int
+) -> Image:
+    """One image, or the channel `channel` (-1: there is one) of a file that holds several."""
+    image = _open(description, root, case, path, None if channel < 0 else channel)
+    if is_blank(image):
+        name = path if channel < 0 else f"{path} channel {channel}"
+        raise CaseError("degenerate", f"{name}: one value only ({image.array.flat[0]})")
+    return image
+
+
+def _open(
+    description: SourceDescription, root: Path, case: FoundCase, path: str, channel: int | None
+) -> Image:
+    if case.array:
+        return Picture(image_at(root, case.array))
+    full = root / path
+    if full.is_file() and full.stat().st_size == 0:
+        raise CaseError("unreadable", f"{path}: the file is empty")
+    image = read_image(full, form=description.geometry, channel=channel)
     wanted = Volume if description.dimension == "3D" else Picture
     if not isinstance(image, wanted):
         raise CaseError(
             "unreadable",
-            f"{case.image}: a {'2D' if wanted is Volume else '3D'} image, the source description "
+            f"{path}: a {'2D' if wanted is Volume else '3D'} image, the source description "
             f"says {description.dimension}",
         )
     return image
+
+
+def _t1(images: Sequence[Image]) -> str:
+    """T1 of the only channel, or of all of them in their order."""
+    each = [t1(image) for image in images]
+    return each[0] if len(each) == 1 else sha256("".join(each).encode()).hexdigest()
+
+
+def _beside(first: Image, other: Image, case: FoundCase, row: dict[str, Any]) -> Image:
+    """Another channel of a case on the grid of its first; what had to move is recorded."""
+    path = case.channels[0][0]
+    if not isinstance(first, Volume) or not isinstance(other, Volume):
+        shapes = [one.array.shape for one in (first, other)]
+        if shapes[0] != shapes[1] or isinstance(first, Volume) or len(shapes[0]) > 2:  # noqa: PLR2004
+            raise CaseError(
+                "grid_conflict",
+                f"{path}: channels are {shapes[0]} and {shapes[1]}, expected grey "
+                "pictures of one size",
+            )
+        return other
+    ours, theirs = (ras_order(one.grid)[2] for one in (first, other))
+    if ours.same_as(theirs):
+        return resample(other, first.grid, interpolation="nearest")
+    if ours.shape != theirs.shape:
+        same_voxels(first, other)  # raises where one affine serves two shapes
+    detail = f"{case.name}: from {other.grid.shape} at {other.grid.spacing_mm} mm"
+    row["findings"].append({"code": "channel_resampled", "detail": detail})
+    return resample(other, first.grid)
 
 
 @lru_cache(maxsize=4)
@@ -286,13 +339,16 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
             size = sum(part.stat().st_size for part in parts)
             lines = "".join(f"{d}  {p.name}\n" for d, p in zip(digests, parts, strict=True))
             digest = digests[0] if len(parts) == 1 else sha256(lines.encode()).hexdigest()
-        row: dict[str, Any] = {"path": path, "sha256": digest, "bytes": size}
-        return row | ({"row": case.npz[2], "array": case.npz[0]} if case.npz else {})
+        return {"path": path, "sha256": digest, "bytes": size}
 
-    return {
-        "image": one(case.image),
+    part = {"row": case.array.row, "array": case.array.images} if case.array else {}
+    found: dict[str, Any] = {
+        "image": one(case.image) | part,
         "labels": [one(path) for files in case.layers for path in files],
     }
+    if further := list(dict.fromkeys(path for path, _ in case.channels if path != case.image)):
+        found["channels"] = [one(path) for path in further]
+    return found
 
 
 def _write(folder: Path, images: Mapping[str, Image | None]) -> list[dict[str, Any]]:

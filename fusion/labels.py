@@ -1,10 +1,10 @@
-"""The labels of one case, in the plan's values: label maps on the image's grid, and classes."""
+"""The label map of one case, in the plan's values and on the image's grid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import same_voxels
 from fusion.imaging.harmonise import resample
-from fusion.imaging.io import read_image, read_npz
+from fusion.imaging.io import read_image
 from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
@@ -42,14 +42,41 @@ def label_of(
         found = label_values.from_probabilities([m.array for m in maps], scale)
         lut = {0: 0} | {i + 1: value_of[la.concept] for i, la in enumerate(description.layers)}
         return _like(image, label_values.remap(found, lut))
-    merged: Array | None = None
-    for layer, files in zip(description.layers, case.layers, strict=True):
-        for file in files:
-            one = _layer_array(layer, value_of, root, file, image, row)
-            merged = one if merged is None else _unite(merged, one, file)
-    if merged is None:
-        raise CaseError("label_missing", f"{case.image}: no label file")
+    merged: Array = np.zeros(_shape(image), np.uint8)
+    parts = sorted(zip(description.layers, case.layers, strict=True), key=_priority)
+    for _, group in groupby(parts, key=_priority):
+        level: Array = np.zeros_like(merged)
+        for layer, file in ((layer, file) for layer, files in group for file in files):
+            level = _unite(level, _layer_array(layer, value_of, root, file, image, row), file)
+        merged = np.where(level > 0, level, merged) if merged.any() else level
+    row["annotated"], unknown = _looked_for(description, source, case)
+    if not row["annotated"]:
+        raise CaseError("label_missing", f"{case.image}: nobody looked for any wanted concept")
+    if unknown:
+        merged[np.isin(merged, [targets[c] for c in unknown])] = 0
     return _like(image, merged)
+
+
+def _priority(part: tuple[Layer, tuple[str, ...]]) -> int:
+    return part[0].priority
+
+
+def _shape(image: Image) -> tuple[int, ...]:
+    return image.array.shape if isinstance(image, Volume) else image.array.shape[:2]
+
+
+def _looked_for(
+    description: SourceDescription, source: Mapping[str, Any], case: FoundCase
+) -> tuple[list[str], list[str]]:
+    """The plan's concepts that were and were not looked for in this case."""
+    lacking = {
+        source["mapping"].get(concept)
+        for layer, files in zip(description.layers, case.layers, strict=True)
+        if not files and layer.missing == "unknown"
+        for concept in layer.concepts()
+    }
+    annotated = source["annotated"]
+    return [c for c in annotated if c not in lacking], [c for c in annotated if c in lacking]
 
 
 def _layer_array(
@@ -129,64 +156,3 @@ def _like(image: Image, array: Array) -> Image:
     if isinstance(image, Volume):
         return replace(image, array=array, flags=())
     return replace(image, array=array)
-
-
-def class_of(
-    description: SourceDescription, source: Mapping[str, Any], root: Path, case: FoundCase
-) -> dict[str, int] | None:
-    """1 for the case's class, 0 for the source's other classes; None without class labels."""
-    rule = description.classes
-    if rule is None:
-        return None
-    text = dict(case.fields).get(rule.field, "") if rule.field else ""
-    if rule.table:
-        text = table_of(root / rule.table, rule.key, rule.column).get(case.name, "")
-    if case.npz and description.cases.npz:
-        array = array_of(root / description.cases.npz.file, case.npz[1])
-        text = str(int(np.ravel(array[case.npz[2]])[0]))
-    if not text.strip():
-        raise CaseError("label_missing", f"{case.name}: its class is blank, which is not 'normal'")
-    if text not in rule.values:
-        known = ", ".join(rule.values)
-        raise CaseError("label_unmapped", f"{case.name}: class {text!r} is not one of {known}")
-    mapping = source["mapping"]
-    mine = mapping.get(rule.values[text])
-    return {c: int(c == mine) for c in source["annotated"]}
-
-
-def version_of(path: Path) -> tuple[int, int]:
-    """Changes when the file does."""
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
-def array_of(path: Path, key: str) -> Array:
-    """One array of an .npz archive."""
-    return _read_array(path, key, version_of(path))
-
-
-@lru_cache(maxsize=4)
-def _read_array(path: Path, key: str, _: tuple[int, int]) -> Array:
-    """One archive serves all its cases."""
-    return read_npz(path, key)
-
-
-def table_of(path: Path, key: str, column: str) -> dict[str, str]:
-    """One column of a csv or tsv table by another; read once for all cases.
-
-    Raises:
-        CaseError: unreadable, when the table lacks a column.
-    """
-    return _read_table(path, key, column, version_of(path))
-
-
-@lru_cache(maxsize=4)
-def _read_table(path: Path, key: str, column: str, _: tuple[int, int]) -> dict[str, str]:
-    import pandas as pd
-
-    table = pd.read_csv(path, sep=None, engine="python", dtype=str, keep_default_na=False)
-    if lack := {key, column} - set(table.columns):
-        raise CaseError(
-            "unreadable", f"{path.name}: no column {sorted(lack)}; it has {list(table.columns)}"
-        )
-    return dict(zip(table[key], table[column], strict=True))

@@ -53,6 +53,7 @@ class Plan:
     accept: dict[str, Any]
     views: list[str]
     baseline: dict[str, str]
+    channels: list[str]
     gates: list[dict[str, str]]
     overlaps: list[dict[str, str]]
     known_limits: list[str]
@@ -86,8 +87,10 @@ def make_plan(recipe: Recipe) -> Plan:
     """
     wanted, label_gates = _common_concepts(recipe)
     overlaps, overlap_gates = _overlaps(recipe)
+    channels, channel_gates = _channels(recipe)
     gates = [
         *_same_kind(recipe),
+        *channel_gates,
         *_differences(recipe),
         *label_gates,
         *overlap_gates,
@@ -112,12 +115,13 @@ def make_plan(recipe: Recipe) -> Plan:
         profile=recipe.target.profile,
         spacing_mm=recipe.target.spacing_mm,
         concepts=[concepts.concept(c).as_dict() for c in wanted],
-        sources=[_source(recipe, member, wanted) for member in recipe.sources],
+        sources=[_source(recipe, member, wanted, channels) for member in recipe.sources],
         protocol=recipe.splits.protocol,
         splits={name: getattr(recipe.splits, name) for name in ("train", "val", "test")},
         accept=recipe.accept.model_dump(mode="json"),
         views=sorted(recipe.views),
         baseline=recipe.baseline.model_dump(),
+        channels=channels,
         gates=[asdict(gate) for gate in gates],
         overlaps=overlaps,
         known_limits=_known_limits(recipe, gates),
@@ -201,6 +205,30 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         if not has:
             gates.append(Gate("E04", "block", f"source {member.id} has no {recipe.task} labels"))
     return gates
+
+
+def _channels(recipe: Recipe) -> tuple[list[str], list[Gate]]:
+    """The bundle's channels in their order, and rule E03 for them; none where they have no name.
+
+    A source of one channel without a name fits others of one channel only.
+    """
+    named = {m.id: m.description.cases.channel_names() for m in recipe.sources}
+    seen = "; ".join(f"{i}: {', '.join(names) or 'one, unnamed'}" for i, names in named.items())
+    several = [i for i, names in named.items() if len(names) > 1]
+    if recipe.channels is None:
+        wanted = [c for c in next(iter(named.values())) if all(c in n for n in named.values())]
+        if not wanted and (several or all(named.values())):
+            how = "name them under channels, or state channels: [] to take each source's only one"
+            return [], [Gate("E03", "block", f"no channel in common ({seen}); {how}")]
+    else:
+        wanted = list(dict.fromkeys(recipe.channels))
+        lack = {i: [c for c in wanted if c not in names] for i, names in named.items()}
+        if lacking := "; ".join(f"{i} has no {', '.join(c)}" for i, c in lack.items() if c):
+            return [], [Gate("E03", "block", f"channels: {lacking} ({seen})")]
+        if not wanted and several:
+            detail = f"channels: {', '.join(several)} has several, name those to take ({seen})"
+            return [], [Gate("E03", "block", detail)]
+    return wanted, [Gate("E03", "pass", f"channels: {', '.join(wanted)}")] if wanted else []
 
 
 def _differences(recipe: Recipe) -> list[Gate]:
@@ -333,7 +361,7 @@ def _subjects(recipe: Recipe) -> list[Gate]:
     """Rule E11: a source without subject ids is one group, unless its author accepts the risk."""
     gates = []
     for member in recipe.sources:
-        if member.description.cases.subject is not None:
+        if member.description.cases.has_subjects:
             continue
         accepted = member.id in recipe.accept.unknown_subjects
         how = "each case counts as a subject" if accepted else "all its cases are one group"
@@ -371,7 +399,9 @@ def _pseudo(recipe: Recipe) -> list[Gate]:
     return [Gate("E13", "accepted", f"{i}: labels made by a model; train only") for i in made]
 
 
-def _source(recipe: Recipe, member: Member, wanted: list[str]) -> dict[str, Any]:
+def _source(
+    recipe: Recipe, member: Member, wanted: list[str], channels: list[str]
+) -> dict[str, Any]:
     description = member.description.model_dump(mode="json", by_alias=True)
     known = recipe.known_facts.get(member.id)
     terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
@@ -385,6 +415,7 @@ def _source(recipe: Recipe, member: Member, wanted: list[str]) -> dict[str, Any]
         "description": description,
         "annotated": [w for w in wanted if w in _spoken(member, recipe.task)],
         "mapping": mapping,
+        "channels": channels if member.description.cases.channels else [],
         "licence_result": {
             part: {"redistribute": t.redistribute, "adapt": t.adapt, "commercial": t.commercial}
             for part, t in terms.items()

@@ -205,6 +205,7 @@ class Recipe(Part):
     seed: int = 20260101
     target: Target = Target()
     concepts: list[str] = []
+    channels: list[str] | None = None  # in order; default: those that all sources have
     sources: list[Member] = Field(min_length=1)
     splits: Splits = Splits()
     accept: Accept = Accept()

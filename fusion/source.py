@@ -6,12 +6,28 @@ Declarative, so that a new source needs no code. `docs/fusing-your-data.md` expl
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 IGNORE = "background"  # a mapped value that is no concept: told apart from a forgotten one
 OTHER = "*"  # in label_map values: every value that is not listed
+
+
+FIELD = re.compile(r"\{(\w+)\}|(\*)")  # of a path template
+
+
+def template_fields(template: str) -> list[str]:
+    """Fields of a path template, in order of first mention."""
+    return list(dict.fromkeys(match[1] for match in FIELD.finditer(template) if match[1]))
 
 
 class Part(BaseModel):
@@ -37,19 +53,92 @@ class Overlap(Part):
     evidence: str
 
 
+Split = Literal["train", "val", "test", "hidden"]
+State = Literal[1, 0, -1]  # present, absent, uncertain; None is unannotated
+
+
 class ArraysOfSplit(Part):
-    """Two arrays of an .npz file: images (N, H, W[, C]) and labels (N,) or (N, 1)."""
+    """Cases that are rows of an array of .npz, .h5 or .npy files.
 
-    images: str
-    labels: str
-    split: Literal["train", "val", "test"] | None = None
-
-
-class Npz(Part):
-    """Cases that are rows of arrays in one .npz file."""
+    images: key of (N, H, W[, C]). labels: key of (N,) or (N, 1), one class each, or of (N, K), one
+    column per class. subjects: key of (N,) ids. A .npy file has no keys. `labels_file` is where
+    the labels are, when that is another file.
+    """
 
     file: str
-    arrays: list[ArraysOfSplit]
+    images: str = ""
+    labels: str = ""
+    labels_file: str = ""
+    subjects: str = ""
+    split: Literal["train", "val", "test"] | None = None
+
+    def files(self) -> list[str]:
+        """The files that hold these arrays."""
+        return list(dict.fromkeys(f for f in (self.file, self.labels_file) if f))
+
+
+class Table(Part):
+    r"""Rows of tables, found by the case that they speak of.
+
+    table: .csv, .tsv, .txt, .xlsx, .json or .jsonl; several are read as one.
+    key: the column that names the case. match: how the fields of a path name it there.
+    pattern: a regular expression; where a name fits it, its first group (or all of it) counts, in
+    the table and in `match` alike: "0*(\d+)" lets image 001 find row 1.
+    header: names of the columns of a table without a head line. sheet: of an .xlsx.
+    records: where the list of rows is in a .json: "images" or "data.items".
+    """
+
+    table: list[str] = []
+    key: str = "name"
+    match: str = "{name}"
+    pattern: str = ""
+    header: list[str] = []
+    sheet: str = ""
+    records: str = ""
+
+    @field_validator("table", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return [value] if isinstance(value, str) and value else value or []
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        return _regular(value)
+
+
+class Column(Table):
+    """One column of a table."""
+
+    column: str
+
+
+class SplitFrom(Table):
+    """Where the publisher's split is written: a field of the path, a column, or lists of names.
+
+    lists: {file: split}, one name a line (the first column, if there are more). values: the
+    publisher's word -> train, val, test or hidden; a word that is not listed is no split.
+    """
+
+    field: str = ""
+    column: str = ""
+    lists: dict[str, Split] = {}
+    values: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(map(bool, (self.field, self.column, self.lists))) != 1:
+            raise ValueError("give one of field, column (of a table) and lists")
+        if bool(self.column) != bool(self.table):
+            raise ValueError("column goes with table")
+        return self
+
+
+class Channel(Part):
+    """One channel of a case: a file of its own, or one step along a file's fourth axis."""
+
+    path: str = ""  # default: cases.image
+    channel: int | None = Field(default=None, ge=0, lt=1000)
 
 
 class Cases(Part):
@@ -57,31 +146,93 @@ class Cases(Part):
 
     `image` is a path with {fields}: `images/{name}.png`. A path that ends in `/` is a folder that
     holds one DICOM series. A field matches one path component unless `fields` gives a regular
-    expression. `subject` is a template over the fields; null says that subject ids are unknown.
+    expression. `subject` is a template over the fields, `subject_column` a column of a table;
+    neither says that subject ids are unknown.
+
+    `channels` names several images of one case in their order, each a path, or {path, channel}
+    with the index on a file's fourth axis; without path it is in `image`. `channel` names the only
+    channel of a source that has one.
     """
 
     image: str = ""
-    npz: Npz | None = None
+    channel: str = ""
+    channels: dict[str, Channel] = {}
+    arrays: list[ArraysOfSplit] = []
     fields: dict[str, str] = {}
     subject: str | None = None
-    split: dict[str, Literal["train", "val", "test", "hidden"]] = {}  # regex over the name
+    subject_column: Column | None = None
+    split: dict[str, Split] = {}  # regex over the name
+    split_from: SplitFrom | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        """`npz: {file, arrays}` states the file once; a channel may be its path alone."""
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        if isinstance(npz := data.get("npz"), dict) and isinstance(npz.get("arrays"), list):
+            rows = [{"file": npz.get("file"), **row} for row in data.pop("npz")["arrays"]]
+            data["arrays"] = [*data.get("arrays", []), *rows]
+        if isinstance(channels := data.get("channels"), dict):
+            data["channels"] = {
+                name: {"path": one} if isinstance(one, str) else one
+                for name, one in channels.items()
+            }
+        return data
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if bool(self.image) == (self.npz is not None):
-            raise ValueError("give either image (a path with {fields}) or npz")
+        files = bool(self.image or self.channels)
+        if files == bool(self.arrays):
+            raise ValueError("give either image or channels (paths with {fields}), or arrays")
+        if self.channel and self.channels:
+            raise ValueError("channel names the only channel; channels has the names already")
+        homeless = [name for name, one in self.channels.items() if not one.path]
+        if homeless and not self.image:
+            raise ValueError(f"channel {homeless[0]} has no path, and there is no image")
+        if self.channels and self.image and not homeless:
+            raise ValueError("every channel has a path of its own; image would not be read")
         return self
 
     @field_validator("fields", "split")
     @classmethod
-    def _regular_expressions(cls, value: dict[str, str]) -> dict[str, str]:
-        patterns = list(value.values()) if value and "{" not in "".join(value) else []
-        for pattern in [*patterns, *value]:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    def _regular_expressions(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        for pattern in value.values() if info.field_name == "fields" else value:
+            _regular(pattern)
         return value
+
+    @property
+    def has_subjects(self) -> bool:
+        """Somebody published who is who."""
+        return (
+            self.subject is not None
+            or self.subject_column is not None
+            or (bool(self.arrays) and all(one.subjects for one in self.arrays))
+        )
+
+    def template(self) -> str:
+        """The path that every case has: its image, or its first channel."""
+        return self.image or next((one.path for one in self.channels.values()), "")
+
+    def channel_names(self) -> list[str]:
+        """Names of the channels in their order; empty when one channel has no name."""
+        return list(self.channels) or ([self.channel] if self.channel else [])
+
+    def tables(self) -> list[str]:
+        """Files that say who is who and which split is which."""
+        found = [*self.subject_column.table] if self.subject_column else []
+        if self.split_from:
+            found += [*self.split_from.table, *self.split_from.lists]
+        return found
+
+
+def _regular(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    return pattern
 
 
 class Layer(Part):
@@ -92,6 +243,11 @@ class Layer(Part):
     other values are (without it, a value that is not listed excludes the case).
     kind probability: a map of `concept`, 0..`scale`; several such layers compete by argmax, the
     remainder being background.
+
+    missing: what a case without this file means: exclude it, absent (somebody looked and found
+    nothing: no file was written) or unknown (nobody looked). priority: where two layers claim one
+    voxel, the higher wins; equal ones are a collision. ignore_values: values that are left out on
+    purpose and become background.
     """
 
     path: str
@@ -100,7 +256,10 @@ class Layer(Part):
     threshold: float = 0.5
     channel: int = 0
     values: dict[str, str] = {}
+    ignore_values: list[int] = []
     scale: float = 1.0
+    missing: Literal["exclude", "absent", "unknown"] = "exclude"
+    priority: int = 0
 
     @field_validator("values", mode="before")
     @classmethod
@@ -125,6 +284,10 @@ class Layer(Part):
                     if value in table:
                         raise ValueError(f"label value {value} is mapped twice")
                     table[value] = concept
+        for value in self.ignore_values:
+            if value in table:
+                raise ValueError(f"label value {value} is mapped and ignored")
+            table[value] = IGNORE
         return table
 
     def concepts(self) -> list[str]:
@@ -133,20 +296,63 @@ class Layer(Part):
         return [c for c in dict.fromkeys(named) if c != IGNORE]
 
 
-class ClassLabels(Part):
-    """One class per case: from a table's column, or from a field of the path (class folders)."""
+class ClassLabels(Table):
+    """The classes of a case: from a table, a field of the path (class folders), or an array.
 
-    table: str = ""
-    key: str = "name"  # column that holds the case name
+    column or field: one cell that names the class, or several with `sep` between them; `values`
+    says which concept each word is. A key of `values` may also be a number or a range of numbers:
+    "0", "1-4", ">=2", "<0.5"; "*" is every other word. columns: one column per finding, {column:
+    concept}, whose cells are states; `states` adds to 1, 0, -1 and blank (unannotated), and
+    `threshold` reads numbers: above it is present. An array (N, K) is K columns "0", "1", ...
+
+    exclusive: a case has one class, which says that the others are absent. It must be stated for
+    `sep`, `columns` and arrays (N, K). Where it is false, `unlisted` says what a class is that
+    `sep` or `many_rows` does not list: unknown, or absent because all were looked for.
+    """
+
     column: str = ""
+    columns: dict[str, str] = {}
     field: str = ""
-    values: dict[str, str]  # text -> concept id; text not listed blocks the case
+    sep: str = ""
+    values: dict[str, str] = {}
+    ignore_values: list[str] = []  # such cases are left out
+    states: dict[str, State | None] = {}
+    threshold: float | None = None
+    exclusive: bool | None = None
+    unlisted: Literal["unknown", "absent"] = "unknown"
+    many_rows: bool = False  # a case may have several rows: the classes of all of them
     blank: Literal["exclude"] = "exclude"  # an empty cell is never a normal finding
 
-    @field_validator("values", mode="before")
+    @field_validator("values", "states", mode="before")
     @classmethod
     def _keys_as_text(cls, value: object) -> object:
         return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("ignore_values", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return [str(v) for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if sum(map(bool, (self.column, self.columns, self.field))) > 1:
+            raise ValueError("give one of column, columns and field")
+        if (self.column or self.columns) and not self.table:
+            raise ValueError("column and columns go with table")
+        if bool(self.columns) == bool(self.values):
+            raise ValueError("give columns: {column: concept}, or values: {word: concept}")
+        if (self.sep or self.columns or self.many_rows) and self.exclusive is None:
+            raise ValueError("several classes may be named: state exclusive: true or false")
+        return self
+
+    @property
+    def is_exclusive(self) -> bool:
+        return self.exclusive is not False
+
+    def concepts(self) -> list[str]:
+        """The concepts that these classes are."""
+        named = [*self.values.values(), *self.columns.values()]
+        return [c for c in dict.fromkeys(named) if c != IGNORE]
 
 
 class Adjustment(Part):
@@ -218,6 +424,21 @@ class SourceDescription(Part):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     @model_validator(mode="after")
+    def _fields_exist(self) -> Self:
+        """Templates over the fields of the path name such fields only."""
+        known = {"name", *template_fields(self.cases.template())}
+        if self.cases.arrays:
+            known |= {"row", "split"}
+        tables = [self.cases.subject_column, self.cases.split_from, self.classes]
+        asked = {f: f"{{{f}}}" for t in tables if t for f in template_fields(t.match)}
+        asked |= {f: f"{{{f}}}" for f in template_fields(self.cases.subject or "")}
+        asked |= {t.field: t.field for t in (self.cases.split_from, self.classes) if t and t.field}
+        for field, text in asked.items():
+            if field not in known:
+                raise ValueError(f"{text} is no field of {self.cases.template()!r}")
+        return self
+
+    @model_validator(mode="after")
     def _layers_agree(self) -> Self:
         kinds = {layer.kind for layer in self.layers}
         if "probability" in kinds and len(kinds) > 1:
@@ -233,5 +454,17 @@ class SourceDescription(Part):
         if task == "classification":
             named = []
         if self.classes and task != "segmentation":
-            named += [c for c in self.classes.values.values() if c != IGNORE]
+            named += self.classes.concepts()
         return list(dict.fromkeys(named))
+
+    def tables(self) -> list[str]:
+        """Tables that the cases and their classes are looked up in."""
+        return list(dict.fromkeys([*self.cases.tables(), *(self.classes or Table()).table]))
+
+    def with_channels(self, names: Sequence[str]) -> SourceDescription:
+        """With only these of its channels, in this order; unchanged where channels are unnamed."""
+        if not names or not self.cases.channels:
+            return self
+        channels = {name: self.cases.channels[name] for name in names}
+        cases = self.cases.model_copy(update={"channels": channels})
+        return self.model_copy(update={"cases": cases})

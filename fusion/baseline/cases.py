@@ -19,6 +19,7 @@ class Case:
         split: train, val or test; with leave-one-source-out, fold name to one of these.
         annotated: concepts that somebody looked for; absent from it means unknown.
         classes: concept to 1, 0 or -1 (uncertain).
+        images: one file per channel, in order; one file where a picture holds three colours.
         size: extent of one plane in pixels or voxels.
         pixel_mm: spacing of one plane, None for pictures.
     """
@@ -33,7 +34,7 @@ class Case:
     pixel_mm: tuple[float, float] | None
     channels: int
     unit: str
-    image: Path
+    images: tuple[Path, ...]
     label: Path | None
 
     def role(self, fold: str | None) -> str:
@@ -83,7 +84,7 @@ def _case(path: Path) -> Case:
         pixel_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
         channels=int(row["channels"]),
         unit=row["unit"],
-        image=files["image"],
+        images=tuple(path for role, path in files.items() if role.startswith("image")),
         label=files.get("label"),
     )
 

@@ -85,9 +85,9 @@ def _edge(extent: float, edges: tuple[int, ...]) -> int:
 
 def load(case: Case, canvas: Canvas, concepts: int) -> Stack:
     """Decode a case and bring it onto the canvas."""
-    planes = _planes(case.image)
     shape = canvas.shape_of(case)
-    shrunk = _shrunk(_normalised(planes, case), shape)
+    channels = [_shrunk(_normalised(_planes(path), case), shape) for path in case.images]
+    shrunk = np.concatenate(channels, axis=1)
     images = _padded(shrunk, canvas.edge, fill=shrunk.min())
     images = np.broadcast_to(images, (len(images), canvas.channels, *images.shape[2:]))
     labels = None

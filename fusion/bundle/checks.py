@@ -17,7 +17,7 @@ from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
 from fusion.bundle.manifest import FilePart, Manifest, role_of
-from fusion.bundle.names import CASE_ID, is_safe_path
+from fusion.bundle.names import CASE_ID, IMAGE_ROLE, is_safe_path
 from fusion.bundle.opened import Opened, sha256_at
 from fusion.bundle.pixels import Decoded, decode
 from fusion.bundle.privacy import find_private
@@ -198,9 +198,7 @@ def check_pixels(subject: Subject) -> Iterator[str]:
     for case in subject.manifest.cases:
         rows = {row.role: row for row in case.files}
         decoded: dict[str, Decoded] = {}
-        for role in ("image", "label"):
-            if role not in rows:
-                continue
+        for role in (role for role in rows if role != "record"):
             try:
                 decoded[role] = decode(rows[role].member, subject.member(rows[role]))
             except BundleError as error:
@@ -208,10 +206,12 @@ def check_pixels(subject: Subject) -> Iterator[str]:
                 continue
             for word in decoded[role].words:
                 subject.decoded_words.append(f"{rows[role].member}: {word}")
-        if (image := decoded.get("image")) is not None:
-            yield from _check_image(case.id, image)
-            if (label := decoded.get("label")) is not None:
-                yield from _check_grid(case.id, image, label)
+        image = decoded.get("image")
+        for role, one in decoded.items():
+            if role != "label":
+                yield from _check_image(case.id, one)
+            if role != "image" and image is not None:
+                yield from _check_grid(case.id, image, one, role)
         if (label := decoded.get("label")) is not None:
             yield from _check_labels(case.id, label, concepts, case.annotated, case.present)
 
@@ -221,13 +221,13 @@ def _check_image(case_id: str, image: Decoded) -> Iterator[str]:
         yield f"{case_id}: the image holds NaN or infinite values"
 
 
-def _check_grid(case_id: str, image: Decoded, label: Decoded) -> Iterator[str]:
+def _check_grid(case_id: str, image: Decoded, label: Decoded, role: str) -> Iterator[str]:
     if image.grid_shape != label.grid_shape:
-        yield f"{case_id}: image {image.grid_shape}, label {label.grid_shape}: grids differ"
+        yield f"{case_id}: image {image.grid_shape}, {role} {label.grid_shape}: grids differ"
     elif image.affine is not None and label.affine is not None:
         off = float(np.abs(image.affine - label.affine).max())
         if off > CORNER_TOLERANCE:
-            yield f"{case_id}: affines of image and label differ by {off:.4g} mm"
+            yield f"{case_id}: affines of image and {role} differ by {off:.4g} mm"
 
 
 def _check_labels(
@@ -286,6 +286,10 @@ def check_nnunet(subject: Subject) -> Iterator[str]:
     if [c for c in data["labels"] if c != "background"] and data["labels"].get("background") != 0:
         yield f"{folder}: background is not 0"
     images = _stems(subject, f"{folder}/imagesTr/", f"_0000{ending}")
+    for channel in range(1, len(subject.manifest.plan.channels)):
+        others = _stems(subject, f"{folder}/imagesTr/", f"_{channel:04d}{ending}")
+        if others != images:
+            yield f"{folder}: channel {channel} is there for {len(others)} of {len(images)} cases"
     labels = _stems(subject, f"{folder}/labelsTr/", ending)
     if images != labels or len(images) != data["numTraining"]:
         yield (
@@ -301,7 +305,7 @@ def check_nnunet(subject: Subject) -> Iterator[str]:
 
 def _stems(subject: Subject, prefix: str, suffix: str) -> set[str]:
     names = (n.removeprefix(prefix) for n in subject.names if n.startswith(prefix))
-    return {name.removesuffix(suffix) for name in names}
+    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
 
 
 def _check_same_bytes(
@@ -311,8 +315,9 @@ def _check_same_bytes(
     for case in subject.manifest.cases:
         for row in case.files:
             role = role_of(row.member)
-            if role == "image" and case.channels == view["channels"]:
-                names = [f"{folder}/images{part}/{case.id}_0000{ending}" for part in ("Tr", "Ts")]
+            if IMAGE_ROLE.fullmatch(role) and case.channels == view["channels"]:
+                channel = f"{int(role.partition('_')[2] or 0):04d}"
+                names = [f"{folder}/images{p}/{case.id}_{channel}{ending}" for p in ("Tr", "Ts")]
             elif role == "label" and same_labels:
                 names = [f"{folder}/labels{part}/{case.id}{ending}" for part in ("Tr", "Ts")]
             else:

@@ -135,9 +135,9 @@ def _read_case(path: Path, sources: set[str]) -> dict[str, Any]:
 
 
 def origin_files(case: Row) -> list[Row]:
-    """The source files of a case: its image, then its labels."""
+    """The source files of a case: its image, other channels, then its labels."""
     origin = case["origin"]
-    return [origin["image"], *origin.get("labels", [])]
+    return [origin["image"], *origin.get("channels", []), *origin.get("labels", [])]
 
 
 def file_of(case: Row, role: str) -> Row | None:
@@ -154,6 +154,11 @@ def image_of(case: Row) -> Row:
     if row := file_of(case, "image"):
         return row
     raise BundleError("image_missing", f"{case['id']}: case.json names no file of role image")
+
+
+def images_of(case: Row) -> list[Row]:
+    """The harmonised images of a case, one per channel in their order."""
+    return [image_of(case), *(row for row in case["files"] if row["role"].startswith("image_"))]
 
 
 def described(source: Row) -> Row:

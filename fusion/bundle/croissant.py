@@ -25,6 +25,7 @@ from fusion.bundle.content import (
     source_name,
     split_names,
 )
+from fusion.bundle.names import image_roles
 from fusion.bundle.shards import Shard
 from fusion.bundle.text import sha256_of
 
@@ -192,8 +193,13 @@ def _file_object(path: str, media_type: str, size_bytes: int, sha256: str) -> di
 def _file_sets(content: Content, shards: Sequence[Shard]) -> list[dict[str, Any]]:
     is_3d = content.plan["dimension"] == "3D"
     suffix, media_type = (".nii.gz", "application/x-nifti") if is_3d else (".png", "image/png")
-    roles = ["image", "label"] if _has_labels(shards) else ["image"]
-    sets = [_file_set(f"{role}s", f"*.{role}{suffix}", media_type, shards) for role in roles]
+    roles = image_roles(len(content.plan.get("channels") or []) or 1)
+    roles += ["label"] if _has_labels(shards) else []
+    sets = [
+        _file_set(role.replace(kind, f"{kind}s"), f"*.{role}{suffix}", media_type, shards)
+        for role in roles
+        if (kind := role.partition("_")[0])
+    ]
     return [*sets, _file_set("records", "*.json", "application/json", shards)]
 
 

@@ -21,6 +21,7 @@ from fusion.bundle.content import (
     split_id,
     split_names,
 )
+from fusion.bundle.names import IMAGE_ROLE
 from fusion.bundle.shards import Member, Shard
 from fusion.bundle.text import dump_json, sha256_of
 
@@ -58,6 +59,7 @@ class PlanPart(Part):
     dimension: Literal["2D", "3D"]
     profile: str
     target: dict[str, Any]
+    channels: list[str]  # names of a case's images in their order; empty: one without a name
     concepts: list[str]
     seed: int
     protocol: Literal["holdout", "loso"]
@@ -89,7 +91,7 @@ class FilePart(Part):
     bytes: int = Field(ge=0)
     sha256: Sha256 = _SHA256
     licence: str
-    role: Literal["image", "label", "record"]
+    role: str = Field(pattern=r"^(image(_[1-9]\d{0,2})?|label|record)$")  # image_1: channel 1
 
 
 class OriginFile(BaseModel):
@@ -103,7 +105,10 @@ class OriginFile(BaseModel):
 
 
 class Origin(Part):
+    """`channels` are the files of further channels, where these are not in `image`."""
+
     image: OriginFile
+    channels: list[OriginFile] = []
     labels: list[OriginFile]
 
 
@@ -229,6 +234,7 @@ def _plan(content: Content) -> dict[str, Any]:
         "dimension": plan["dimension"],
         "profile": plan.get("profile", "canonical"),
         "target": {"spacing_mm": plan.get("spacing_mm")},
+        "channels": list(plan.get("channels") or []),
         "concepts": content.concepts,
         "seed": plan.get("seed", 0),
         "protocol": plan.get("protocol", "holdout"),
@@ -285,6 +291,7 @@ def _case(
     files = []
     for shard, member in written:
         role = role_of(member.name)
+        kind = "labels" if role == "label" else "images"
         files.append(
             {
                 "path": f"shards/{shard}",
@@ -292,12 +299,16 @@ def _case(
                 "offset": member.offset,
                 "bytes": member.size_bytes,
                 "sha256": member.sha256,
-                "licence": "CC0-1.0" if role == "record" else licence_of(source, f"{role}s"),
+                "licence": "CC0-1.0" if role == "record" else licence_of(source, kind),
                 "role": role,
             }
         )
     return {key: case.get(key) for key in _CASE_KEYS} | {
-        "origin": {"image": case["origin"]["image"], "labels": case["origin"].get("labels", [])},
+        "origin": {
+            "image": case["origin"]["image"],
+            "channels": case["origin"].get("channels", []),
+            "labels": case["origin"].get("labels", []),
+        },
         "files": files,
         "spacing": case.get("spacing_mm"),
         "norm_ref": norm_ref,
@@ -305,9 +316,9 @@ def _case(
 
 
 def role_of(member: str) -> str:
-    """`image`, `label` or `record`, from a member's name."""
+    """`image`, `image_1` and so on, `label` or `record`, from a member's name."""
     part = member.partition(".")[2].partition(".")[0]
-    return part if part in ("image", "label") else "record"
+    return part if part == "label" or IMAGE_ROLE.fullmatch(part) else "record"
 
 
 def _members(shards: Sequence[Shard]) -> dict[str, list[tuple[str, Member]]]:

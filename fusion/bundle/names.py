@@ -7,9 +7,15 @@ from pathlib import PurePosixPath
 
 from fusion.bundle.errors import BundleError
 
+IMAGE_ROLE = re.compile(r"image(_[1-9]\d{0,2})?")
 CASE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def image_roles(count: int) -> list[str]:
+    """Roles of a case's images, one per channel: image, image_1, image_2, ..."""
+    return ["image", *(f"image_{number}" for number in range(1, count))]
 
 
 def check_case_id(case_id: str) -> str:

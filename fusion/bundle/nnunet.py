@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fusion.bundle.content import Content, Row, described, file_of, image_of, split_names
+from fusion.bundle.content import Content, Row, described, file_of, image_of, images_of, split_names
 from fusion.bundle.pixels import PNG, decode, encode_labels, suffix_of
 from fusion.bundle.text import write_json
 
@@ -102,12 +102,12 @@ class _View:
 
     def write(self, case: Row, part: str) -> None:
         folder = self.content.workdir / "cases" / str(case["id"])
-        image = image_of(case)
-        target = self._target("images" + part, f"{case['id']}_0000{self.suffix}")
-        if int(case.get("channels") or 1) == self.channels:
-            _copy(folder / image["path"], target)
-        else:
-            _write(target, _in_colour((folder / image["path"]).read_bytes()))
+        for number, image in enumerate(images_of(case)):
+            target = self._target("images" + part, f"{case['id']}_{number:04d}{self.suffix}")
+            if int(case.get("channels") or 1) == self.channels:
+                _copy(folder / image["path"], target)
+            else:
+                _write(target, _in_colour((folder / image["path"]).read_bytes()))
         if label := file_of(case, "label"):
             self._write_label(
                 folder / label["path"], self._target("labels" + part, f"{case['id']}{self.suffix}")
@@ -136,6 +136,8 @@ class _View:
         }
 
     def _channel_names(self) -> dict[str, str]:
+        if len(named := list(self.content.plan.get("channels") or [])) > 1:
+            return {str(number): name for number, name in enumerate(named)}
         if self.channels == len("RGB"):
             return {"0": "R", "1": "G", "2": "B"}
         modalities = {str(described(s).get("modality") or "") for s in self.content.sources}

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fusion.bundle.errors import BundleError
 from fusion.bundle.manifest import CasePart, FilePart, Manifest
+from fusion.bundle.names import IMAGE_ROLE
 from fusion.bundle.pixels import Decoded, decode
 
 
@@ -79,6 +81,13 @@ class Bundle:
         return self.__dict__ | {"_files": {}}
 
 
+def _channels(image: Decoded) -> NDArray[np.float32]:
+    """(C, ...): the colours of a picture, or the one channel of a file."""
+    array = np.ascontiguousarray(image.array, dtype=np.float32)
+    has_colours = image.affine is None and array.ndim > len(image.grid_shape)
+    return np.moveaxis(array, -1, 0) if has_colours else array[None]
+
+
 class TorchCases:
     """A map-style dataset for `torch.utils.data.DataLoader`.
 
@@ -97,10 +106,8 @@ class TorchCases:
         import torch
 
         case = self.cases[index]
-        image = self.bundle.load(case, "image")
-        array = np.ascontiguousarray(image.array, dtype=np.float32)
-        has_channels = image.affine is None and array.ndim > len(image.grid_shape)
-        array = np.moveaxis(array, -1, 0) if has_channels else array[None]
+        roles = [row.role for row in case.files if IMAGE_ROLE.fullmatch(row.role)]
+        array = np.concatenate([_channels(self.bundle.load(case, role)) for role in roles])
         item = {
             "id": case.id,
             "source": case.source,

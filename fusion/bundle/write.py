@@ -13,7 +13,7 @@ from fusion.bundle.content import (
     Content,
     Row,
     file_of,
-    image_of,
+    images_of,
     origin_files,
     read_content,
     shard_prefix,
@@ -107,9 +107,9 @@ def _write_shards(content: Content, out: Path, cap_bytes: int) -> list[Shard]:
 def _sample(content: Content, case: Row) -> Sample:
     case_id = str(case["id"])
     items = []
-    for role, row in (("image", image_of(case)), ("label", file_of(case, "label"))):
+    for row in (*images_of(case), file_of(case, "label")):
         if row:
-            name = f"{case_id}.{role}{suffix_of(str(row['path']))}"
+            name = f"{case_id}.{row['role']}{suffix_of(str(row['path']))}"
             path = content.workdir / "cases" / case_id / str(row["path"])
             items.append(Item(name, path, str(row["sha256"])))
     record = dump_json(case_record(content, case)) + "\n"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.arrays import read_npy, read_npz
+from fusion.imaging.io.arrays import read_array, read_npy, read_npz
 from fusion.imaging.io.dicom import read_dicom_file, read_series
 from fusion.imaging.io.dicom_header import DicomFacts, dicom_facts, is_dicom
 from fusion.imaging.io.hdf5 import h5_shape, read_h5
@@ -28,6 +28,7 @@ __all__ = [
     "h5_shape",
     "image_parts",
     "label_names",
+    "read_array",
     "read_h5",
     "read_image",
     "read_npz",

@@ -36,6 +36,14 @@ def read_npz(path: Path | str, key: str, limits: Limits = LIMITS) -> Array:
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
+def read_array(path: Path, key: str = "", limits: Limits = LIMITS) -> Array:
+    """The one array of an .npy file, or the array `key` of an .npz archive, any shape."""
+    if path.suffix.lower() == ".npz":
+        return read_npz(path, key, limits)
+    with open_stream(path, limits) as stream:
+        return _read_npy(stream, path.name, limits)
+
+
 def read_npy(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Picture:
     """A picture from an .npy file; an array of more axes has no place in the world."""
     pick(path.name, 1, channel)
