@@ -43,7 +43,7 @@ class Selection:
             QueryError: fewer than two are chosen.
         """
         if len(self.facts) < FEWEST:
-            raise QueryError([_wrong_number(len(self.facts))])
+            raise QueryError([wrong_number(len(self.facts))])
         return self.facts
 
 
@@ -55,7 +55,7 @@ def select(slugs: Iterable[str]) -> Selection:
     """
     wanted = list(dict.fromkeys(slugs))
     if len(wanted) > MOST:
-        raise QueryError([_wrong_number(len(wanted))])
+        raise QueryError([wrong_number(len(wanted))])
     found = dict(Dataset.objects.filter(slug__in=wanted).values_list("slug", "record"))
     if missing := [slug for slug in wanted if slug not in found]:
         known = list(Dataset.objects.values_list("slug", flat=True))
@@ -63,7 +63,8 @@ def select(slugs: Iterable[str]) -> Selection:
     return Selection(tuple(found[slug] for slug in wanted), neighbours())
 
 
-def _wrong_number(number: int) -> Fault:
+def wrong_number(number: int) -> Fault:
+    """How many were chosen, and how many there may be."""
     noun = "dataset" if number == 1 else "datasets"
     return Fault("slug", f"{number} {noun}", f"{FEWEST} to {MOST} datasets")
 

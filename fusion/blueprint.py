@@ -262,8 +262,15 @@ def _names(rows: Sequence[str]) -> str:
 
 
 def _species(datasets: Sequence[Facts]) -> Rule:
-    detail = "the catalog records no species; the source descriptions of a recipe do"
-    return Rule("E01", "unknown", detail, {one["slug"]: "unknown" for one in datasets})
+    """The catalog records no species; descriptions of local folders do."""
+    seen = {one["slug"]: one.get("species") or "unknown" for one in datasets}
+    known = {value for value in seen.values() if value != "unknown"}
+    if len(known) > 1:
+        return Rule("E01", "block", f"they differ: {_names(sorted(known))}", seen)
+    if "unknown" in seen.values():
+        detail = "the catalog records no species; the source descriptions of a recipe do"
+        return Rule("E01", "unknown", detail, seen)
+    return Rule("E01", "pass", f"all {known.pop()}", seen)
 
 
 def _listed(
@@ -325,6 +332,9 @@ def _units(datasets: Sequence[Facts], profile: Profile) -> Rule:
     }
     if profile == "native" or all(value == "-" for value in seen.values()):
         return Rule("E06", "pass", "no unit is needed", seen)
+    stated = {one["slug"]: one["unit"] for one in datasets if one.get("unit")}
+    if len(stated) == len(datasets) and len(set(stated.values())) > 1:
+        return Rule("E06", "block", "their stated units differ; native would do", seen | stated)
     return Rule("E06", "unknown", "the unit is read from the files", seen)
 
 
@@ -394,13 +404,22 @@ def _people(datasets: Sequence[Facts]) -> Rule:
         )
         for one in datasets
     }
+    for one in datasets:
+        if (known := one.get("subjects_known")) is not None:
+            people[one["slug"]] = "ids in the file names" if known else "no ids"
+    if nobody := [slug for slug, seen in people.items() if seen == "no ids"]:
+        detail = f"{_names(nobody)}: goes whole into one split unless that is accepted"
+        return Rule("E11", "warn", detail, people)
+    if all(one.get("subjects_known") for one in datasets):
+        return Rule("E11", "pass", "every description tells people apart", people)
     detail = "ids of people are in the files; a source without them goes whole into one split"
     return Rule("E11", "unknown", detail, people)
 
 
 def _safety(datasets: Sequence[Facts]) -> Rule:
     detail = "files are searched for personal data when they are read"
-    return Rule("E12", "unknown", detail, {one["slug"]: "unknown" for one in datasets})
+    seen = {one["slug"]: f"faces {one.get('faces', 'unknown')}" for one in datasets}
+    return Rule("E12", "unknown", detail, seen)
 
 
 def _made_by(datasets: Sequence[Facts]) -> Rule:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -264,6 +265,20 @@ def load_recipe(path: Path) -> dict[str, Any]:
     return resolve(parse(_read(path, "recipe")), folder=path.parent)
 
 
+def load_description(name: str) -> dict[str, Any]:
+    """A source description: of a shipped name, or in a file.
+
+    Raises:
+        RecipeError: no such file, no YAML or JSON.
+    """
+    path = _shipped().get(name, Path(name))
+    return parse(_read(path, "description"))
+
+
+def _shipped() -> dict[str, Path]:
+    return {path.stem: path for path in _description_files()}
+
+
 def parse(text: str) -> dict[str, Any]:
     """YAML or JSON text as a mapping.
 
@@ -343,6 +358,29 @@ def check_recipe(
     if facts_of is not None:
         recipe = _with_facts(recipe, facts_of)
     return recipe
+
+
+def check_description(data: Mapping[str, Any], name: str) -> SourceDescription:
+    """Check one source description by itself; `name` stands before the place of each problem.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    inside = ("sources", 0, "description")
+    try:
+        description = SourceDescription.model_validate(data)
+    except ValidationError as error:
+        found = [_problem({**one, "loc": (*inside, *one["loc"])}) for one in error.errors()]
+        raise RecipeError([_named(problem, name) for problem in found]) from error
+    if unknown := _not_in_table(name, [*description.concepts(), *description.covers]):
+        raise RecipeError(unknown)
+    return description
+
+
+def _named(problem: Problem, name: str) -> Problem:
+    there = "sources[0].description"
+    path, message = (t.replace(there, name, 1) for t in (problem.path, problem.message))
+    return replace(problem, path=path, message=message)
 
 
 def _with_facts(recipe: Recipe, facts_of: FactsOf) -> Recipe:
@@ -433,7 +471,7 @@ def _with_description(source: dict[str, Any], index: int, folder: Path | None) -
     name = source.get("description")
     if not isinstance(name, str):
         return source
-    shipped = {path.stem: path for path in _description_files()}
+    shipped = _shipped()
     path = shipped.get(name)
     if path is None and folder is not None:
         path = folder / name
@@ -460,10 +498,14 @@ def _unknown_datasets(recipe: Recipe, known: Collection[str]) -> list[Problem]:
 
 
 def _unknown_concepts(recipe: Recipe) -> list[Problem]:
-    used = [("concepts", c) for c in recipe.concepts]
+    problems = _not_in_table("concepts", recipe.concepts)
     for i, source in enumerate(recipe.sources):
-        where = f"sources[{i}].description"
-        used += [(where, c) for c in [*source.description.concepts(), *source.description.covers]]
+        used = [*source.description.concepts(), *source.description.covers]
+        problems += _not_in_table(f"sources[{i}].description", used)
+    return problems
+
+
+def _not_in_table(where: str, used: Iterable[str]) -> list[Problem]:
     known = concepts.concepts()
     return [
         Problem(
@@ -472,7 +514,7 @@ def _unknown_concepts(recipe: Recipe) -> list[Problem]:
             expected="a concept of the concept table",
             message=f"{where}: found concept {concept!r}{nearest(concept, known)}",
         )
-        for where, concept in used
+        for concept in used
         if concept not in known
     ]
 

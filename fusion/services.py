@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from django.conf import settings
 
@@ -12,22 +13,40 @@ from catalog.models import Dataset
 from catalog.search import QueryError
 from catalog.search.facets import closest, resolve, unknown_value
 from catalog.search.index import current_key
-from catalog.selection import neighbours, select
-from fusion.blueprint import MODES, PROFILES, Blueprint, Choice, draw
+from catalog.selection import neighbours, select, wrong_number
+from catalog.services import facts_of
+from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice, draw
+from fusion.described import described_facts
 from fusion.partners import KEYS, Goal, Partners
 
 _IN_RECORD = frozenset({"modality_details", "classes", "spacing", "annotation", "relations"})
 
 
-def blueprint(slugs: Iterable[str], choice: Choice) -> Blueprint:
-    """The blueprint of the named datasets.
+def blueprint(
+    slugs: Iterable[str], choice: Choice, described: Mapping[str, Mapping[str, Any]] = {}
+) -> Blueprint:
+    """The blueprint of the named datasets and of local folders that are only described.
+
+    Args:
+        slugs: datasets of the catalog.
+        choice: what is to be built.
+        described: name -> source description; a name may be the slug of what it is a copy of.
 
     Raises:
-        QueryError: fewer than two datasets or more than six, or a slug that no dataset has.
+        QueryError: fewer than two in all or more than six, or a slug that no dataset has.
+        RecipeError: a description is not valid.
     """
     chosen = select(slugs)
+    known = facts_of(described)
+    local = [described_facts(name, one, known.get(name, {})) for name, one in described.items()]
+    together = [*chosen.facts, *local]
+    if (
+        len({one["slug"] for one in together}) < len(together)
+        or not FEWEST <= len(together) <= MOST
+    ):
+        raise QueryError([wrong_number(len(together))])
     weights = settings.COMPATIBILITY_WEIGHTS
-    return draw(chosen.together(), chosen.neighbours.overlaps, choice, weights)
+    return draw(together, chosen.neighbours.overlaps, choice, weights)
 
 
 def goal(modality: str, anatomy: str, task: str) -> Goal:

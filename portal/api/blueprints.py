@@ -7,6 +7,7 @@ from typing import Any
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -21,6 +22,21 @@ FLAGS = ("true", "false")
 GOAL = ("modality", "anatomy", "task")
 MOST_PARTNERS = 100
 CHOICES = ("mode", "profile", "task", "accept_confounding")
+
+
+class DescribedIn(serializers.Serializer[Any]):
+    """Datasets of the catalog and described folders, two to six in all."""
+
+    slug = serializers.ListField(child=serializers.CharField(), default=list)
+    described = serializers.DictField(
+        child=serializers.DictField(),
+        default=dict,
+        help_text="name -> source description; the slug, where it is a copy of a dataset",
+    )
+    mode = serializers.CharField(default="", allow_blank=True)
+    profile = serializers.CharField(default="", allow_blank=True)
+    task = serializers.CharField(default="", allow_blank=True)
+    accept_confounding = serializers.BooleanField(default=False)
 
 
 class BlueprintView(APIView):
@@ -45,6 +61,22 @@ class BlueprintView(APIView):
             accept_confounding=params.choice(query, "accept_confounding", FLAGS) == "true",
         )
         return Response(blueprint(query.getlist("slug"), chosen).as_dict())
+
+    @extend_schema(
+        operation_id="blueprint_described",
+        request=DescribedIn,
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut, 422: ProblemOut},
+    )
+    def post(self, request: Request) -> Response:
+        """The same with local folders, each by its source description; nothing is stored."""
+        data = DescribedIn(data=request.data)
+        data.is_valid(raise_exception=True)
+        asked = data.validated_data
+        chosen = choice(
+            asked["mode"], asked["profile"], asked["task"],
+            accept_confounding=asked["accept_confounding"],
+        )  # fmt: skip
+        return Response(blueprint(asked["slug"], chosen, asked["described"]).as_dict())
 
 
 class DatasetPartners(APIView):

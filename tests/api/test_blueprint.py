@@ -99,3 +99,49 @@ def test_weights_that_are_no_whole_are_refused(monkeypatch, value):
 
     with pytest.raises(ImproperlyConfigured, match=r"IMAGINGX_SCORE_WEIGHTS: found .* together 1"):
         env.weights("IMAGINGX_SCORE_WEIGHTS")
+
+
+LOCAL = {"name": "Our scans", "modality": "CT", "family": "CT", "dimension": "3D",
+         "annotation": "manual", "licence": {"images": "CC0-1.0", "labels": "CC0-1.0"},
+         "cases": {"image": "{name}.nii.gz", "subject": None},
+         "layers": [{"path": "l/{name}.nii.gz", "kind": "mask", "concept": "liver"}]}  # fmt: skip
+
+
+@pytest.mark.usefixtures("two")
+def test_a_folder_that_is_only_described_is_set_beside_the_catalog(client, tmp_path, capsys):
+    body = {"slug": ["ct-one"], "described": {"ours": LOCAL}}
+    data = client.post("/api/v1/blueprint/", body, content_type="application/json").json()
+
+    rules = {row["code"]: row for row in data["rules"]}
+    assert data["verdict"] == "eligible as far as the catalog knows"
+    assert data["alignment"]["common"][0]["concept"] == "liver"
+    assert rules["E11"]["verdict"] == "warn"
+    assert rules["E11"]["seen"]["ours"] == "no ids"
+    assert rules["E09"]["verdict"] == "pass"
+
+    file = tmp_path / "ours.json"
+    file.write_text(json.dumps(LOCAL | {"modality": "MR", "family": "MR"}))
+    call_command("blueprint", "ct-one", "--local", f"ours={file}", "--json")
+    assert json.loads(capsys.readouterr().out)["blocked_by"] == ["E03"]
+
+
+@pytest.mark.usefixtures("two")
+def test_species_that_differ_block_as_soon_as_they_are_stated(client):
+    other = LOCAL | {"species": "pig"}
+    body = {"described": {"ours": LOCAL, "pigs": other}}
+    data = client.post("/api/v1/blueprint/", body, content_type="application/json").json()
+
+    assert data["blocked_by"] == ["E01"]
+
+
+@pytest.mark.usefixtures("two")
+def test_a_description_with_a_slip_is_named_with_its_place(client):
+    wrong = LOCAL | {"licens": {}, "layers": [{**LOCAL["layers"][0], "concept": "livr"}]}
+    body = {"slug": ["ct-one"], "described": {"ours": wrong}}
+    answer = client.post("/api/v1/blueprint/", body, content_type="application/json")
+
+    assert answer.status_code == 422
+    assert "ours.licens: unknown key; did you mean 'licence'?" in str(answer.json()["errors"])
+    del wrong["licens"]
+    answer = client.post("/api/v1/blueprint/", body, content_type="application/json")
+    assert "did you mean 'liver'" in str(answer.json()["errors"])

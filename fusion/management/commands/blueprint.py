@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -12,7 +13,9 @@ from rich.table import Table
 
 from catalog.search import QueryError
 from fusion.blueprint import MODES, PROFILES, Blueprint
+from fusion.errors import RecipeError
 from fusion.partners import LIMIT
+from fusion.recipe import load_description
 from fusion.services import blueprint, choice, goal, partners
 
 
@@ -27,6 +30,10 @@ class Command(BaseCommand):
         parser.add_argument(
             "--goal", nargs=3, metavar=("MODALITY", "ANATOMY", "TASK"), help="e.g. CT liver seg"
         )
+        parser.add_argument(
+            "--local", action="append", default=[], metavar="NAME=FILE",
+            help="a folder with its source description; NAME may be the slug of its dataset",
+        )  # fmt: skip
         parser.add_argument("--mode", choices=MODES, default=MODES[0], help="how labels join")
         parser.add_argument("--profile", choices=PROFILES, default="canonical")
         parser.add_argument("--task", default="", help="target task; the first in common if absent")
@@ -39,15 +46,16 @@ class Command(BaseCommand):
             slugs = list(dict.fromkeys(options["slug"]))
             if options["goal"]:
                 slugs += self._for_goal(options["goal"])
-            if len(slugs) == 1 and not options["goal"]:
+            described = dict(_described(text) for text in options["local"])
+            if len(slugs) == 1 and not options["goal"] and not described:
                 self._partners(slugs[0], options)
                 return
             chosen = choice(
                 options["mode"], options["profile"], options["task"],
                 accept_confounding=options["accept_confounding"],
             )  # fmt: skip
-            drawn = blueprint(slugs, chosen)
-        except QueryError as error:
+            drawn = blueprint(slugs, chosen, described)
+        except (QueryError, RecipeError) as error:
             raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(drawn.as_dict(), ensure_ascii=False, indent=2))
@@ -99,3 +107,9 @@ class Command(BaseCommand):
         if drawn.splits:
             parts = ", ".join(f"{name} {number}" for name, number in drawn.splits.items())
             self.stdout.write(f"expected cases: {parts}")
+
+
+def _described(text: str) -> tuple[str, dict[str, Any]]:
+    """NAME=FILE: the name and the description in the file, or a shipped one of that name."""
+    name, _, file = text.rpartition("=")
+    return name or Path(file).stem, load_description(file)
