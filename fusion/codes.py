@@ -22,6 +22,7 @@ EXCLUSIONS: dict[str, str] = {
     "label_unmapped": "the label holds a value that the source description does not map",
     "label_collision": "two concepts claim one voxel",
     "unit_conflict": "the intensities are not in the unit that the source should have",
+    "phi_found": "the image or its header may tell who the person is",
     "degenerate": "the image holds one value only",
     "duplicate": "the same image is already in the bundle",
     "official_test_group": "another case of this subject is official test data",

@@ -62,6 +62,8 @@ def harmonise_case(
     description = SourceDescription.model_validate(source["description"])
     images = [_read(description, root, case, *one) for one in case.channels or [(case.image, -1)]]
     image = images[0]
+    if "burned_in_annotation" in getattr(image, "flags", ()):
+        raise CaseError("phi_found", f"{case.image}: the header says that words are in the pixels")
     is_classes = plan.task == "classification"
     classes = class_of(description, source, root, case) if is_classes else None
     row: dict[str, Any] = {
@@ -83,12 +85,10 @@ def harmonise_case(
     if description.layers and plan.task == "segmentation":
         label = label_of(description, source, plan, root, case, image, row)
     # The other channels lie on the grid of the first: what is done to it is done to them.
-    others = [
-        _harmonise(plan, description, case, one, None, {"flags": [], "findings": []})[0]
-        for one in others
-    ]
+    shared = {"flags": row["flags"], "findings": row["findings"]}
+    others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]
     image, label, lost = _harmonise(plan, description, case, image, label, row)
-    row["norm"] = norm_facts(image)
+    row["norm"] = norm_facts(image, *others)
     folder.mkdir(parents=True, exist_ok=True)
     roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
     row["files"] = _write(folder, roles | {"label": label, "label_native": lost})

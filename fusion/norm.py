@@ -22,15 +22,23 @@ _BODY_HU = -500
 Row = Mapping[str, Any]
 
 
-def norm_facts(image: Volume | Picture) -> dict[str, Any]:
-    """What one case can say before the splits are known; goes to case.json as `norm`."""
-    if isinstance(image, Picture):
-        deepest = {1: 255, 8: 255, 16: 65_535}.get(image.bits)
-        if deepest is None:
-            return {"method": "z_score", "params": z_score(image.array), "fitted_on": "case"}
-        return {"method": "divide", "params": {"by": deepest}, "fitted_on": "nothing"}
-    if image.unit == "hu":
+def norm_facts(image: Volume | Picture, *others: Volume | Picture) -> dict[str, Any]:
+    """What one case can say before the splits are known; goes to case.json as `norm`.
+
+    A case of several channels has one entry per channel, each by its own intensities.
+    """
+    if others:
+        each = [_own(one) for one in (image, *others)]
+        return {"method": "per_channel", "params": each, "fitted_on": "case"}
+    if isinstance(image, Volume) and image.unit == "hu":
         return {"method": "clip_z_score", "params": None, "fitted_on": "train"}
+    return _own(image)
+
+
+def _own(image: Volume | Picture) -> dict[str, Any]:
+    deepest = {1: 255, 8: 255, 16: 65_535}.get(image.bits) if isinstance(image, Picture) else None
+    if deepest is not None:
+        return {"method": "divide", "params": {"by": deepest}, "fitted_on": "nothing"}
     return {"method": "z_score", "params": z_score(image.array), "fitted_on": "case"}
 
 

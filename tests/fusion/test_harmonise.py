@@ -5,11 +5,22 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
 from fusion.recipe import check_recipe
-from tests.fusion.made import block, body, brain, fuse, member, recipe, write_source
+from tests.fusion.made import (
+    block,
+    body,
+    brain,
+    fuse,
+    member,
+    recipe,
+    write_nifti,
+    write_source,
+)
 
 CT = {"modality": "CT", "family": "CT"}
 
@@ -159,3 +170,52 @@ def test_a_structure_that_no_rule_carries_over_keeps_its_native_mask(tmp_path):
     assert "structure_lost" in built.findings()
     native = np.asarray(nib.load(built.file("dots", "label_native")).dataobj)
     assert np.array_equal(native, dots)
+
+
+def test_each_channel_has_numbers_of_its_own_to_normalise_by(tmp_path):
+    for i in range(3):
+        write_source(tmp_path / "a", {f"c{i}": brain(i)})
+        array = brain(i + 9) * 3
+        write_nifti(tmp_path / "a" / "flair" / f"c{i}.nii.gz", array)
+    cases = {
+        "channels": {"T1c": "images/{name}.nii.gz", "FLAIR": "flair/{name}.nii.gz"},
+        "subject": "{name}",
+    }
+
+    built = fuse(recipe(member("a", cases=cases)), tmp_path)
+
+    norm = built.cases["c1"]["norm"]
+    assert norm["method"] == "per_channel"
+    first, second = (one["params"]["mean"] for one in norm["params"])
+    assert second == pytest.approx(3 * first, rel=0.02)
+
+
+def test_an_image_whose_header_says_that_words_are_in_it_is_left_out(tmp_path):
+    for i in range(6):
+        folder = tmp_path / "a" / f"p{i}"
+        folder.mkdir(parents=True)
+        dataset = Dataset()
+        dataset.file_meta = FileMetaDataset()
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.SOPClassUID, dataset.SOPInstanceUID = MRImageStorage, f"1.2.3.{i}"
+        dataset.SeriesInstanceUID, dataset.Modality = f"1.2.{i}", "MR"
+        dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 9, 8, 1
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 0
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.PixelSpacing, dataset.SliceThickness = [1, 1], 1
+        dataset.ImagePositionPatient = [0, 0, 0]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.BurnedInAnnotation = "YES" if i == 2 else "NO"
+        pixels = np.random.default_rng(i).integers(0, 900, (9, 8), dtype=np.uint16)
+        dataset.PixelData = pixels.tobytes()
+        dataset.save_as(folder / "1.dcm", enforce_file_format=True)
+        label = np.zeros((8, 9, 1), np.uint8)
+        label[2 : 4 + i % 3, 2:5] = 1
+        write_nifti(tmp_path / "a" / "labels" / f"p{i}.nii.gz", label, np.diag([-1.0, -1, 1, 1]))
+    source = member("a", cases={"image": "{name}/", "subject": "{name}"})
+    source["description"]["cases"]["fields"] = {"name": r"p\d"}
+
+    built = fuse(recipe(source), tmp_path)
+
+    assert built.codes == {"p2": "phi_found"}
