@@ -29,6 +29,7 @@ from fusion.imaging.io import image_parts, read_image
 from fusion.norm import fit_norms
 from fusion.plan import Plan
 from fusion.recipe import HuggingFace, LocalFolder
+from fusion.report import FOLDER, write_report
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.splits import assign, leave_one_source_out
@@ -42,6 +43,7 @@ STAGES = (
     "harmonise",
     "deduplicate",
     "split",
+    "report",
     "package",
     "baseline",
     "verify",
@@ -440,20 +442,43 @@ def _findings(build: Build) -> list[dict[str, str]]:
     return [{"severity": "warning", **row} for row in found]
 
 
+def _report(build: Build, progress: Progress) -> None:
+    """Measure what the files hold, set it beside what was said of them, and draw it."""
+    progress.stage("report", 100)
+
+    def units(done: int, total: int) -> None:
+        progress.advance(round(100 * done / max(total, 1)))
+        progress.check()
+
+    added = write_report(
+        build.locked_plan().as_dict(),
+        build.workdir / "final",
+        _cases(build),
+        _exclusions(build),
+        _findings(build),
+        build.workdir / FOLDER,
+        units,
+    )
+    build.save("report.json", added)
+    progress.advance(100)
+
+
 def _package(build: Build, progress: Progress) -> None:
     progress.stage("package", 1)
     progress.check()
     dedup = build.load("dedup.json")
     facts = {"hits": dedup["hits"], "tiers": ["T0", "T1", "T3", "T4"], "reviewed": False}
-    plan = build.locked_plan()
+    plan, report = build.locked_plan(), build.load("report.json")
     write_bundle(
         plan,
         build.workdir / "final",
         build.partial,
         _exclusions(build),
-        _findings(build),
+        [*_findings(build), *report["findings"]],
         {"seed": plan.seed, "protocol": plan.protocol},
         {**facts, "thresholds": {"T3_bits": 6, "T4_correlation": 0.99}, "merged_by": dedup["hits"]},
+        report=build.workdir / FOLDER,
+        measured=report,
     )
     progress.advance(1)
 
@@ -556,6 +581,7 @@ _STAGES: dict[str, Callable[[Build, Progress], None]] = {
     "harmonise": _harmonise,
     "deduplicate": _deduplicate,
     "split": _split,
+    "report": _report,
     "package": _package,
     "baseline": _baseline,
     "verify": _verify,

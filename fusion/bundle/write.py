@@ -15,6 +15,7 @@ from fusion.bundle.content import (
     file_of,
     images_of,
     origin_files,
+    plan_facts,
     read_content,
     shard_prefix,
 )
@@ -27,7 +28,7 @@ from fusion.bundle.pixels import suffix_of
 from fusion.bundle.shards import CAP_BYTES, Item, Sample, Shard, write_shards
 from fusion.bundle.text import dump_json, sha256_of, write_json, write_jsonl, write_text
 
-SUMS, BUILD_INFO = "SHA256SUMS", "build_info.json"
+SUMS, BUILD_INFO, REPORT = "SHA256SUMS", "build_info.json", "report"
 
 
 def write_bundle(
@@ -39,6 +40,8 @@ def write_bundle(
     splits: Row | None = None,
     dedup: Row | None = None,
     *,
+    report: Path | None = None,
+    measured: Row | None = None,
     build_info: Mapping[str, Any] | None = None,
     cap_bytes: int = CAP_BYTES,
 ) -> None:
@@ -53,12 +56,17 @@ def write_bundle(
         findings: rows {code, severity, detail, ...}.
         splits: facts on the assignment that go to the manifest as they are.
         dedup: {tiers, thresholds, hits, reviewed, merged_by}.
+        report: a folder that becomes `report/`.
+        measured: what was measured of the cases, for report.json; its `compatibility` goes to the
+            manifest.
         build_info: times, host, versions, device, baseline result; outside SHA256SUMS.
         cap_bytes: largest size of one shard.
 
     Raises:
         BundleError: leak_detected, file_changed, name_unsafe, no_cases, case_invalid.
     """
+    if measured:
+        plan = {**plan_facts(plan), "compatibility": measured["compatibility"]}
     content = read_content(
         plan, workdir, exclusions=exclusions, findings=findings, splits=splits, dedup=dedup
     )
@@ -71,7 +79,9 @@ def write_bundle(
     views = {}
     if "nnunet" in (content.plan.get("views") or []):
         views["nnunet"] = write_view(content, out_partial)
-    _write_descriptions(content, out_partial, shards, views)
+    _write_descriptions(content, out_partial, shards, views, measured or {})
+    if report:
+        shutil.copytree(report, out_partial / REPORT)
     write_sums(out_partial)
     write_json(out_partial / BUILD_INFO, dict(build_info or {}))
     os.sync()  # copied files of the views, too, are on disk before the caller renames the folder
@@ -117,7 +127,7 @@ def _sample(content: Content, case: Row) -> Sample:
 
 
 def _write_descriptions(
-    content: Content, out: Path, shards: list[Shard], views: dict[str, Any]
+    content: Content, out: Path, shards: list[Shard], views: dict[str, Any], measured: Row
 ) -> None:
     checks = {
         "leaks": {"ok": True, "detail": "no group, T0 or T1 in two splits"},
@@ -135,10 +145,11 @@ def _write_descriptions(
     write_text(out / "references.bib", metadata.references_bib(content))
     for name, text in metadata.licence_texts(content).items():
         write_text(out / "LICENSES" / name, text)
-    recipe = content.plan.get("recipe") or content.plan
+    plan = {key: value for key, value in content.plan.items() if key != "compatibility"}
+    recipe = plan.get("recipe") or plan
     write_json(out / "recipe" / "recipe.json", recipe)
     write_json(out / "recipe" / "lock.json", _lock(content))
-    write_json(out / "report.json", _report(content, checks, views))
+    write_json(out / "report.json", _report(content, checks, views, measured))
 
 
 def _lock(content: Content) -> dict[str, Any]:
@@ -159,7 +170,7 @@ def _lock(content: Content) -> dict[str, Any]:
     }
 
 
-def _report(content: Content, checks: Row, views: Row) -> dict[str, Any]:
+def _report(content: Content, checks: Row, views: Row, measured: Row) -> dict[str, Any]:
     by_code: dict[str, list[Row]] = {}
     for row in content.exclusions:
         by_code.setdefault(str(row.get("code")), []).append(row)
@@ -167,5 +178,6 @@ def _report(content: Content, checks: Row, views: Row) -> dict[str, Any]:
         "checks": checks,
         "exclusions": by_code,
         "findings": list(content.findings),
+        "measured": {key: value for key, value in measured.items() if key != "findings"},
         "views": dict(views),
     }

@@ -22,6 +22,7 @@ STAGE_TITLES = {
     "harmonise": "Harmonise",
     "deduplicate": "Find duplicates",
     "split": "Split",
+    "report": "Report",
     "package": "Package",
     "baseline": "Baseline",
     "verify": "Verify",

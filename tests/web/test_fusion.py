@@ -113,7 +113,7 @@ def test_a_run_page_shows_stages_sources_and_codes(client, django_assert_num_que
     with django_assert_num_queries(4):
         html = client.get(f"/runs/{run.pk}/").content.decode()
 
-    assert "1 of 8 stages" in html
+    assert "1 of 9 stages" in html
     assert "2 of 2 · 1 min 15 s" in html
     assert 'value="25"' in html
     assert "image and label do not lie on compatible grids" in html

@@ -1,0 +1,149 @@
+"""Charts as inline SVG: colours come from the page's style sheet, text can be read by machines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import numpy as np
+
+from fusion.report.measure import Floats, boxes
+
+WIDTH, HEIGHT = 340, 120
+LEFT, FLOOR = 8, HEIGHT - 18
+LOGARITHMIC = " (logarithmic axis)"
+MOST_DOTS = 120
+CUT, HEADROOM = 3.0, 1.6
+ROW, LABEL = 26, 112
+STRIP_WIDTH = 520
+
+
+def histogram(before: Floats, after: Floats, edges: Floats, logarithmic: bool, title: str) -> str:
+    """Two distributions on one axis: originals as an area, harmonised as a line."""
+    frame = _Frame([before, after], edges)
+    area = f"{LEFT},{FLOOR} {frame.outline(before)} {WIDTH - LEFT},{FLOOR}"
+    drawn = f'<polygon class="area" points="{area}"/>'
+    drawn += f'<polyline class="line" points="{frame.outline(after)}"/>'
+    return _svg(WIDTH, HEIGHT, title + (LOGARITHMIC if logarithmic else ""), drawn + frame.axis())
+
+
+def overlaid(lines: Sequence[Floats], edges: Floats, logarithmic: bool, title: str) -> str:
+    """A line per source, in the colours s0 to s6 of the page, the later ones dashed."""
+    frame = _Frame(lines, edges)
+    drawn = "".join(
+        f'<polyline class="line s{n % 7}{" later" if n > 6 else ""}" '  # noqa: PLR2004
+        f'points="{frame.outline(line)}"/>'
+        for n, line in enumerate(lines)
+    )
+    return _svg(WIDTH, HEIGHT, title + (LOGARITHMIC if logarithmic else ""), drawn + frame.axis())
+
+
+class _Frame:
+    """Places of a histogram's bins.
+
+    One bin of background would flatten all others: it is cut, and the chart says how high it is.
+    """
+
+    def __init__(self, rows: Sequence[Floats], edges: Floats) -> None:
+        highest, tops = np.max(rows, axis=0), []
+        for row in rows:
+            second, first = (float(share) for share in np.sort(row)[-2:])
+            tops.append(first if first < CUT * second else HEADROOM * second or first)
+        self._top = max(tops) or 1.0
+        self._edges, self._step = edges, (WIDTH - 2 * LEFT) / len(highest)
+        largest = float(highest.max())
+        self._cut = (int(highest.argmax()), largest) if largest > self._top else None
+
+    def outline(self, shares: Floats) -> str:
+        points = []
+        for n, share in enumerate(shares):
+            y = FLOOR - min(float(share) / self._top, 1.0) * (FLOOR - 6)
+            left, right = LEFT + n * self._step, LEFT + (n + 1) * self._step
+            points += [f"{left:.1f},{y:.1f}", f"{right:.1f},{y:.1f}"]
+        return " ".join(points)
+
+    def axis(self) -> str:
+        middle = self._edges[len(self._edges) // 2]
+        texts = [
+            _text(LEFT, HEIGHT - 4, number(self._edges[0]), "start"),
+            _text(WIDTH / 2, HEIGHT - 4, number(middle), "middle"),
+            _text(WIDTH - LEFT, HEIGHT - 4, number(self._edges[-1]), "end"),
+        ]
+        if self._cut:
+            bin_, share = self._cut
+            in_left = bin_ < len(self._edges) / 2
+            x = LEFT + (bin_ + 1) * self._step + 3 if in_left else LEFT + bin_ * self._step - 3
+            texts.append(_text(x, 14, f"cut: {share:.0%}", "start" if in_left else "end"))
+        line = f'<line class="axis" x1="{LEFT}" y1="{FLOOR}" x2="{WIDTH - LEFT}" y2="{FLOOR}"/>'
+        return line + "".join(texts)
+
+
+def strips(values: Mapping[str, Sequence[float]], unit: str, title: str) -> str:
+    """One row per source: a dot per case (by rank where there are many), box and median.
+
+    The axis is logarithmic; values are above 0.
+    """
+    known = {name: list(found) for name, found in values.items() if len(found)}
+    low = math.log10(min(found[0] for found in known.values()))
+    high = math.log10(max(found[-1] for found in known.values()))
+    if high - low < 0.2:  # noqa: PLR2004
+        low, high = low - 0.1, high + 0.1
+    inner = STRIP_WIDTH - LABEL - 50
+
+    def x(value: float) -> float:
+        return LABEL + (math.log10(value) - low) / (high - low) * inner
+
+    parts = []
+    for n, (name, found) in enumerate(known.items()):
+        y = 14 + n * ROW
+        _, first, middle, third, _ = boxes(found)
+        wide = max(x(third) - x(first), 1)
+        parts += [
+            _text(LABEL - 10, y + 4, _shortened(name), "end"),
+            _text(STRIP_WIDTH - 2, y + 4, f"n {len(found)}", "end"),
+            f'<rect class="box" x="{x(first):.1f}" y="{y - 7}" width="{wide:.1f}" height="14"/>',
+        ]
+        ranks = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_DOTS)).astype(int))
+        parts += [
+            f'<circle class="dot" cx="{x(found[rank]):.1f}" cy="{y + _jitter(i):.1f}" r="1.8"/>'
+            for i, rank in enumerate(ranks)
+        ]
+        parts.append(
+            f'<line class="middle" x1="{x(middle):.1f}" y1="{y - 9}" x2="{x(middle):.1f}" '
+            f'y2="{y + 9}"/>'
+        )
+    height = 14 + len(known) * ROW + 10
+    ends = ((low, "start"), ((low + high) / 2, "middle"), (high, "end"))
+    parts += [
+        _text(x(10**place), height - 2, f"{number(10**place)} {unit}", anchor)
+        for place, anchor in ends
+    ]
+    return _svg(STRIP_WIDTH, height, title, "".join(parts))
+
+
+def _jitter(n: int) -> float:
+    """The same small shifts in every report."""
+    return ((n * 7) % 11 - 5) * 1.0
+
+
+def number(value: float) -> str:
+    """For people: never with an exponent where it can be read without."""
+    if 1000 <= abs(value) < 1e9:  # noqa: PLR2004
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 16 else name[:15] + "…"  # noqa: PLR2004
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(width: int, height: int, title: str, content: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
+        f"{content}</svg>"
+    )

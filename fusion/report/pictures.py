@@ -1,0 +1,258 @@
+"""Small pictures of cases: window, contours, letters for the sides. Equal input, equal bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fusion.imaging.geometry import to_ras
+from fusion.imaging.resize import resize_array
+from fusion.imaging.volume import Array, Picture, Volume
+from fusion.report.charts import number
+
+Rgb = tuple[int, int, int]
+#: Okabe and Ito's colours, told apart by colour-blind people; bright ones first.
+PALETTE: tuple[Rgb, ...] = (
+    (86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167),
+    (0, 158, 115), (213, 94, 0), (0, 114, 178),
+)  # fmt: skip
+WHITE: Rgb = (255, 255, 255)
+SIDE_3D, SIDE_2D, GAP = 128, 192, 2
+SOFT, WIDE = (-160.0, 240.0), (-1000.0, 1000.0)  # windows of a CT, HU
+GREYS, COLOURS = 64, 96
+#: Share of a small pixel from which a label is drawn; thin structures would vanish at a half.
+COVERED = 0.3
+_GLYPHS = {
+    "L": "10000 10000 10000 10000 10000 10000 11111",
+    "R": "11110 10001 10001 11110 10100 10010 10001",
+    "A": "01110 10001 10001 11111 10001 10001 10001",
+    "P": "11110 10001 10001 11110 10000 10000 10000",
+    "S": "01111 10000 10000 01110 00001 00001 11110",
+    "I": "01110 00100 00100 00100 00100 00100 01110",
+}
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice as it is looked at: row 0 on top, column 0 on the viewer's left.
+
+    `pixel_mm` is (height, width); `letters` name the sides left, right, top, bottom.
+    """
+
+    name: str
+    image: Array
+    label: Array | None
+    pixel_mm: tuple[float, float]
+    letters: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished picture; `shown` are the label values drawn, `window` says how grey was chosen."""
+
+    png: bytes
+    width: int
+    height: int
+    planes: tuple[str, ...]
+    shown: tuple[int, ...]
+    window: str
+
+
+def colour_of(value: int) -> Rgb:
+    """Colour of label value 1, 2, ..; they repeat after seven."""
+    return PALETTE[(value - 1) % len(PALETTE)]
+
+
+def draw(image: Volume | Picture, label: Volume | Picture | None) -> Drawing:
+    """Three slices through the label's centre, or the picture without and with its contours."""
+    values = None if label is None else label.array
+    if isinstance(image, Picture):
+        low, high, window = _window_2d(image)
+        base = Plane("picture", image.array, None, (1.0, 1.0), "")
+        tiles = (
+            [base]
+            if values is None
+            else [base, Plane("contours", image.array, values, (1.0, 1.0), "")]
+        )
+        side = SIDE_2D
+    else:
+        low, high, window = _window_3d(image, values)
+        tiles, side = list(planes(image, values)), SIDE_3D
+    return _compose(tiles, side, low, high, window)
+
+
+def planes(image: Volume, label: Array | None) -> tuple[Plane, Plane, Plane]:
+    """Axial, coronal and sagittal slice, seen from below, in front and the left.
+
+    Patient left is on the viewer's right, as radiologists look at it.
+    """
+    turned, step = to_ras(image)
+    array, (x, y, z) = turned.array, turned.grid.spacing_mm
+    marks = None
+    if label is not None:
+        axes, flips = step.params["axes"], step.params["flips"]
+        marks = label.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
+    i, j, k = centre(array.shape if marks is None else marks)
+
+    def plane(name: str, cut: tuple[Any, ...], mm: tuple[float, float], letters: str) -> Plane:
+        seen = None if marks is None else marks[cut].T
+        return Plane(name, array[cut].T, seen, mm, letters)
+
+    back = slice(None, None, -1)
+    return (
+        plane("axial", (back, back, k), (y, x), "RLAP"),
+        plane("coronal", (back, j, back), (z, x), "RLSI"),
+        plane("sagittal", (i, back, back), (z, y), "APSI"),
+    )
+
+
+def centre(label: Array | Sequence[int]) -> tuple[int, int, int]:
+    """Voxel at the centre of the label (or of a shape).
+
+    Where the slice there shows nothing, as between two hippocampi, the fullest slice of the axis.
+    """
+    if not isinstance(label, np.ndarray):
+        return tuple(n // 2 for n in label)  # type: ignore[return-value]
+    mask = label > 0
+    if not mask.any():
+        return centre(label.shape)
+    found = []
+    for axis in range(3):
+        other = tuple(n for n in range(3) if n != axis)
+        counts = mask.sum(axis=other)
+        middle = int(np.rint((counts * np.arange(len(counts))).sum() / counts.sum()))
+        found.append(middle if counts[middle] else int(counts.argmax()))
+    return found[0], found[1], found[2]
+
+
+def _window_2d(image: Picture) -> tuple[float, float, str]:
+    if image.array.dtype == np.uint8:
+        return 0.0, 255.0, "as stored"
+    return _percentiles(image.array)
+
+
+def _window_3d(image: Volume, label: Array | None) -> tuple[float, float, str]:
+    if image.unit != "hu":
+        return _percentiles(image.array)
+    low, high = SOFT
+    if label is not None and (label > 0).any():
+        middle = float(np.median(image.array[label > 0]))
+        low, high = SOFT if low <= middle <= high else WIDE
+    return low, high, f"{low:g} to {high:g} HU"
+
+
+def _percentiles(array: Array) -> tuple[float, float, str]:
+    step = max(1, array.size >> 18)
+    low, high = np.quantile(array.ravel(order="K")[::step].astype(np.float64), [0.005, 0.995])
+    if high <= low:
+        low, high = float(array.min()), max(float(array.max()), float(array.min()) + 1)
+    return float(low), float(high), f"percentiles 0.5 to 99.5 ({number(low)} to {number(high)})"
+
+
+def _compose(tiles: Sequence[Plane], side: int, low: float, high: float, window: str) -> Drawing:
+    largest = max(
+        max(n * mm for n, mm in zip(t.image.shape, t.pixel_mm, strict=False)) for t in tiles
+    )
+    width = len(tiles) * side + (len(tiles) - 1) * GAP
+    colour = tiles[0].image.ndim == 3  # noqa: PLR2004
+    canvas = np.zeros((side, width, 3) if colour else (side, width), np.float32)
+    marks = np.zeros((side, width), np.uint16)
+    for n, tile in enumerate(tiles):
+        size = [max(1, round(s * mm * side / largest))
+                for s, mm in zip(tile.image.shape, tile.pixel_mm, strict=False)]  # fmt: skip
+        top, left = (side - size[0]) // 2, n * (side + GAP) + (side - size[1]) // 2
+        box = (slice(top, top + size[0]), slice(left, left + size[1]))
+        canvas[box] = _scaled((tile.image.astype(np.float32) - low) / (high - low) * 255, size)
+        if tile.label is not None:
+            marks[box] = _contours(tile.label, size)
+    letters = np.zeros((side, width), bool)
+    for n, tile in enumerate(tiles):
+        _letters(letters[:, n * (side + GAP) : n * (side + GAP) + side], tile.letters)
+    png = _encode(np.clip(canvas, 0, 255).astype(np.uint8), marks, letters)
+    shown = tuple(int(v) for v in np.unique(marks) if v)
+    return Drawing(png, width, side, tuple(t.name for t in tiles), shown, window)
+
+
+def _scaled(plane: Array, size: Sequence[int]) -> Array:
+    """Averaged where it shrinks, interpolated where it grows."""
+    small = (min(plane.shape[0], size[0]), min(plane.shape[1], size[1]))
+    return resize_array(resize_array(plane, small, "area"), (size[0], size[1]), "linear")
+
+
+def _contours(label: Array, size: Sequence[int]) -> npt.NDArray[np.uint16]:
+    """Inner outline of each value, in value order; the smallest structure keeps one pixel."""
+    out = np.zeros((size[0], size[1]), np.uint16)
+    for value in np.unique(label):
+        if value == 0:
+            continue
+        share = _scaled((label == value).astype(np.float32), size)
+        mask = share >= min(COVERED, float(share.max()))
+        inside = np.pad(mask, 1)
+        kept = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+        out[mask & ~kept] = value
+    return out
+
+
+def _letters(canvas: npt.NDArray[np.bool_], letters: str) -> None:
+    """L, R, A, P, S, I at the middle of the sides left, right, top, bottom."""
+    side = canvas.shape[0]
+    middle, end = (side - 7) // 2, side - 9
+    places = ((middle, 2), (middle, side - 7), (2, (side - 5) // 2), (end, (side - 5) // 2))
+    for letter, (top, left) in zip(letters, places, strict=False):
+        glyph = np.array([[c == "1" for c in row] for row in _GLYPHS[letter].split()])
+        canvas[top : top + 7, left : left + 5] |= glyph
+
+
+def _encode(canvas: Array, marks: Array, letters: Array) -> bytes:
+    """A palette PNG: few greys or colours, then the label colours, then white."""
+    if canvas.ndim == 2:  # noqa: PLR2004
+        index = (canvas.astype(np.uint16) * (GREYS - 1) // 255).astype(np.uint8)
+        grey = [round(n * 255 / (GREYS - 1)) for n in range(GREYS)]
+        palette = [channel for value in grey for channel in (value, value, value)]
+    else:
+        few = Image.fromarray(canvas).quantize(
+            COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        )
+        index = np.asarray(few).copy()
+        palette = (few.getpalette() or [])[: 3 * COLOURS]
+    first = len(palette) // 3
+    drawn = marks > 0
+    index[drawn] = first + (marks[drawn] - 1) % len(PALETTE)
+    halo = np.pad(letters, 1)
+    index[halo[:-2, 1:-1] | halo[2:, 1:-1] | halo[1:-1, :-2] | halo[1:-1, 2:]] = 0
+    index[letters] = first + len(PALETTE)
+    out = io.BytesIO()
+    image = Image.frombytes("P", (index.shape[1], index.shape[0]), index.tobytes())
+    image.putpalette([*palette, *(c for rgb in (*PALETTE, WHITE) for c in rgb)])
+    image.save(out, "PNG", compress_level=9)
+    return out.getvalue()
+
+
+def hex_of(colour: Rgb) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def joined(rows: Sequence[Sequence[bytes]]) -> bytes | None:
+    """PNGs side by side, one row below the other, as one PNG; None without any."""
+    opened = [[Image.open(io.BytesIO(png)).convert("RGB") for png in row] for row in rows]
+    if not opened:
+        return None
+    width = max(sum(one.width + GAP for one in row) - GAP for row in opened)
+    height = sum(max(one.height for one in row) + GAP for row in opened) - GAP
+    canvas, top = Image.new("RGB", (width, height)), 0
+    for row in opened:
+        left = 0
+        for one in row:
+            canvas.paste(one, (left, top))
+            left += one.width + GAP
+        top += max(one.height for one in row) + GAP
+    out = io.BytesIO()
+    few = canvas.quantize(192, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(out, "PNG", compress_level=9)
+    return out.getvalue()
