@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 Affine = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
 
-GEOMETRIES = ("sform", "qform", "dicom", "itk", "none")
+GEOMETRIES = ("sform", "qform", "dicom", "itk", "mgh", "minc", "none")
 _REAL_KINDS = "buif"
 _SPATIAL_AXES = 3
 _CHANNELS = (3,)
@@ -98,7 +98,7 @@ class Volume:
     Args:
         array: (I, J, K), real numbers, no NaN; memory order is free.
         grid: same shape as `array`.
-        geometry: which header form placed it: sform, qform, dicom, or none (2D only).
+        geometry: which header placed it, one of GEOMETRIES; none is for 2D only.
         unit: "hu" or "suv" where the header proves it, else "unknown".
         flags: what the reader changed or noticed, such as "nan_replaced".
     """

@@ -13,9 +13,19 @@ from fusion.imaging.io.hdf5 import h5_shape, read_h5
 from fusion.imaging.io.itk import ITK_SUFFIXES, parts_of, read_itk
 from fusion.imaging.io.labelset import Code, LabelSet
 from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.io.mgh import MGH_SUFFIXES, read_mgh
+from fusion.imaging.io.minc import MINC_SUFFIXES, read_minc
 from fusion.imaging.io.nifti import PAIR_SUFFIXES, label_names, pair_of, read_nifti, write_nifti
 from fusion.imaging.io.pictures import PICTURE_SUFFIXES, read_picture, write_png
 from fusion.imaging.io.structures import read_structures
+from fusion.imaging.io.video import (
+    VIDEO_SUFFIXES,
+    VideoFacts,
+    read_frame,
+    read_frames,
+    read_video,
+    video_facts,
+)
 from fusion.imaging.volume import Picture, Volume
 
 __all__ = [
@@ -24,15 +34,19 @@ __all__ = [
     "DicomFacts",
     "LabelSet",
     "Limits",
+    "VideoFacts",
     "dicom_facts",
     "h5_shape",
     "image_parts",
     "label_names",
     "read_array",
+    "read_frame",
+    "read_frames",
     "read_h5",
     "read_image",
     "read_npz",
     "read_structures",
+    "video_facts",
     "write_nifti",
     "write_png",
 ]
@@ -45,7 +59,10 @@ def read_image(
     form: str | None = None,
     channel: int | None = None,
 ) -> Volume | Picture:
-    """Read NIfTI, Analyze, NRRD, MetaImage, a picture, an array, DICOM, or a folder of one series.
+    """Read a file of any known format, or a folder that holds one DICOM series.
+
+    NIfTI, Analyze, NRRD, MetaImage, MGH and MINC give volumes, pictures and frames of videos
+    pictures, DICOM either.
 
     Args:
         path: file or folder; a final .gz is undone. Of two files of one image, either.
@@ -70,6 +87,9 @@ _BY_SUFFIX: dict[str, Callable[..., Volume | Picture]] = {
     **dict.fromkeys((".nii", *PAIR_SUFFIXES), read_nifti),
     **dict.fromkeys(PICTURE_SUFFIXES, read_picture),
     **dict.fromkeys(ITK_SUFFIXES, read_itk),
+    **dict.fromkeys(MGH_SUFFIXES, read_mgh),
+    **dict.fromkeys(MINC_SUFFIXES, read_minc),
+    **dict.fromkeys(VIDEO_SUFFIXES, read_video),
 }
 
 

@@ -60,7 +60,7 @@ def open_h5(path: Path, limits: Limits) -> Iterator[h5py.File]:
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
-def checked_dataset(file: h5py.File, key: str, name: str) -> Any:
+def checked_dataset(file: h5py.File, key: str, name: str, *, scalar: bool = False) -> Any:
     """The dataset `key`, with voxels in this file and real numbers in it."""
     node: Any = file
     for part in [part for part in key.split("/") if part]:
@@ -77,7 +77,7 @@ def checked_dataset(file: h5py.File, key: str, name: str) -> Any:
         raise CaseError("unreadable", f"{name}: {key!r} lies in other files")
     if node.dtype.kind not in "buif" or node.dtype.itemsize > 8:  # noqa: PLR2004
         raise CaseError("dtype_refused", f"{name}[{key}]: {node.dtype}, expected real numbers")
-    if not node.shape or min(node.shape) < 1:
+    if (not node.shape and not scalar) or min(node.shape, default=1) < 1:
         raise CaseError("unreadable", f"{name}[{key}]: empty array of shape {node.shape}")
     _check_filters(node, f"{name}[{key}]")
     return node
