@@ -34,7 +34,8 @@ def array_cases(description: SourceDescription, root: Path) -> Iterator[FoundCas
             if labels != count:
                 raise CaseError("grid_conflict", f"{part.file}: {count} images, {labels} labels")
         subjects = _subjects(root, part, count)
-        prefix = part.images or part.split or f"part{number}"
+        shared = [other.images for other in description.cases.arrays].count(part.images) > 1
+        prefix = Path(part.file).stem if shared else part.images or f"part{number}"
         for row in range(count):
             name = f"{prefix}_{row:06d}"
             yield FoundCase(

@@ -391,7 +391,7 @@ def _with_facts(recipe: Recipe, facts_of: FactsOf) -> Recipe:
         row
         for source in recipe.sources
         if source.dataset in facts
-        for row in _differences(source, facts[source.dataset])
+        for row in differences(source, facts[source.dataset])
         if (row.source, row.field) not in stated
     ]
     known = {
@@ -407,7 +407,7 @@ def _with_facts(recipe: Recipe, facts_of: FactsOf) -> Recipe:
     )
 
 
-def _differences(member: Member, facts: Mapping[str, Any]) -> Iterator[KnownDifference]:
+def differences(member: Member, facts: Mapping[str, Any]) -> Iterator[KnownDifference]:
     """Fields that both state and state differently; what the catalog does not know is silent."""
     described = member.description
     terms = vocab.terms("modality")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import h5py
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
@@ -20,6 +21,7 @@ from PIL import Image
 
 from fusion.cases import path_regex
 from fusion.source import IGNORE, OTHER, Layer, SourceDescription
+from tests.imaging.test_dicom import write_slice
 
 VOLUME = (14, 12, 13)
 PICTURE = (96, 112)
@@ -48,6 +50,8 @@ def make_layout(description: SourceDescription, layout: Mapping[str, Any], folde
             _write(path, _image(name, description))
         else:
             path.write_bytes(b"not part of any case")
+    for name, arrays in layout.get("arrays", {}).items():
+        _write_arrays(folder / name, arrays)
 
 
 def _numerous(layout: Mapping[str, Any]) -> list[str]:
@@ -57,7 +61,9 @@ def _numerous(layout: Mapping[str, Any]) -> list[str]:
 
 
 def _image_templates(description: SourceDescription) -> list[str]:
-    return [description.cases.image] if description.cases.image else []
+    cases = description.cases
+    named = [one.path or cases.image for one in cases.channels.values()]
+    return list(dict.fromkeys(named)) or ([cases.image] if cases.image else [])
 
 
 def _places(layers: Sequence[Layer]) -> Iterator[tuple[Layer, int]]:
@@ -103,8 +109,10 @@ def _fill(label: np.ndarray, place: int, value: int) -> None:
 def _image(name: str, description: SourceDescription) -> np.ndarray:
     rng = np.random.default_rng(crc32(name.encode()))
     if description.dimension == "3D":
-        low = -200 if description.modality == "CT" else 0
-        return rng.integers(low, 300, VOLUME).astype(np.int16)
+        low = -400 if description.modality == "CT" else 0
+        steps = {one.channel for one in description.cases.channels.values()} - {None}
+        shape = (*VOLUME, len(steps)) if steps else VOLUME
+        return rng.integers(low, 300, shape).astype(np.int16)
     grey = description.modality in {"DX", "US", "OPT"}
     return rng.integers(0, 256, PICTURE if grey else (*PICTURE, 3), dtype=np.uint8)
 
@@ -120,9 +128,32 @@ def _write(path: Path, array: np.ndarray) -> None:
         image = sitk.GetImageFromArray(array)
         image.SetSpacing((0.6, 0.7, 3.0))
         sitk.WriteImage(image, str(path))
+    elif name.endswith(".dcm"):
+        flat = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope"))
+        write_slice(
+            path.parent, path.stem, (0, 0, 0), array.astype(np.uint16), Modality="DX", **flat
+        )
     elif name.endswith(".gz"):
         content = io.BytesIO()
         Image.fromarray(array).save(content, format="PPM")
         path.write_bytes(gzip.compress(content.getvalue(), mtime=0))
     else:
         Image.fromarray(array).save(path, **({"quality": 95} if name.endswith("g") else {}))
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """One .npz or .h5 file: random images of a shape, labels as they stand in the layout."""
+    rng = np.random.default_rng(crc32(path.name.encode()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = {
+        key: rng.integers(0, 256, one["shape"], dtype=np.uint8)
+        if "shape" in one
+        else np.array(one["values"], np.uint8)
+        for key, one in arrays.items()
+    }
+    if path.suffix == ".npz":
+        np.savez(path, **made)
+        return
+    with h5py.File(path, "w") as file:
+        for key, array in made.items():
+            file[key] = array

@@ -1,4 +1,4 @@
-"""2D pictures through Pillow: PNG, JPEG, TIFF, BMP, PPM, WebP, and each of them gzipped."""
+"""2D pictures through Pillow: PNG, JPEG, TIFF, BMP, PPM, WebP, GIF, and each of them gzipped."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fusion.imaging.io.streams import open_stream, read_bounded, write_atomicall
 from fusion.imaging.volume import Array, Picture
 
 PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".webp"}
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".webp", ".gif"}
 )
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "WEBP")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "PPM", "WEBP", "GIF")
 _FFMPEG = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
 _ORIENTATION = 0x0112
 _TURNS = {
