@@ -570,6 +570,7 @@ def summarise(bundle: Path) -> dict[str, Any]:
         },
         "findings": report.get("findings", []),
         "exclusions": report.get("exclusions", []),
+        "measured": (report.get("measured") or {}).get("overview"),
         "known_limits": manifest["known_limits"],
         "baseline": info.get("baseline"),
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from django.db import models
 
+REPORT, COVER = "report/report.html", "report/cases.png"  # in every bundle's folder
+
 
 class Bundle(models.Model):
     """A built and verified bundle."""
@@ -23,3 +25,7 @@ class Bundle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title} ({self.bundle_id[:12]})"
+
+    def has(self, path: str) -> bool:
+        """Whether the bundle holds a file of that path."""
+        return any(file["path"] == path for file in self.files)

@@ -99,6 +99,8 @@ urlpatterns = [
     path("runs/<uuid:run_id>/cancel/", runs.cancel, name="run-cancel"),
     path("bundles/", bundles.index, name="bundles"),
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
+    path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
+    path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
     path("api/v1/", include((api, "api"))),
 ]
 

@@ -86,6 +86,19 @@ def make_bundle(files: dict[str, bytes] = FILES, **fields: Any) -> Bundle:
     return Bundle.objects.create(bundle_id=bundle_id, **values)
 
 
+def make_measured() -> dict[str, Any]:
+    """What the report stage says of two sources, short."""
+    row = {
+        "id": "first", "cases": 5, "read": 3, "subjects": None, "dtype": {"int16": 3},
+        "unit": {"unknown": 3}, "orientation": {"LAS": 3}, "channels": {"1": 3},
+        "spacing_mm_before": [1, 1, 3], "spacing_mm_after": [2, 2, 2], "size_before": [9, 8, 7],
+        "size_after": [9, 8, 7],
+    }  # fmt: skip
+    fit = {"S": 0.8123, "C": 0.9, "band": "recommended", "parts": []}
+    catalog = {"S": None, "C": 0.35, "band": "not enough metadata"}
+    return {"sources": [row, row | {"id": "second"}], "fit": fit | {"catalog": catalog}}
+
+
 def make_summary(**changes: Any) -> dict[str, Any]:
     """What fusion.build.summarise says of a small bundle."""
     return {

@@ -84,6 +84,7 @@ class Run(models.Model):
     enqueued_at = models.DateTimeField(null=True)  # when the last message about it was sent
     retry_at = models.DateTimeField(null=True)  # not before this, after a fault that may pass
     cancel_requested = models.BooleanField(default=False)
+    quality = models.JSONField(null=True)  # what the report stage measured, and its findings
     error_code = models.CharField(max_length=60, blank=True)
     error = models.TextField(blank=True)
     bundle = models.ForeignKey(Bundle, null=True, on_delete=models.SET_NULL, related_name="runs")

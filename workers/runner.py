@@ -100,6 +100,10 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
         if not mark.exists():
             progress.begin(name)
             run_stage(name, build, progress)
+            if name == "report":
+                found = build.load("report.json")
+                quality = {**found["overview"], "findings": found["findings"]}
+                lease.write(quality=quality)
             progress.end()
             mark.touch()
     with transaction.atomic():

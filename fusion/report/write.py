@@ -77,8 +77,8 @@ def write_report(
         advance: told how many cases have been drawn, of how many.
 
     Returns:
-        What report.json adds: {findings, compatibility, label_shifts, outliers, roundtrips,
-        volumes, classes, sample}; its findings are those of this stage alone.
+        What report.json adds: {findings, overview, compatibility, label_shifts, outliers,
+        roundtrips, volumes, classes, sample}; its findings are those of this stage alone.
     """
     sources, concepts = plan["sources"], [str(c["id"]) for c in plan["concepts"]]
     used = _used(final)
@@ -102,6 +102,7 @@ def write_report(
     pictures = [(row, gallery.of(of_case[row["id"]])) for row in far]
     data: dict[str, Any] = {
         "findings": own,
+        "overview": overview(prints, fit),
         "compatibility": fit,
         "label_shifts": shifts,
         "outliers": far,
@@ -120,6 +121,31 @@ def write_report(
     if cover := _cover(sheets):
         (out / COVER_FILE).write_bytes(cover)
     return data
+
+
+def overview(prints: Sequence[Row], fit: Row) -> dict[str, Any]:
+    """The little of it that a page about a run or a bundle shows."""
+
+    def middle(row: Row, key: str) -> list[float] | None:
+        found: list[float] | None = (row[key] or {}).get("median")
+        return found
+
+    return {
+        "fit": {key: fit[key] for key in ("S", "C", "band", "catalog")}
+        | {"parts": list(fit["parts"].values())}
+        if fit["pairs"]
+        else None,
+        "sources": [
+            {key: row[key] for key in ("id", "cases", "read", "subjects")}
+            | {key: row["before"][key] for key in ("dtype", "unit", "orientation", "channels")}
+            | {
+                f"{key}_{state}": middle(row[state], key)
+                for key in ("spacing_mm", "size")
+                for state in ("before", "after")
+            }
+            for row in prints
+        ],
+    }
 
 
 def withheld(plan: Row) -> dict[str, str]:

@@ -21,7 +21,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fusion.bundle.download import BundleTar
-from fusion.models import Bundle
+from fusion.models import REPORT, Bundle
 from portal.api import errors, params
 from portal.api.errors import ProblemOut
 from portal.api.ranges import Span, decide
@@ -47,6 +47,7 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
     url = serializers.SerializerMethodField()
     page = serializers.SerializerMethodField()
     download = serializers.SerializerMethodField()
+    report = serializers.SerializerMethodField(help_text="the quality report as a page; or null")
     file_count = serializers.SerializerMethodField()
 
     class Meta:
@@ -61,6 +62,7 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
             "url",
             "page",
             "download",
+            "report",
         ]
 
     def get_url(self, bundle: Bundle) -> str:
@@ -71,6 +73,9 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
 
     def get_download(self, bundle: Bundle) -> str:
         return reverse("api:bundle-download", args=[bundle.pk])
+
+    def get_report(self, bundle: Bundle) -> str | None:
+        return reverse("bundle-report", args=[bundle.pk]) if bundle.has(REPORT) else None
 
     def get_file_count(self, bundle: Bundle) -> int:
         return len(bundle.files)

@@ -75,9 +75,12 @@ class RunDetailOut(RunOut):
 
     stages = StageOut(many=True, read_only=True)
     sources = serializers.SerializerMethodField()
+    quality = serializers.JSONField(
+        read_only=True, allow_null=True, help_text="what the files hold, the fit, and findings"
+    )
 
     class Meta(RunOut.Meta):
-        fields = [*RunOut.Meta.fields, "stages", "sources"]
+        fields = [*RunOut.Meta.fields, "stages", "sources", "quality"]
 
     @extend_schema(responses=SourceProgressOut(many=True))
     def get_sources(self, run: Run) -> list[dict[str, Any]]:

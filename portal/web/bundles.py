@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.core.files.storage import storages
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from catalog.models import Dataset
-from fusion.models import Bundle
+from fusion.models import COVER, REPORT, Bundle
+from portal.web.measured import measured
 from portal.web.paging import paginate
 
 FEW_CASES = 20
 ROWS_SHOWN = 50
 FILES_SHOWN = 500
 SPLIT_ORDER = ("train", "val", "test")
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; sandbox"
+)
 MOODS = {"helps": "good", "harms": "bad", "mixed": "warn"}
 
 
@@ -43,6 +49,9 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "sources": sources,
         "is_small": summary["cases"] < FEW_CASES,
         "figures": _figures(summary),
+        "measured": measured(summary.get("measured")),
+        "has_report": bundle.has(REPORT),
+        "has_cover": bundle.has(COVER),
         "splits": splits,
         "split_rows": _split_rows(summary, splits),
         "baseline": _baseline(bundle.baseline),
@@ -54,6 +63,33 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "hidden_files": max(0, len(bundle.files) - FILES_SHOWN),
     }
     return render(request, "bundles/detail.html", context)
+
+
+@require_safe
+def report(_: HttpRequest, bundle_id: str) -> HttpResponse:
+    """The bundle's quality report as it was built. One query.
+
+    It brings its own styles and pictures; nothing in it may run or be fetched.
+    """
+    response = _file(bundle_id, REPORT, "text/html; charset=utf-8")
+    response["Content-Security-Policy"] = REPORT_POLICY
+    return response
+
+
+@require_safe
+def cover(_: HttpRequest, bundle_id: str) -> HttpResponse:
+    """A few of the bundle's cases in one picture. One query."""
+    return _file(bundle_id, COVER, "image/png")
+
+
+def _file(bundle_id: str, path: str, content_type: str) -> HttpResponse:
+    bundle = get_object_or_404(Bundle, pk=bundle_id)
+    if not bundle.has(path):
+        raise Http404(f"{path}: no file of bundle {bundle_id[:12]}")
+    with storages["bundles"].open(f"{bundle.pk}/{path}") as opened:
+        response = HttpResponse(opened.read(), content_type=content_type)
+    response["Cache-Control"] = "no-cache"
+    return response
 
 
 def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

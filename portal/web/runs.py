@@ -13,17 +13,18 @@ from django.views.decorators.http import require_POST, require_safe
 
 from portal.progress import by_source
 from portal.templatetags.portal_tags import stage_title
+from portal.web.measured import measured
 from portal.web.paging import paginate
 from workers.models import Run, RunCase, RunStage
 from workers.submit import cancel_run
 
-EXCLUDED_SHOWN = 50
+EXCLUDED_SHOWN, FINDINGS_SHOWN = 50, 20
 
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Runs, the newest first. Two queries."""
-    runs, pages = paginate(request, Run.objects.defer("recipe"))
+    runs, pages = paginate(request, Run.objects.defer("recipe", "quality"))
     return render(request, "runs/list.html", {"runs": runs, "pages": pages})
 
 
@@ -59,6 +60,7 @@ def cancel(_: HttpRequest, run_id: UUID) -> HttpResponse:
 def _progress(run_id: UUID) -> dict[str, Any]:
     run = get_object_or_404(Run.objects.prefetch_related("stages"), pk=run_id)
     stages = list(run.stages.all())
+    findings = (run.quality or {}).get("findings", [])
     excluded = run.cases.filter(state=RunCase.State.EXCLUDED)[:EXCLUDED_SHOWN]
     return {
         "run": run,
@@ -66,6 +68,9 @@ def _progress(run_id: UUID) -> dict[str, Any]:
         "done_stages": sum(stage.state == RunStage.State.DONE for stage in stages),
         "sources": by_source(run),
         "excluded": list(excluded),
+        "measured": measured(run.quality),
+        "findings": findings[:FINDINGS_SHOWN],
+        "hidden_findings": max(0, len(findings) - FINDINGS_SHOWN),
         "status": _status(run),
     }
 

@@ -9,6 +9,7 @@ from django.core.management import call_command
 from openapi_spec_validator import validate
 
 from catalog.search import engine
+from fusion.build import STAGES
 from fusion.recipe import example_recipes, load_recipe
 from tests.factories import make_case, make_run
 from workers.models import Run
@@ -162,7 +163,7 @@ def test_a_run_is_created_once_followed_and_cancelled(client):
     assert first.json()["id"] == second.json()["id"]
     run = client.get(first["Location"]).json()
     assert run["state"] == "queued"
-    assert [stage["state"] for stage in run["stages"]] == ["waiting"] * 8
+    assert [stage["state"] for stage in run["stages"]] == ["waiting"] * len(STAGES)
     assert client.get("/api/v1/runs/", {"state": "queued"}).json()["total"] == 1
 
     assert client.post(f"{run['url']}cancel/").json()["state"] == "cancelled"

@@ -9,7 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from fusion.recipe import example_recipes, load_recipe
-from tests.factories import make_bundle, make_case, make_run, make_summary
+from tests.factories import make_bundle, make_case, make_measured, make_run, make_summary
 from workers.models import Run, RunStage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
@@ -167,6 +167,64 @@ def test_a_bundle_page_shows_contents_licences_codes_and_notices(client):
     assert bundle.files[0]["sha256"] in html
     assert f"/api/v1/bundles/{bundle.pk}/download/" in html
     assert html.index(">train<") < html.index(">test<")
+
+
+REPORT = {
+    "report/report.html": b"<!doctype html><title>Quality</title>",
+    "report/cases.png": b"\x89PNG\r\n\x1a\n",
+}
+
+
+def test_a_bundle_page_shows_what_was_measured_and_leads_to_the_report(client):
+    bundle = make_bundle(REPORT, summary=make_summary(measured=make_measured()))
+
+    html = client.get(f"/bundles/{bundle.pk}/").content.decode()
+
+    sizes = "1 \u00d7 1 \u00d7 3 mm \u2192 2 \u00d7 2 \u00d7 2 mm"
+    for said in (sizes, "LAS (3)", "S 0.81, C 0.90", "not enough metadata", "S unknown, C 0.35"):
+        assert said in html
+    assert f'href="/bundles/{bundle.pk}/report/"' in html
+    assert f'src="/bundles/{bundle.pk}/cases.png"' in html
+
+
+def test_the_report_is_served_as_built_and_nothing_in_it_can_run(client):
+    bundle = make_bundle(REPORT)
+
+    page = client.get(f"/bundles/{bundle.pk}/report/")
+    picture = client.get(f"/bundles/{bundle.pk}/cases.png")
+
+    assert page.content == REPORT["report/report.html"]
+    assert page["Content-Type"] == "text/html; charset=utf-8"
+    policy = page["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "sandbox" in policy
+    assert "script-src" not in policy
+    assert picture["Content-Type"] == "image/png"
+    data = client.get(f"/api/v1/bundles/{bundle.pk}/").json()
+    assert data["report"] == f"/bundles/{bundle.pk}/report/"
+
+
+def test_a_bundle_without_a_report_offers_none(client):
+    bundle = make_bundle()
+
+    assert client.get(f"/bundles/{bundle.pk}/report/").status_code == 404
+    assert client.get(f"/bundles/{bundle.pk}/cases.png").status_code == 404
+    assert "/report/" not in client.get(f"/bundles/{bundle.pk}/").content.decode()
+    assert client.get(f"/api/v1/bundles/{bundle.pk}/").json()["report"] is None
+
+
+def test_a_run_page_shows_what_was_measured_and_the_findings(client):
+    finding = {"code": "catalog_differs", "severity": "info", "detail": "first: <b>28</b> images"}
+    run = make_run(state=Run.State.RUNNING, stage="package")
+    run.quality = {**make_measured(), "findings": [finding]}
+    run.save()
+
+    html = client.get(f"/runs/{run.pk}/").content.decode()
+
+    assert "What the files hold" in html
+    assert "first: &lt;b&gt;28&lt;/b&gt; images" in html
+    data = client.get(f"/api/v1/runs/{run.pk}/").json()
+    assert data["quality"]["findings"] == [finding]
 
 
 def test_a_large_shareable_bundle_has_no_notices(client):

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.conftest import ROOT
-from tests.factories import make_bundle, make_run
+from tests.factories import make_bundle, make_measured, make_run, make_summary
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
 TOKENS = ROOT / "portal" / "static" / "portal" / "css" / "tokens.css"
@@ -53,7 +53,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def pages(client) -> dict[str, str]:
-    run, bundle = make_run(), make_bundle()
+    run, bundle = make_run(), make_bundle(summary=make_summary(measured=make_measured()))
     addresses = [
         "/",
         "/datasets/",

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
+from fusion.build import STAGES
+from fusion.codes import FINDINGS
 from fusion.errors import BuildError
+from fusion.recipe import example_recipes, load_recipe
+from tests.fusion.test_real_cases import made_source
 from tests.workers.conftest import demo_recipe
 from workers.models import Run
 from workers.runner import may_pass, work_on
@@ -55,6 +59,22 @@ def test_a_source_that_is_not_there_fails_the_run_and_leaves_nothing(make_run: M
     assert "icbm152" in run.error
     assert run.stages.get(name="acquire").state == "failed"
     assert not run.folder.exists()
+
+
+def test_what_the_report_stage_measured_stays_with_the_run(make_run: MakeRun, folders: Path):
+    recipe = load_recipe(example_recipes()["retinal-vessels"]) | {"baseline": {"tier": "none"}}
+    recipe |= made_source(folders / "data", (24, 31))
+    run = make_run(recipe=recipe)
+
+    for stage in STAGES[: STAGES.index("report") + 1]:
+        work_on(run.pk, stage)
+
+    run.refresh_from_db()
+    assert run.stage == "package", run.error
+    assert run.quality["sources"][0]["size_after"] == [24, 31]
+    assert run.quality["fit"] is None  # one source
+    codes = {finding["code"] for finding in run.quality["findings"]}
+    assert codes <= set(FINDINGS)
 
 
 def test_a_recipe_that_is_no_longer_valid_fails_with_its_problem(make_run: MakeRun):
