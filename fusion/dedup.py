@@ -77,10 +77,14 @@ def _subject(case: Row, single_group: Mapping[str, str]) -> str:
 
 
 def _labels_key(case: Row) -> str:
-    """Byte-identical labels that hold something; empty masks are alike by nature."""
-    if not any(case["present"].values()) or not case["origin"]["labels"]:
+    """Byte-identical labels that hold something; empty masks are alike by nature.
+
+    A file that speaks of many pictures is shared by their cases and tells none from another.
+    """
+    labels = case["origin"]["labels"]
+    if not any(case["present"].values()) or any("entry" in label for label in labels):
         return str(case["id"])
-    return "|".join(label["sha256"] for label in case["origin"]["labels"])
+    return "|".join(label["sha256"] for label in labels) or str(case["id"])
 
 
 def _alike(cases: Sequence[Row], key: Callable[[Row], str]) -> list[list[Row]]:

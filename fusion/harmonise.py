@@ -30,7 +30,7 @@ from fusion.imaging.volume import Picture, Volume
 from fusion.labels import Image, label_of
 from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
-from fusion.source import SourceDescription
+from fusion.source import Layer, SourceDescription
 from fusion.tables import version_of
 
 SAMPLE_FILE = "sample.npy"
@@ -72,7 +72,7 @@ def harmonise_case(
         "name": case.name,
         "subject": case.subject,
         "official_split": case.split,
-        "origin": _origin(root, case, locked),
+        "origin": _origin(root, description.layers, case, locked),
         "t1": _t1(images),
         "original": fingerprint.facts(image),
         "annotated": list(source["annotated"] if classes is None else classes),
@@ -309,7 +309,9 @@ def _shrink_label(label: Picture, size: tuple[int, int]) -> Picture:
     return replace(label, array=out)
 
 
-def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str, Any]:
+def _origin(
+    root: Path, layers: Sequence[Layer], case: FoundCase, locked: Mapping[str, str]
+) -> dict[str, Any]:
     """Path, SHA-256 and size of the case's files.
 
     Raises:
@@ -344,7 +346,11 @@ def _origin(root: Path, case: FoundCase, locked: Mapping[str, str]) -> dict[str,
     part = {"row": case.array.row, "array": case.array.images} if case.array else {}
     found: dict[str, Any] = {
         "image": one(case.image) | part,
-        "labels": [one(path) for files in case.layers for path in files],
+        "labels": [
+            one(path) | ({"entry": case.name} if layer.kind == "shapes" else {})
+            for layer, files in zip(layers, case.layers, strict=False)
+            for path in files
+        ],
     }
     if further := list(dict.fromkeys(path for path, _ in case.channels if path != case.image)):
         found["channels"] = [one(path) for path in further]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import same_voxels
 from fusion.imaging.harmonise import resample
-from fusion.imaging.io import read_image
+from fusion.imaging.io import ShapeFile, label_names, read_image, read_shapes, read_structures
 from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
+from fusion.recipe import nearest
 from fusion.source import IGNORE, OTHER, Layer, SourceDescription
+from fusion.tables import version_of
 
 Image = Volume | Picture
+_MOST_NAMED = 8  # values that an error lists
 
 
 def label_of(
@@ -44,17 +49,35 @@ def label_of(
         return _like(image, label_values.remap(found, lut))
     merged: Array = np.zeros(_shape(image), np.uint8)
     parts = sorted(zip(description.layers, case.layers, strict=True), key=_priority)
+    lacking = []
     for _, group in groupby(parts, key=_priority):
         level: Array = np.zeros_like(merged)
-        for layer, file in ((layer, file) for layer, files in group for file in files):
-            level = _unite(level, _layer_array(layer, value_of, root, file, image, row), file)
+        for layer, files in group:
+            arrays = [_layer_array(layer, value_of, root, f, case, image, row) for f in files]
+            if all(one is None for one in arrays):
+                lacking.append(_lacking(layer, files, case))
+            for one, file in zip(arrays, files, strict=True):
+                level = _unite(level, one, file) if one is not None else level
         merged = np.where(level > 0, level, merged) if merged.any() else level
-    row["annotated"], unknown = _looked_for(description, source, case)
+    unknown = {
+        source["mapping"].get(concept)
+        for layer in lacking
+        if layer.missing == "unknown"
+        for concept in layer.concepts()
+    }
+    row["annotated"] = [c for c in source["annotated"] if c not in unknown]
     if not row["annotated"]:
         raise CaseError("label_missing", f"{case.image}: nobody looked for any wanted concept")
-    if unknown:
-        merged[np.isin(merged, [targets[c] for c in unknown])] = 0
+    if values := [targets[c] for c in unknown if c in targets]:
+        merged[np.isin(merged, values)] = 0
     return _like(image, merged)
+
+
+def _lacking(layer: Layer, files: tuple[str, ...], case: FoundCase) -> Layer:
+    """A layer that says nothing of this case, which must be allowed."""
+    if layer.missing == "exclude":
+        raise CaseError("label_missing", f"{', '.join(files) or layer.path} lists no {case.image}")
+    return layer
 
 
 def _priority(part: tuple[Layer, tuple[str, ...]]) -> int:
@@ -65,21 +88,120 @@ def _shape(image: Image) -> tuple[int, ...]:
     return image.array.shape if isinstance(image, Volume) else image.array.shape[:2]
 
 
-def _looked_for(
-    description: SourceDescription, source: Mapping[str, Any], case: FoundCase
-) -> tuple[list[str], list[str]]:
-    """The plan's concepts that were and were not looked for in this case."""
-    lacking = {
-        source["mapping"].get(concept)
-        for layer, files in zip(description.layers, case.layers, strict=True)
-        if not files and layer.missing == "unknown"
-        for concept in layer.concepts()
-    }
-    annotated = source["annotated"]
-    return [c for c in annotated if c not in lacking], [c for c in annotated if c in lacking]
-
-
 def _layer_array(
+    layer: Layer,
+    value_of: Mapping[str, int],
+    root: Path,
+    file: str,
+    case: FoundCase,
+    image: Image,
+    row: dict[str, Any],
+) -> Array | None:
+    """One file's labels on the image's grid; None where it does not speak of this case."""
+    if layer.kind == "shapes":
+        return _drawn(layer, value_of, root, file, case, image)
+    if layer.kind == "segments":
+        return _segments(layer, value_of, root, file, image, row)
+    raw = _open(root, file)
+    if layer.kind == "mask":
+        if isinstance(raw, Volume):
+            inside: Array = raw.array > layer.threshold
+        else:
+            inside = label_values.binarise(raw.array, layer.threshold, layer.channel) > 0
+        raw = replace(raw, array=_valued(inside, value_of[layer.concept]))
+    elif layer.kind == "instances":
+        is_colour = isinstance(raw, Picture) and raw.channels > 1
+        inside = raw.array.any(axis=-1) if is_colour else raw.array > 0
+        raw = replace(raw, array=_valued(inside, value_of[layer.concept]))
+    elif layer.kind == "colour_map":
+        raw = replace(raw, array=_by_colour(layer, value_of, raw, file))
+    else:
+        raw = replace(raw, array=_by_value(layer, value_of, raw, root / file))
+    return _on_grid(raw, image, file, row).array
+
+
+def _by_value(layer: Layer, value_of: Mapping[str, int], raw: Image, path: Path) -> Array:
+    integers = label_values.as_integers(raw.array)
+    table = {0: 0} | {
+        value: value_of.get(concept, 0) if concept != IGNORE else 0
+        for value, concept in layer.table().items()
+    }
+    if OTHER in layer.values:
+        rest = value_of.get(layer.values[OTHER], 0)
+        table = {int(v): rest for v in np.unique(integers)} | table
+    try:
+        return label_values.remap(integers, table)
+    except CaseError as error:
+        names = label_names(path) if ".nii" in path.name else {}
+        lost = [v for v in np.unique(integers).tolist() if v not in table and v in names]
+        called = ", ".join(f"{v} {names[v]!r}" for v in lost[:_MOST_NAMED])
+        hint = f"; the file calls them {called}" if called else ""
+        raise CaseError(error.code, f"{path.name}: {error.message}{hint}") from error
+
+
+def _by_colour(layer: Layer, value_of: Mapping[str, int], raw: Image, file: str) -> Array:
+    """Each pixel by its colour, or by the nearest one that is close enough."""
+    if isinstance(raw, Volume) or raw.array.dtype != np.uint8:
+        raise CaseError("dtype_refused", f"{file}: no picture of 8 bits, colours cannot be told")
+    rgb = raw.array if raw.channels > 1 else np.repeat(raw.array[..., None], 3, axis=2)
+    packed = rgb[..., 0].astype(np.int32) << 16 | rgb[..., 1].astype(np.int32) << 8 | rgb[..., 2]
+    seen, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colours = layer.colours()
+    known = np.array(list(colours), np.int32)
+    concepts = list(colours.values())
+    apart = np.stack([seen >> 16, seen >> 8 & 255, seen & 255], axis=1)
+    distance = np.abs(apart[:, None] - known[None]).max(axis=2)
+    nearest_one, how_far = distance.argmin(axis=1), distance.min(axis=1)
+    named = {}
+    for at, (index, off) in enumerate(zip(nearest_one.tolist(), how_far.tolist(), strict=True)):
+        named[f"#{seen[at]:06x}"] = concepts[index] if off <= layer.tolerance else None
+    sizes = dict(zip(named, counts.tolist(), strict=True))
+    lookup = _resolved(layer, named, sizes, value_of, f"{file}: colours", "pixels")
+    table = np.array([lookup[name] for name in named], np.uint16)
+    values: Array = table[places.reshape(packed.shape)]
+    return values
+
+
+def _valued(inside: Array, value: int) -> Array:
+    """`value` inside, 0 elsewhere, in the smallest type that holds it."""
+    values: Array = inside.astype(np.min_scalar_type(value)) * value
+    return values
+
+
+def _drawn(
+    layer: Layer,
+    value_of: Mapping[str, int],
+    root: Path,
+    file: str,
+    case: FoundCase,
+    image: Image,
+) -> Array | None:
+    """Outlines of an annotation file, filled."""
+    size = image.array.shape[:2]
+    if isinstance(image, Volume):
+        raise CaseError("grid_conflict", f"{file}: shapes lie in pictures, the image is a volume")
+    drawing = shapes_of(root / file).of(case.image)
+    if drawing is None:
+        return None
+    if drawing.size not in {None, size}:
+        said = f"{file} says {drawing.size}, {case.image} is {size}"
+        raise CaseError("grid_conflict", f"{said} (rows, columns)")
+    counts = Counter(shape.name for shape in drawing.shapes)
+    lookup = _resolved(layer, _named(layer, counts), counts, value_of, f"{file}: classes", "shapes")
+    merged: Array = np.zeros(size, np.uint8)
+    for shape in drawing.shapes:
+        if not (value := lookup[shape.name]):
+            continue
+        if not shape.is_area and not (shape.box and layer.boxes == "fill"):
+            what = (
+                "a box; state boxes: fill if it may stand for the thing" if shape.box else "no area"
+            )
+            raise CaseError("label_unmapped", f"{file}: {case.name}: {shape.name!r} is {what}")
+        merged = _unite(merged, _valued(shape.mask(size), value), f"{file}: {case.name}")
+    return merged
+
+
+def _segments(
     layer: Layer,
     value_of: Mapping[str, int],
     root: Path,
@@ -87,24 +209,58 @@ def _layer_array(
     image: Image,
     row: dict[str, Any],
 ) -> Array:
-    raw = _open(root, file)
-    if layer.kind == "mask":
-        if isinstance(raw, Volume):
-            values = (raw.array > layer.threshold).astype(np.uint8)
-        else:
-            values = label_values.binarise(raw.array, layer.threshold, layer.channel)
-        raw = replace(raw, array=values * np.uint8(value_of[layer.concept]))
-    else:
-        integers = label_values.as_integers(raw.array)
-        table = {0: 0} | {
-            value: value_of.get(concept, 0) if concept != IGNORE else 0
-            for value, concept in layer.table().items()
-        }
-        if OTHER in layer.values:
-            rest = value_of.get(layer.values[OTHER], 0)
-            table = {int(v): rest for v in np.unique(integers)} | table
-        raw = replace(raw, array=label_values.remap(integers, table))
-    return _on_grid(raw, image, file, row).array
+    """Named structures of a segmentation object."""
+    if not isinstance(image, Volume):
+        raise CaseError("grid_conflict", f"{file}: structures lie in volumes, the image is 2D")
+    found = read_structures(root / file, image.grid)
+    counts = dict.fromkeys(found.names.values(), 1)
+    lookup = _resolved(
+        layer, _named(layer, counts), counts, value_of, f"{file}: names", "structures"
+    )
+    table = {0: 0} | {number: lookup[name] for number, name in found.names.items()}
+    merged: Array = np.zeros(image.array.shape, np.uint8)
+    for one in found.layers:
+        values = one.with_array(label_values.remap(one.array, table))
+        merged = _unite(merged, _on_grid(values, image, file, row).array, file)
+    return merged
+
+
+def _named(layer: Layer, words: Iterable[str]) -> dict[str, str | None]:
+    ignored = dict.fromkeys(layer.ignore_values, IGNORE)
+    return {word: ({**ignored, **layer.values}).get(word) for word in words}
+
+
+def _resolved(
+    layer: Layer,
+    named: Mapping[str, str | None],
+    counts: Mapping[str, int],
+    value_of: Mapping[str, int],
+    what: str,
+    unit: str,
+) -> dict[str, int]:
+    """The plan's value of each word of a label file.
+
+    Raises:
+        CaseError: label_unmapped, with how often each word occurs and the nearest known one.
+    """
+    rest = layer.values.get(OTHER)
+    found = {word: concept or rest for word, concept in named.items()}
+    if lost := sorted((w for w, c in found.items() if c is None), key=lambda w: (-counts[w], w)):
+        known = [word for word in (*layer.values, *layer.ignore_values) if word != OTHER]
+        shown = [f"{w!r} ({counts[w]} {unit}{nearest(w, known)})" for w in lost[:_MOST_NAMED]]
+        more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+        raise CaseError("label_unmapped", f"{what} {', '.join(shown)}{more} are not in the mapping")
+    return {word: value_of.get(concept or "", 0) for word, concept in found.items()}
+
+
+def shapes_of(path: Path) -> ShapeFile:
+    """An annotation file; one that speaks of many pictures is read once."""
+    return _read_shapes(path, version_of(path))
+
+
+@lru_cache(maxsize=4)
+def _read_shapes(path: Path, _: tuple[int, int]) -> ShapeFile:
+    return read_shapes(path)
 
 
 def _open(root: Path, file: str) -> Image:

@@ -235,6 +235,11 @@ def _regular(pattern: str) -> str:
     return pattern
 
 
+LAYER_KINDS = Literal[
+    "mask", "label_map", "probability", "instances", "colour_map", "shapes", "segments"
+]  # fmt: skip
+
+
 class Layer(Part):
     """One label file (or several, united) of a case.
 
@@ -243,6 +248,13 @@ class Layer(Part):
     other values are (without it, a value that is not listed excludes the case).
     kind probability: a map of `concept`, 0..`scale`; several such layers compete by argmax, the
     remainder being background.
+    kind instances: each thing has a number or a colour of its own, all of them are `concept`.
+    kind colour_map: colours of a picture mapped by `values`, {"#ff0000": concept}; black is
+    background, and a colour counts as the nearest one within `tolerance` per channel.
+    kind shapes: outlines, boxes and run lengths of COCO, LabelMe, SuperAnnotate, VIA, GeoJSON,
+    Pascal VOC, ImageScope and YOLO files, mapped by `values`, {class name: concept}; a box is no
+    outline unless `boxes: fill` says that it may stand for one.
+    kind segments: named structures of a DICOM SEG, an RTSTRUCT or a .seg.nrrd, mapped by `values`.
 
     missing: what a case without this file means: exclude it, absent (somebody looked and found
     nothing: no file was written) or unknown (nobody looked). priority: where two layers claim one
@@ -251,15 +263,22 @@ class Layer(Part):
     """
 
     path: str
-    kind: Literal["mask", "label_map", "probability"]
+    kind: LAYER_KINDS
     concept: str = ""
     threshold: float = 0.5
     channel: int = 0
     values: dict[str, str] = {}
-    ignore_values: list[int] = []
+    ignore_values: list[str] = []
     scale: float = 1.0
+    tolerance: int = Field(default=0, ge=0, le=127)
+    boxes: Literal["refuse", "fill"] = "refuse"
     missing: Literal["exclude", "absent", "unknown"] = "exclude"
     priority: int = 0
+
+    @field_validator("ignore_values", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return [str(v) for v in value] if isinstance(value, list) else value
 
     @field_validator("values", mode="before")
     @classmethod
@@ -268,11 +287,26 @@ class Layer(Part):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.kind == "label_map" and not self.values:
-            raise ValueError("a label_map needs values: {value: concept}")
-        if self.kind != "label_map" and not self.concept:
-            raise ValueError(f"a {self.kind} needs a concept")
+        is_mapped = self.kind in {"label_map", "colour_map", "shapes", "segments"}
+        if is_mapped and (not self.values or self.concept):
+            raise ValueError(f"{self.kind} needs values: {{value: concept}}, and no concept")
+        if not is_mapped and (not self.concept or self.values):
+            raise ValueError(f"{self.kind} needs a concept, and no values")
+        if self.kind == "colour_map":
+            self.colours()
         return self
+
+    def colours(self) -> dict[tuple[int, int, int], str]:
+        """Red, green and blue of a colour_map -> concept id (or IGNORE)."""
+        table: dict[tuple[int, int, int], str] = {(0, 0, 0): IGNORE}
+        for key in [*self.values, *self.ignore_values]:
+            if key == OTHER:
+                continue
+            if not (match := re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, key)):
+                raise ValueError(f"{key!r} is no colour, expected #rrggbb")
+            red, green, blue = (int(part, 16) for part in match.groups())
+            table[red, green, blue] = self.values.get(key, IGNORE)
+        return table
 
     def table(self) -> dict[int, str]:
         """Label value -> concept id (or IGNORE), ranges written out."""
@@ -284,7 +318,7 @@ class Layer(Part):
                     if value in table:
                         raise ValueError(f"label value {value} is mapped twice")
                     table[value] = concept
-        for value in self.ignore_values:
+        for value in map(int, self.ignore_values):
             if value in table:
                 raise ValueError(f"label value {value} is mapped and ignored")
             table[value] = IGNORE
@@ -292,7 +326,7 @@ class Layer(Part):
 
     def concepts(self) -> list[str]:
         """The concepts this layer speaks of, in order of first mention."""
-        named = self.values.values() if self.kind == "label_map" else [self.concept]
+        named = [self.concept] if self.concept else self.values.values()
         return [c for c in dict.fromkeys(named) if c != IGNORE]
 
 

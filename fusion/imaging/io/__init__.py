@@ -17,6 +17,7 @@ from fusion.imaging.io.mgh import MGH_SUFFIXES, read_mgh
 from fusion.imaging.io.minc import MINC_SUFFIXES, read_minc
 from fusion.imaging.io.nifti import PAIR_SUFFIXES, label_names, pair_of, read_nifti, write_nifti
 from fusion.imaging.io.pictures import PICTURE_SUFFIXES, read_picture, write_png
+from fusion.imaging.io.shapes import Drawing, ShapeFile, read_shapes
 from fusion.imaging.io.structures import read_structures
 from fusion.imaging.io.video import (
     VIDEO_SUFFIXES,
@@ -32,8 +33,10 @@ __all__ = [
     "LIMITS",
     "Code",
     "DicomFacts",
+    "Drawing",
     "LabelSet",
     "Limits",
+    "ShapeFile",
     "VideoFacts",
     "dicom_facts",
     "h5_shape",
@@ -45,6 +48,7 @@ __all__ = [
     "read_h5",
     "read_image",
     "read_npz",
+    "read_shapes",
     "read_structures",
     "video_facts",
     "write_nifti",
