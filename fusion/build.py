@@ -185,7 +185,7 @@ def _acquire(build: Build, progress: Progress) -> None:
 
 def _described(source: Mapping[str, Any]) -> SourceDescription:
     description = SourceDescription.model_validate(source["description"])
-    return description.with_channels(source["channels"])
+    return description.in_use(source["uses"], source["channels"])
 
 
 def _found(

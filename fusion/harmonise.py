@@ -59,13 +59,13 @@ def harmonise_case(
     Raises:
         CaseError: the case is excluded; the code says why.
     """
-    description = SourceDescription.model_validate(source["description"])
+    whole = SourceDescription.model_validate(source["description"])
+    description = whole.in_use(source["uses"], source["channels"])
     images = [_read(description, root, case, *one) for one in case.channels or [(case.image, -1)]]
     image = images[0]
     if "burned_in_annotation" in getattr(image, "flags", ()):
         raise CaseError("phi_found", f"{case.image}: the header says that words are in the pixels")
-    is_classes = plan.task == "classification"
-    classes = class_of(description, source, root, case) if is_classes else None
+    classes = class_of(description, source, root, case)
     row: dict[str, Any] = {
         "id": folder.name,
         "source": source["id"],
@@ -82,8 +82,11 @@ def harmonise_case(
     }
     others = [_beside(image, one, case, row) for one in images[1:]]
     label = None
-    if description.layers and plan.task == "segmentation":
+    if description.layers:
         label = label_of(description, source, plan, root, case, image, row)
+    if source["uses"] == "presence":
+        counts, label = _present(plan, label), None
+        row["classes"] = {c: int(counts[c] > 0) for c in row["annotated"]}
     # The other channels lie on the grid of the first: what is done to it is done to them.
     shared = {"flags": row["flags"], "findings": row["findings"]}
     others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]

@@ -103,15 +103,18 @@ def _layer_array(
     if layer.kind == "segments":
         return _segments(layer, value_of, root, file, image, row)
     raw = _open(root, file)
+    inside: Array
     if layer.kind == "mask":
         if isinstance(raw, Volume):
-            inside: Array = raw.array > layer.threshold
+            inside = np.greater(raw.array, layer.threshold)
         else:
             inside = label_values.binarise(raw.array, layer.threshold, layer.channel) > 0
         raw = replace(raw, array=_valued(inside, value_of[layer.concept]))
     elif layer.kind == "instances":
         is_colour = isinstance(raw, Picture) and raw.channels > 1
-        inside = raw.array.any(axis=-1) if is_colour else raw.array > 0
+        inside = np.greater(raw.array, 0)
+        if is_colour:
+            inside = np.logical_or.reduce(inside, axis=-1)
         raw = replace(raw, array=_valued(inside, value_of[layer.concept]))
     elif layer.kind == "colour_map":
         raw = replace(raw, array=_by_colour(layer, value_of, raw, file))

@@ -133,9 +133,15 @@ def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
     return [w for w in wanted if w == concept_id or w in concepts.ancestors(concept_id)]
 
 
+def _own(member: Member, task: str) -> list[str]:
+    """Concepts that the labels in use speak of directly."""
+    is_masks = bool(task) and member.uses(task) != "classes"
+    return member.description.concepts("segmentation" if is_masks else task)
+
+
 def _spoken(member: Member, task: str) -> set[str]:
     """Concepts that somebody looked for in this source, by masks or by classes as the task asks."""
-    own = member.description.concepts(task)
+    own = _own(member, task)
     above = {a for c in own for a in concepts.ancestors(c)}
     return {*own, *(c for c in member.description.covers if c in above)}
 
@@ -172,7 +178,7 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
                 f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)};"
                 " at once: ask for one of them",
             )
-            for concept in member.description.concepts(recipe.task)
+            for concept in _own(member, recipe.task)
             if len(targets := targets_of(concept, wanted)) > 1
         ]
     return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
@@ -197,13 +203,15 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         seen = ", ".join(f"{i} {v}" for i, v in values.items())
         gates.append(Gate(code, "pass" if same else "block", f"{what}: {seen}"))
     for member in recipe.sources:
-        has = (
-            member.description.layers
-            if recipe.task == "segmentation"
-            else member.description.classes
-        )
+        uses, described = member.uses(recipe.task), member.description
+        has = described.classes if uses == "classes" else described.layers
         if not has:
-            gates.append(Gate("E04", "block", f"source {member.id} has no {recipe.task} labels"))
+            hint = "; convert: presence makes classes of its masks" if described.layers else ""
+            detail = f"source {member.id} has no {recipe.task} labels{hint}"
+            gates.append(Gate("E04", "block", detail))
+        elif uses == "presence":
+            detail = f"{member.id}: classes are made from its masks: present where there is any"
+            gates.append(Gate("E04", "accepted", detail))
     return gates
 
 
@@ -405,7 +413,7 @@ def _source(
     description = member.description.model_dump(mode="json", by_alias=True)
     known = recipe.known_facts.get(member.id)
     terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
-    own = member.description.concepts(recipe.task)
+    own = _own(member, recipe.task)
     mapping = {c: next(iter(targets_of(c, wanted)), None) for c in own}
     return {
         "id": member.id,
@@ -415,6 +423,7 @@ def _source(
         "description": description,
         "annotated": [w for w in wanted if w in _spoken(member, recipe.task)],
         "mapping": mapping,
+        "uses": member.uses(recipe.task),
         "channels": channels if member.description.cases.channels else [],
         "licence_result": {
             part: {"redistribute": t.redistribute, "adapt": t.adapt, "commercial": t.commercial}

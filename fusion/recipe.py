@@ -65,12 +65,23 @@ Location = Annotated[LocalFolder | HuggingFace, Field(discriminator="kind")]
 
 
 class Member(Part):
-    """One source of a recipe."""
+    """One source of a recipe.
+
+    `convert: presence` declares that its masks, outlines or boxes are used as classes: present
+    where a case shows any of a concept, absent where it was looked for and nothing is there.
+    """
 
     id: str
     dataset: str
     location: Location
     description: SourceDescription
+    convert: Literal["presence"] | None = None
+
+    def uses(self, task: str) -> Literal["layers", "classes", "presence"]:
+        """Which of the source's labels serve the task."""
+        if task == "segmentation":
+            return "layers"
+        return self.convert or "classes"
 
     @field_validator("id")
     @classmethod

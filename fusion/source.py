@@ -495,10 +495,18 @@ class SourceDescription(Part):
         """Tables that the cases and their classes are looked up in."""
         return list(dict.fromkeys([*self.cases.tables(), *(self.classes or Table()).table]))
 
-    def with_channels(self, names: Sequence[str]) -> SourceDescription:
-        """With only these of its channels, in this order; unchanged where channels are unnamed."""
-        if not names or not self.cases.channels:
-            return self
-        channels = {name: self.cases.channels[name] for name in names}
-        cases = self.cases.model_copy(update={"channels": channels})
-        return self.model_copy(update={"cases": cases})
+    def in_use(self, uses: str, channels: Sequence[str]) -> SourceDescription:
+        """With only what a plan takes: one kind of labels, and some channels in their order.
+
+        Args:
+            uses: layers, classes, or presence (classes that are made from layers).
+            channels: names; empty where the one channel has none.
+        """
+        cases, layers = self.cases, self.layers if uses != "classes" else []
+        if channels and cases.channels:
+            chosen = {name: cases.channels[name] for name in channels}
+            cases = cases.model_copy(update={"channels": chosen})
+        if uses == "presence":
+            layers = [layer.model_copy(update={"boxes": "fill"}) for layer in layers]
+        classes = self.classes if uses == "classes" else None
+        return self.model_copy(update={"cases": cases, "layers": layers, "classes": classes})

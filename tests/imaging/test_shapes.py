@@ -87,7 +87,7 @@ def test_runs_go_down_the_columns_and_must_cover_the_picture():
     counts = np.diff([0, *edges, flat.size]).tolist()
 
     np.testing.assert_array_equal(fill_runs(counts, SIZE), expected())
-    with pytest.raises(CaseError, match="grid_conflict|cover"):
+    with pytest.raises(CaseError, match="cover"):
         fill_runs(counts[:-1], SIZE)
     with pytest.raises(CaseError):
         runs_of("P")
@@ -193,7 +193,7 @@ def test_a_picture_is_found_by_its_folder_when_names_repeat(tmp_path):
     assert len(shapes.of("images/train/a.jpg").shapes) == 1
     assert shapes.of("images/test/a.jpg").shapes == ()
     assert shapes.of("images/test/b.jpg") is None
-    with pytest.raises(CaseError, match="train/a.jpg or test/a.jpg") as caught:
+    with pytest.raises(CaseError, match=r"train/a\.jpg or test/a\.jpg") as caught:
         shapes.of("elsewhere/a.png")
     assert caught.value.code == "label_ambiguous"
 
