@@ -1,7 +1,9 @@
 """Licences: what each allows, and what several allow together. Pure; no Django.
 
-An id is an SPDX identifier, or `LicenseRef-...` for terms that SPDX does not list. An unknown or
-missing licence allows nothing: neither redistribution nor adaptation.
+An id is an SPDX identifier, or `LicenseRef-...` for terms that SPDX does not list; several form an
+SPDX expression: AND (all hold), OR (the holder chooses), WITH (an exception, which here never frees
+more than its licence). An unknown or missing licence allows nothing: neither redistribution nor
+adaptation.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 from types import MappingProxyType
+from typing import Any
+
+from license_expression import ExpressionError, Licensing
 
 CREATIVE_COMMONS_VERSIONS = ("1.0", "2.0", "2.5", "3.0", "4.0")
 
@@ -154,14 +159,78 @@ def _table() -> dict[str, Licence]:
 LICENCES: Mapping[str, Licence] = MappingProxyType(_table())
 
 
-def licence(licence_id: str | None) -> Licence:
-    """Terms of an id; an unknown or missing one allows nothing (and `known` is false)."""
-    return LICENCES.get(licence_id or "") or Licence(licence_id or "", known=False)
+def licence(expression: str | None) -> Licence:
+    """Terms of an id or an SPDX expression; an unknown or missing one allows nothing.
+
+    `known` is false when a part that counts is outside the table.
+    """
+    parts = parts_of(expression)
+    return parts[0] if len(parts) == 1 else reduce(_both, parts)
+
+
+def parts_of(expression: str | None) -> tuple[Licence, ...]:
+    """The licences that hold together, once each, in order of id; of an OR the freest side."""
+    text = (expression or "").strip()
+    if text in LICENCES:
+        return (LICENCES[text],)
+    if not _EXPRESSION.search(text):
+        return (Licence(text, known=False),)
+    return _parsed(text)
+
+
+_GRAMMAR = Licensing()  # names are looked up in our own table
+_EXPRESSION = re.compile(r"\s(?:AND|OR|WITH)\s", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> tuple[Licence, ...]:
+    try:
+        tree = _GRAMMAR.parse(text)
+    except ExpressionError:
+        return (Licence(text, known=False),)
+    rows = {row.id: row for row in _fold(tree)}
+    return tuple(rows[key] for key in sorted(rows))
+
+
+def _fold(node: Any) -> tuple[Licence, ...]:
+    operator = getattr(node, "operator", "")
+    if operator.strip() == "AND":
+        return tuple(row for one in node.args for row in _fold(one))
+    if operator.strip() == "OR":
+        return min((_fold(one) for one in node.args), key=_burden)
+    if (base := getattr(node, "license_symbol", None)) is not None:
+        row = LICENCES.get(base.key) or Licence(base.key, known=False)
+        return (replace(row, id=f"{base.key} WITH {node.exception_symbol.key}"),)
+    return (LICENCES.get(node.key) or Licence(node.key, known=False),)
+
+
+def _burden(rows: tuple[Licence, ...]) -> tuple[object, ...]:
+    """Sorts alternatives, the freest first; names decide between equals."""
+    whole = reduce(_both, rows)
+    refusals = (not whole.redistribute, not whole.adapt, not whole.commercial)
+    duties = (whole.no_combination, whole.dua, whole.share_alike, whole.attribution, whole.notice)
+    return (*refusals, *duties, sorted(row.id for row in rows))
+
+
+def _both(one: Licence, other: Licence) -> Licence:
+    """Terms that hold when both do."""
+    return Licence(
+        id=f"{one.id} AND {other.id}",
+        redistribute=one.redistribute and other.redistribute,
+        adapt=one.adapt and other.adapt,
+        commercial=one.commercial and other.commercial,
+        share_alike=one.share_alike or other.share_alike,
+        attribution=one.attribution or other.attribution,
+        no_combination=one.no_combination or other.no_combination,
+        dua=one.dua or other.dua,
+        notice=one.notice or other.notice,
+        known=one.known and other.known,
+    )
 
 
 def licence_url(licence_id: str) -> str:
-    """Web page of an SPDX licence; empty for a LicenseRef."""
-    if licence_id.startswith("LicenseRef-"):
+    """Web page of an SPDX licence; empty for a LicenseRef and for an expression."""
+    if licence_id.startswith("LicenseRef-") or " " in licence_id:
         return ""
     return f"https://spdx.org/licenses/{licence_id}.html"
 
@@ -171,7 +240,9 @@ def combine(parts: Iterable[Licence | str | None]) -> CombinedLicence:
 
     Order and repetition do not matter, and a further part never allows more.
     """
-    rows = (part if isinstance(part, Licence) else licence(part) for part in parts)
+    rows = (
+        row for part in parts for row in ((part,) if isinstance(part, Licence) else parts_of(part))
+    )
     return reduce(_join, rows, CombinedLicence())
 
 

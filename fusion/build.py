@@ -20,6 +20,7 @@ from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.write import write_bundle
 from fusion.cases import ArrayRow, FoundCase, find_cases
+from fusion.codes import FINDINGS
 from fusion.dedup import find_duplicates
 from fusion.errors import BuildError, CancelledError
 from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
@@ -439,6 +440,7 @@ def _findings(build: Build) -> list[dict[str, str]]:
     found += build.load("split.json")["notes"]
     for case in _cases(build):
         found += case["findings"]
+    found += _findings_of_gates(build.plan)
     return [{"severity": "warning", **row} for row in found]
 
 
@@ -463,6 +465,12 @@ def _report(build: Build, progress: Progress) -> None:
     progress.advance(100)
 
 
+def _findings_of_gates(plan: Plan) -> list[dict[str, str]]:
+    """Eligibility rules that did not pass and whose text begins with a finding's code."""
+    rows = (gate["detail"].partition(": ") for gate in plan.gates if gate["verdict"] != "pass")
+    return [{"code": code, "detail": detail} for code, _, detail in rows if code in FINDINGS]
+
+
 def _package(build: Build, progress: Progress) -> None:
     progress.stage("package", 1)
     progress.check()
@@ -479,6 +487,8 @@ def _package(build: Build, progress: Progress) -> None:
         {**facts, "thresholds": {"T3_bits": 6, "T4_correlation": 0.99}, "merged_by": dedup["hits"]},
         report=build.workdir / FOLDER,
         measured=report,
+        roots=_roots(build, progress),
+        lock=build.load("lock.json"),
     )
     progress.advance(1)
 
@@ -519,8 +529,10 @@ def _verify(build: Build, progress: Progress) -> None:
     _write_build_info(build)
     report = verify_bundle(build.partial)
     if not report.ok:
-        failed = "; ".join(f"{c.code}: {c.detail}" for c in report.checks if not c.ok)
-        raise BuildError("verify_failed", f"the built bundle does not verify: {failed}")
+        wrong = {check.code: check.detail for check in report.checks if not check.ok}
+        failed = "; ".join(f"{code}: {detail}" for code, detail in wrong.items())
+        code = "phi_found" if set(wrong) == {"privacy"} else "verify_failed"
+        raise BuildError(code, f"the built bundle does not verify: {failed}")
     if build.out.exists():
         shutil.rmtree(build.out)
     build.partial.rename(build.out)

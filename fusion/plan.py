@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
-from typing import Any
+from typing import Any, Self
 
 from catalog import concepts
-from catalog.licences import licence
-from fusion.errors import Problem, RecipeError
+from catalog.licences import Licence, combine, licence
+from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import Member, Recipe
 
 #: Raised when the same plan gives other files; part of every bundle id.
@@ -19,6 +20,7 @@ BUILDER_VERSION = "0.2"
 UNITS = {"CT": "hu"}
 #: A source that speaks of these, or of their parts, shows heads.
 HEAD = frozenset({"head", "brain", "face", "skull"})
+_PARTS = ("images", "labels")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,24 @@ class Plan:
     def bundle_id(self) -> str:
         """Digest of the plan and of the source files it was made from."""
         return _digest(asdict(self))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """A plan from what `as_dict` gave, not bound to source files.
+
+        Raises:
+            BuildError: plan_changed, when it is not a plan of this builder.
+        """
+        facts = {key: value for key, value in data.items() if key != "bundle_id"}
+        names = {field.name for field in fields(cls)}
+        if set(facts) != names or facts["builder_version"] != BUILDER_VERSION:
+            found = f"builder {facts.get('builder_version')!r}, keys {sorted(set(facts) ^ names)}"
+            raise BuildError(
+                "plan_changed", f"plan: found {found}, expected builder {BUILDER_VERSION!r}"
+            )
+        spacing = facts["spacing_mm"]
+        facts["spacing_mm"] = tuple(spacing) if spacing else None
+        return cls(**facts | {"lock_sha256": ""})
 
     def with_lock(self, lock_sha256: str) -> Plan:
         """The plan, bound to source files."""
@@ -344,25 +364,67 @@ def _shows_head(member: Member) -> bool:
 
 
 def _licences(recipe: Recipe) -> list[Gate]:
-    """Rules E08 and E09."""
+    """Rules E08 and E09: what may be combined, and what may be passed on in which form."""
     gates = []
     for member in recipe.sources:
-        for part in ("images", "labels"):
-            stated = getattr(member.description.licence, part)
-            terms = licence(stated)
-            name = f"{member.id} {part}: {stated or 'unknown'}"
-            if terms.no_combination:
-                gates.append(Gate("E08", "block", f"{name} forbids combination"))
-            elif terms.redistribute and (terms.adapt or recipe.target.profile == "native"):
-                gates.append(Gate("E09", "pass", name))
-            elif recipe.build == "shareable":
-                lack = "redistribution" if not terms.redistribute else "adaptation"
-                gates.append(
-                    Gate("E09", "block", f"{name} does not allow {lack}; use build: private")
-                )
-            else:
+        parts = {part: getattr(member.description.licence, part) for part in _PARTS}
+        ships = _ships(recipe, *map(licence, parts.values()))
+        for part, stated in parts.items():
+            terms, name = licence(stated), f"{member.id} {part}: {stated or 'unknown'}"
+            if terms.no_combination and len(recipe.sources) > 1:
+                detail = f"licence_conflict: {name} forbids combination"
+                gates.append(Gate("E08", "block", detail))
+            elif not terms.known:
+                gates.append(Gate("E09", "warn", f"licence_unknown: {name}: nothing is allowed"))
+            if ships[part] != "harmonised":
+                gates.append(Gate("E09", "accepted", _held_back(name, ships[part], terms)))
+            elif recipe.build == "private" and not (terms.redistribute and terms.adapt):
                 gates.append(Gate("E09", "accepted", f"{name}: private copy, not for sharing"))
-    return gates
+            else:
+                gates.append(Gate("E09", "pass", name))
+    return [*gates, *_one_file(recipe)]
+
+
+def _held_back(name: str, ships: str, terms: Licence) -> str:
+    if ships == "original":
+        return f"{name}: no adaptation: original bytes and a recipe of transforms only"
+    why = "its images may not be" if terms.redistribute else "it may not be"
+    return f"recipe_only: {name}: {why} passed on; the bundle says how to rebuild these cases"
+
+
+def _ships(recipe: Recipe, images: Licence, labels: Licence) -> dict[str, str]:
+    """What a build holds of a source's images and labels: harmonised, original or recipe.
+
+    Labels come from their images, so that a restriction of the images holds for both.
+    """
+    if recipe.build == "private":
+        return {"images": "harmonised", "labels": "harmonised"}
+
+    def form(*, redistribute: bool, adapt: bool) -> str:
+        return "recipe" if not redistribute else "harmonised" if adapt else "original"
+
+    return {
+        "images": form(
+            redistribute=images.redistribute,
+            adapt=images.adapt or recipe.target.profile == "native",
+        ),
+        "labels": form(
+            redistribute=images.redistribute and labels.redistribute,
+            adapt=images.adapt and labels.adapt,
+        ),
+    }
+
+
+def _one_file(recipe: Recipe) -> list[Gate]:
+    """A collection keeps each file's licence; a single file made of all parts may be impossible."""
+    licences = [getattr(m.description.licence, p) for m in recipe.sources for p in _PARTS]
+    whole = combine(licences)
+    mixes = whole.share_alike and not whole.commercial and whole.share_alike_commercial
+    if len(whole.share_alike) <= 1 and not mixes:
+        return []
+    why = f"share-alike {' and '.join(whole.share_alike)}"
+    detail = f"licence_conflict: no average or stacked array over all sources may be made: {why}"
+    return [Gate("E08", "warn", f"{detail}{' beside non-commercial parts' if mixes else ''}")]
 
 
 def _subjects(recipe: Recipe) -> list[Gate]:
@@ -412,7 +474,7 @@ def _source(
 ) -> dict[str, Any]:
     description = member.description.model_dump(mode="json", by_alias=True)
     known = recipe.known_facts.get(member.id)
-    terms = {p: licence(getattr(member.description.licence, p)) for p in ("images", "labels")}
+    terms = {part: licence(getattr(member.description.licence, part)) for part in _PARTS}
     own = _own(member, recipe.task)
     mapping = {c: next(iter(targets_of(c, wanted)), None) for c in own}
     return {
@@ -425,10 +487,8 @@ def _source(
         "mapping": mapping,
         "uses": member.uses(recipe.task),
         "channels": channels if member.description.cases.channels else [],
-        "licence_result": {
-            part: {"redistribute": t.redistribute, "adapt": t.adapt, "commercial": t.commercial}
-            for part, t in terms.items()
-        },
+        "ships": _ships(recipe, terms["images"], terms["labels"]),
+        "licence_result": {part: asdict(t) for part, t in terms.items()},
     }
 
 

@@ -224,7 +224,7 @@ class Recipe(Part):
     known_overlaps: list[KnownOverlap] = []
     known_differences: list[KnownDifference] = []
     known_facts: dict[str, CatalogFacts] = {}  # by source id
-    views: list[Literal["nnunet"]] = ["nnunet"]
+    views: list[Literal["nnunet", "monai", "bids", "huggingface"]] = ["nnunet", "monai"]
     baseline: BaselineChoice = BaselineChoice()
 
     @model_validator(mode="after")

@@ -16,17 +16,20 @@ from pydantic import ValidationError
 from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
-from fusion.bundle.manifest import FilePart, Manifest, role_of
+from fusion.bundle.manifest import FilePart, Manifest
 from fusion.bundle.names import CASE_ID, IMAGE_ROLE, is_safe_path
 from fusion.bundle.opened import Opened, sha256_at
-from fusion.bundle.pixels import Decoded, decode
+from fusion.bundle.originals import ORIGINALS
+from fusion.bundle.pixels import Decoded, decode, words_beside
 from fusion.bundle.privacy import find_private
-from fusion.bundle.write import BUILD_INFO, SUMS
+from fusion.bundle.views import descriptions
+from fusion.bundle.write import BUILD_INFO, SUMS, view_files
 
-TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", ".cff", ".bib")
+TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", ".cff", ".bib", ".tsv", ".html", ".py")
 REQUIRED_FILES = (
     "manifest.json", "croissant.json", "README.md", "data-meta.jsonl", "CITATION.cff",
     "references.bib", "report.json", "recipe/recipe.json", "recipe/lock.json", SUMS,
+    "manifest.schema.json", "datasheet.md", "recipe/sources.json", "tools/read_bundle.py",
 )  # fmt: skip
 META_FIELDS = 16  # of the fusion paper's data-meta.jsonl
 CORNER_TOLERANCE = 1e-3  # of affine entries, mm
@@ -172,7 +175,7 @@ def check_origin(subject: Subject) -> Iterator[str]:
             yield f"{case.id}: found source {case.source}, expected one of {sorted(sources)}"
         if lock["expected_t1"].get(case.id) != case.t1:
             yield f"{case.id}: recipe/lock.json expects another T1 than {case.t1}"
-        for row in (case.origin.image, *case.origin.labels):
+        for row in (case.origin.image, *case.origin.channels, *case.origin.labels):
             if not is_safe_path(row.path.removesuffix("/")):
                 yield f"{case.id}: source path {row.path!r} is not relative and safe"
             elif pinned.get((case.source, row.path)) != row.sha256:
@@ -188,6 +191,7 @@ def check_splits(subject: Subject) -> Iterator[str]:
             yield f"{case.id}: split {case.split!r} does not fit the protocol"
         for row in case.files:
             prefix = "all" if isinstance(case.split, dict) else case.split
+            prefix = ORIGINALS if row.role.startswith("original") else prefix
             if not row.path.startswith(f"shards/{prefix}-"):
                 yield f"{case.id}: of split {prefix}, but stored in {row.path}"
 
@@ -196,24 +200,32 @@ def check_pixels(subject: Subject) -> Iterator[str]:
     """Images and labels decode, lie on one grid, and labels hold annotated concepts only."""
     concepts = subject.manifest.plan.concepts
     for case in subject.manifest.cases:
-        rows = {row.role: row for row in case.files}
         decoded: dict[str, Decoded] = {}
-        for role in (role for role in rows if role != "record"):
-            try:
-                decoded[role] = decode(rows[role].member, subject.member(rows[role]))
-            except BundleError as error:
-                yield str(error)
-                continue
-            for word in decoded[role].words:
-                subject.decoded_words.append(f"{rows[role].member}: {word}")
-        image = decoded.get("image")
+        for row in case.files:
+            yield from _decode(subject, row, decoded)
+        image, label = decoded.get("image"), decoded.get("label")
         for role, one in decoded.items():
-            if role != "label":
+            if IMAGE_ROLE.fullmatch(role):
                 yield from _check_image(case.id, one)
-            if role != "image" and image is not None:
+            if role not in {"image", "label_native"} and image is not None:
                 yield from _check_grid(case.id, image, one, role)
-        if (label := decoded.get("label")) is not None:
+        if label is not None:
             yield from _check_labels(case.id, label, concepts, case.annotated, case.present)
+
+
+def _decode(subject: Subject, row: FilePart, decoded: dict[str, Decoded]) -> Iterator[str]:
+    """Put the pixels of a member under its role, and its words where check_privacy reads them."""
+    words: tuple[str, ...] = ()
+    if row.role.startswith("original"):
+        words = words_beside(row.member, subject.member(row)) or ()
+    elif row.role != "record":
+        try:
+            decoded[row.role] = decode(row.member, subject.member(row))
+        except BundleError as error:
+            yield str(error)
+            return
+        words = decoded[row.role].words
+    subject.decoded_words += [f"{row.member}: {word}" for word in words]
 
 
 def _check_image(case_id: str, image: Decoded) -> Iterator[str]:
@@ -274,57 +286,19 @@ def check_rows(subject: Subject) -> Iterator[str]:
         yield f"{name}: expected one row per case, in the manifest's order"
 
 
-def check_nnunet(subject: Subject) -> Iterator[str]:
-    """dataset.json agrees with the files, and unchanged pixels are the shards' pixels."""
-    view = subject.manifest.views.get("nnunet") or {}
-    if not (folder := view.get("folder")):
-        return
-    data = json.loads(subject.text(f"{folder}/dataset.json"))
-    ending = data["file_ending"]
-    if sorted(data["labels"].values()) != list(range(len(data["labels"]))):
-        yield f"{folder}: label values {sorted(data['labels'].values())} are not consecutive"
-    if [c for c in data["labels"] if c != "background"] and data["labels"].get("background") != 0:
-        yield f"{folder}: background is not 0"
-    images = _stems(subject, f"{folder}/imagesTr/", f"_0000{ending}")
-    for channel in range(1, len(subject.manifest.plan.channels)):
-        others = _stems(subject, f"{folder}/imagesTr/", f"_{channel:04d}{ending}")
-        if others != images:
-            yield f"{folder}: channel {channel} is there for {len(others)} of {len(images)} cases"
-    labels = _stems(subject, f"{folder}/labelsTr/", ending)
-    if images != labels or len(images) != data["numTraining"]:
-        yield (
-            f"{folder}: found {len(images)} images and {len(labels)} labels, "
-            f"expected {data['numTraining']} of the same cases"
-        )
-    if f"{folder}/splits_final.json" in subject.names:
-        for fold in json.loads(subject.text(f"{folder}/splits_final.json")):
-            if set(fold["train"]) & set(fold["val"]) or {*fold["train"], *fold["val"]} - images:
-                yield f"{folder}/splits_final.json: a fold overlaps or names an absent case"
-    yield from _check_same_bytes(subject, folder, ending, view)
-
-
-def _stems(subject: Subject, prefix: str, suffix: str) -> set[str]:
-    names = (n.removeprefix(prefix) for n in subject.names if n.startswith(prefix))
-    return {name.removesuffix(suffix) for name in names if name.endswith(suffix)}
-
-
-def _check_same_bytes(
-    subject: Subject, folder: str, ending: str, view: dict[str, Any]
-) -> Iterator[str]:
-    same_labels = view["concepts"] == subject.manifest.plan.concepts
-    for case in subject.manifest.cases:
-        for row in case.files:
-            role = role_of(row.member)
-            if IMAGE_ROLE.fullmatch(role) and case.channels == view["channels"]:
-                channel = f"{int(role.partition('_')[2] or 0):04d}"
-                names = [f"{folder}/images{p}/{case.id}_{channel}{ending}" for p in ("Tr", "Ts")]
-            elif role == "label" and same_labels:
-                names = [f"{folder}/labels{part}/{case.id}{ending}" for part in ("Tr", "Ts")]
-            else:
-                continue
-            for name in names:
-                if (found := subject.found.get(name, row.sha256)) != row.sha256:
-                    yield f"{name}: found SHA-256 {found}, expected that of {row.member}"
+def check_views(subject: Subject) -> Iterator[str]:
+    """The small files of every view are what the manifest gives."""
+    views = descriptions(subject.manifest, subject.manifest.views)
+    for name, view in views.items():
+        if view.facts != subject.manifest.views[name]:
+            yield f"views.{name}: found {subject.manifest.views[name]}, expected {view.facts}"
+    expected = view_files(views)
+    on_disk = {name for name in subject.names if name.startswith("views/")}
+    yield from (f"{name}: missing, or of no view" for name in sorted(on_disk ^ set(expected)))
+    for name in sorted(on_disk & set(expected)):
+        with subject.opened.open(name) as handle:
+            if handle.read() != expected[name] and not name.endswith(".parquet"):
+                yield f"{name}: differs from what the manifest gives"
 
 
 def check_privacy(subject: Subject) -> Iterator[str]:
@@ -353,6 +327,6 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "pixels": ("images and labels decode on one grid with known values", check_pixels),
     "croissant": ("croissant.json holds every required field", check_croissant),
     "rows": ("data-meta and annotations have their rows", check_rows),
-    "nnunet": ("the nnU-Net view agrees with the shards", check_nnunet),
+    "views": ("the files of the views agree with the manifest", check_views),
     "privacy": ("no identifier, path or machine name", check_privacy),
 }

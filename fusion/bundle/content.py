@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ SPLITS = ("train", "val", "test")
 UNKNOWN_LICENCE = "LicenseRef-unknown"
 FIRST_DATE = "2026-01-01"  # datePublished when no source states a year
 Row = Mapping[str, Any]
+#: Several images of a case (`image`, `image_t2`) are its channels, in this order.
+ROLE = re.compile(r"(?:image|label)(?:_[a-z0-9_]+)?")
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Content:
     findings: tuple[Row, ...] = ()
     splits: Row = field(default_factory=dict)
     dedup: Row = field(default_factory=dict)
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    lock: Row = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -57,6 +62,9 @@ class Content:
     def is_loso(self) -> bool:
         return bool(self.plan.get("protocol") == "loso")
 
+    def source_of(self, case: Row) -> Row:
+        return next(source for source in self.sources if source["id"] == case["source"])
+
     def of_source(self, source_id: str) -> list[Row]:
         return [case for case in self.cases if case["source"] == source_id]
 
@@ -72,6 +80,8 @@ def read_content(
     findings: Iterable[Any] = (),
     splits: Row | None = None,
     dedup: Row | None = None,
+    roots: Mapping[str, Path] | None = None,
+    lock: Row | None = None,
 ) -> Content:
     """Read `cases/*/case.json` below `workdir` and check what later becomes a name.
 
@@ -92,6 +102,8 @@ def read_content(
         findings=tuple(_plain(row) for row in findings),
         splits=splits or {},
         dedup=dedup or {},
+        roots=roots or {},
+        lock=lock or {},
     )
 
 
@@ -127,8 +139,13 @@ def _read_case(path: Path, sources: set[str]) -> dict[str, Any]:
             "case_invalid",
             f"{case_id}: found split {case.get('split')!r}, expected {', '.join(SPLITS)}",
         )
+    check_has_image(case)
     for row in case["files"]:
         check_path(str(row["path"]))
+        if not ROLE.fullmatch(str(row["role"])):
+            raise BundleError(
+                "case_invalid", f"{case_id}: found role {row['role']!r}, expected {ROLE.pattern}"
+            )
     for row in origin_files(case):
         check_path(str(row["path"]).removesuffix("/"))  # a DICOM series is a folder
     return case
@@ -140,25 +157,35 @@ def origin_files(case: Row) -> list[Row]:
     return [origin["image"], *origin.get("channels", []), *origin.get("labels", [])]
 
 
+def part_of(role: str) -> str:
+    """`labels` or `images`: which of a source's two licences a file of this role has."""
+    return "labels" if "label" in role else "images"
+
+
+def is_shipped(source: Row, role: str) -> bool:
+    """The harmonised file of this role may be in the bundle."""
+    ships = source.get("ships") or {}
+    return bool(ships.get(part_of(role), "harmonised") == "harmonised")
+
+
+def ships_original(source: Row, part: str) -> bool:
+    """Only the publisher's own bytes may be in the bundle."""
+    return bool((source.get("ships") or {}).get(part) == "original")
+
+
 def file_of(case: Row, role: str) -> Row | None:
     """The harmonised file with this role, if the case has one."""
     return next((row for row in case["files"] if row["role"] == role), None)
 
 
-def image_of(case: Row) -> Row:
-    """The harmonised image of a case.
+def check_has_image(case: Row) -> None:
+    """Refuse a case without a harmonised image.
 
     Raises:
         BundleError: case.json names none.
     """
-    if row := file_of(case, "image"):
-        return row
-    raise BundleError("image_missing", f"{case['id']}: case.json names no file of role image")
-
-
-def images_of(case: Row) -> list[Row]:
-    """The harmonised images of a case, one per channel in their order."""
-    return [image_of(case), *(row for row in case["files"] if row["role"].startswith("image_"))]
+    if not any(str(row["role"]).partition("_")[0] == "image" for row in case["files"]):
+        raise BundleError("image_missing", f"{case['id']}: case.json names no file of role image")
 
 
 def described(source: Row) -> Row:

@@ -25,7 +25,7 @@ from fusion.bundle.content import (
     source_name,
     split_names,
 )
-from fusion.bundle.names import image_roles
+from fusion.bundle.manifest import role_of
 from fusion.bundle.shards import Shard
 from fusion.bundle.text import sha256_of
 
@@ -70,7 +70,7 @@ def build_croissant(content: Content, out: Path, shards: Sequence[Shard]) -> dic
             "description": f"recipe/recipe.json, seed {facts.get('seed', 0)}",
         },
         **_responsible(content),
-        "distribution": [*_file_objects(content, out, shards), *_file_sets(content, shards)],
+        "distribution": [*_file_objects(content, out, shards), *_file_sets(shards)],
         "recordSet": [_split_records(), _case_records(content)],
     }
 
@@ -190,17 +190,43 @@ def _file_object(path: str, media_type: str, size_bytes: int, sha256: str) -> di
     }
 
 
-def _file_sets(content: Content, shards: Sequence[Shard]) -> list[dict[str, Any]]:
-    is_3d = content.plan["dimension"] == "3D"
-    suffix, media_type = (".nii.gz", "application/x-nifti") if is_3d else (".png", "image/png")
-    roles = image_roles(len(content.plan.get("channels") or []) or 1)
-    roles += ["label"] if _has_labels(shards) else []
-    sets = [
-        _file_set(role.replace(kind, f"{kind}s"), f"*.{role}{suffix}", media_type, shards)
-        for role in roles
-        if (kind := role.partition("_")[0])
+def _file_sets(shards: Sequence[Shard]) -> list[dict[str, Any]]:
+    """One set per role and format."""
+    found: dict[tuple[str, str], list[Shard]] = {}
+    for shard in shards:
+        for kind in sorted({_kind(member.name) for member in shard.members}):
+            found.setdefault(kind, []).append(shard)
+    return [
+        _file_set(
+            _set_name(role, suffix, found),
+            f"*.{role}{suffix}" if role != "record" else "*.json",
+            _MEDIA[suffix],
+            within,
+        )
+        for (role, suffix), within in sorted(found.items())
     ]
-    return [*sets, _file_set("records", "*.json", "application/json", shards)]
+
+
+def _kind(member: str) -> tuple[str, str]:
+    """Role and suffix of a member."""
+    role = role_of(member)
+    return role, ".json" if role == "record" else member.partition(f".{role}")[2]
+
+
+def _set_name(role: str, suffix: str, found: Mapping[tuple[str, str], Any]) -> str:
+    """`images`, `labels`; with the format where a role has several."""
+    alone = sum(other == role for other, _ in found) == 1
+    return f"{role}s" if alone else f"{role}s{suffix}"
+
+
+_MEDIA = {
+    ".nii.gz": "application/x-nifti",
+    ".nii": "application/x-nifti",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".json": "application/json",
+}
 
 
 def _file_set(name: str, pattern: str, media_type: str, shards: Sequence[Shard]) -> dict[str, Any]:
@@ -212,10 +238,6 @@ def _file_set(name: str, pattern: str, media_type: str, shards: Sequence[Shard])
         "encodingFormat": media_type,
         "includes": pattern,
     }
-
-
-def _has_labels(shards: Sequence[Shard]) -> bool:
-    return any(".label." in member.name for shard in shards for member in shard.members)
 
 
 def _split_records() -> dict[str, Any]:

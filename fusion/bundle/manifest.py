@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from catalog.licences import combine, licence
 from fusion.bundle.content import (
     Content,
     Row,
     citations,
     described,
+    is_shipped,
     known_limits,
     licence_of,
+    part_of,
     shard_prefix,
     source_name,
     split_id,
     split_names,
 )
-from fusion.bundle.names import IMAGE_ROLE
 from fusion.bundle.shards import Member, Shard
 from fusion.bundle.text import dump_json, sha256_of
 
@@ -76,6 +78,13 @@ class SourcePart(Part):
     retrieved: str | None
     licence: dict[str, Any]
     citation: str
+    publisher: str
+    year: int | None
+    modality: str
+    family: str
+    sequence: str
+    annotation: str
+    ships: dict[str, Literal["harmonised", "original", "recipe"]]
     official_split: bool
     n_cases_in: int = Field(ge=0)
     n_used: int = Field(ge=0)
@@ -86,12 +95,12 @@ class FilePart(Part):
     """`path` is the shard; the bytes are at `offset` in it and form the tar member `member`."""
 
     path: str
-    member: str
+    member: str  # <case>.<role>.<suffix>
     offset: int = Field(ge=0)
     bytes: int = Field(ge=0)
     sha256: Sha256 = _SHA256
     licence: str
-    role: str = Field(pattern=r"^(image(_[1-9]\d{0,2})?|label|record)$")  # image_1: channel 1
+    role: str = Field(pattern=r"^(record|(original_)?(image|label)(_[a-z0-9_]+)?)$")
 
 
 class OriginFile(BaseModel):
@@ -112,6 +121,20 @@ class Origin(Part):
     labels: list[OriginFile]
 
 
+class Use(Part):
+    """What the files of this bundle allow together; `recipe_only` names sources without files."""
+
+    redistribute: bool
+    commercial: bool
+    adapt: bool
+    one_file: bool
+    share_alike: list[str]
+    attribution: list[str]
+    recipe_only: list[str]
+    original_only: list[str]
+    reasons: list[str]
+
+
 class CasePart(Part):
     id: str
     source: str
@@ -119,7 +142,8 @@ class CasePart(Part):
     group: str
     split: str | dict[str, str]
     origin: Origin
-    files: list[FilePart] = Field(min_length=2)
+    files: list[FilePart]
+    recipe_only: list[str]  # roles that only a rebuild from the sources gives
     t1: Sha256 = _SHA256
     shape: list[int]
     spacing: list[float] | None
@@ -164,14 +188,24 @@ class Manifest(Part):
     privacy: dict[str, Any]
     known_limits: list[str]
     citations: list[str]
+    use: Use
     shards: list[ShardPart]
     views: dict[str, Any]
 
 
+def manifest_schema() -> dict[str, Any]:
+    """JSON Schema of manifest.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{SCHEMA_VERSION.replace('/', ':')}",
+        **Manifest.model_json_schema(),
+    }
+
+
 def build_manifest(
-    content: Content, shards: Sequence[Shard], views: Row, checks: Row
-) -> dict[str, Any]:
-    """The manifest as plain data, checked against its schema."""
+    content: Content, shards: Sequence[Shard], checks: Row, withheld: Sequence[str] = ()
+) -> Manifest:
+    """The manifest, checked against its schema; its views are still to be added."""
     norms, norm_of = _norms(content)
     members = _members(shards)
     data = {
@@ -187,7 +221,7 @@ def build_manifest(
         "concepts": list(content.plan["concepts"]),
         "label_maps": _label_maps(content),
         "cases": [
-            _case(content, case, members[str(case["id"])], norm_of.get(str(case["id"])))
+            _case(content, case, members.get(str(case["id"]), []), norm_of.get(str(case["id"])))
             for case in content.cases
         ],
         "groups": {
@@ -199,9 +233,15 @@ def build_manifest(
         "dedup": {"tiers": [], "thresholds": {}, "hits": [], "reviewed": []} | dict(content.dedup),
         "checks": dict(checks),
         "privacy": dict(content.plan.get("privacy") or {})
-        | {"text_fields": "blanked", "header_extensions": "removed", "original_names": "kept"},
+        | {
+            "text_fields": "blanked",
+            "header_extensions": "removed",
+            "original_names": "kept: paths of the published files, as their publisher named them",
+            "originals_withheld": list(withheld),
+        },
         "known_limits": known_limits(content),
         "citations": citations(content),
+        "use": effective_use(content),
         "shards": [
             {
                 "path": f"shards/{shard.name}",
@@ -211,14 +251,88 @@ def build_manifest(
             }
             for shard in shards
         ],
-        "views": dict(views),
+        "views": {},
     }
-    return Manifest.model_validate(data).model_dump(mode="json")
+    return Manifest.model_validate(data)
 
 
 def case_record(content: Content, case: Row) -> dict[str, Any]:
-    """What stands in `<case>.json` inside a shard: enough to train on the shard alone."""
-    return {key: case.get(key) for key in _RECORD_KEYS} | {"concepts": content.concepts}
+    """What stands in `<case>.json` inside a shard: enough to train on the shard alone.
+
+    All records have the same keys, as tools expect that read them as a table: `classes` is null
+    for a concept that nobody looked for.
+    """
+    classes = case.get("classes")
+    return {key: case.get(key) for key in _RECORD_KEYS} | {
+        "concepts": content.concepts,
+        "annotated_mask": [int(c in case["annotated"]) for c in content.concepts],
+        "classes": classes and {c: classes.get(c) for c in content.concepts},
+    }
+
+
+def effective_use(content: Content) -> dict[str, Any]:
+    """The licences of what is in the bundle, taken together."""
+    stated = {
+        str(source["id"]): {part: licence_of(source, part) for part in ("images", "labels")}
+        for source in content.sources
+    }
+    held = {
+        source_id: [
+            text for part, text in parts.items() if _form(content, source_id, part) != RECIPE
+        ]
+        for source_id, parts in stated.items()
+    }
+    whole = combine(text for texts in held.values() for text in texts)
+    reasons = [
+        f"{source_id} {part}: {text}: {', '.join(lacks)}"
+        for source_id, parts in stated.items()
+        for part, text in parts.items()
+        if _form(content, source_id, part) != RECIPE and (lacks := _lacks(text))
+    ]
+    return {
+        "redistribute": whole.redistribute,
+        "commercial": whole.commercial,
+        "adapt": whole.adapt,
+        "one_file": whole.one_file,
+        "share_alike": list(whole.share_alike),
+        "attribution": [
+            i for i, texts in held.items() if any(licence(t).attribution for t in texts)
+        ],
+        "recipe_only": _of_form(content, stated, RECIPE),
+        "original_only": _of_form(content, stated, "original"),
+        "reasons": reasons,
+    }
+
+
+RECIPE = "recipe"
+
+
+def _form(content: Content, source_id: str, part: str) -> str:
+    source = next(one for one in content.sources if one["id"] == source_id)
+    return str((source.get("ships") or {}).get(part, "harmonised"))
+
+
+def _of_form(content: Content, stated: Iterable[str], form: str) -> list[str]:
+    return [
+        f"{source_id} {part}"
+        for source_id in stated
+        for part in ("images", "labels")
+        if _form(content, source_id, part) == form
+    ]
+
+
+def _lacks(text: str) -> list[str]:
+    """What a licence does not allow, in words."""
+    terms = licence(text)
+    if not terms.known:
+        return ["unknown terms allow nothing"]
+    facts = {
+        "may not be passed on": not terms.redistribute,
+        "no adaptation": not terms.adapt,
+        "no commercial use": not terms.commercial,
+        "a data use agreement must be signed": terms.dua,
+    }
+    return [words for words, holds in facts.items() if holds]
 
 
 def _lock_sha256() -> str:
@@ -260,6 +374,13 @@ def _source(content: Content, source: Row) -> dict[str, Any]:
             "result": source.get("licence_result"),
         },
         "citation": str(facts.get("citation") or ""),
+        "publisher": str(facts.get("publisher") or ""),
+        "year": facts.get("year"),
+        "modality": str(facts.get("modality") or ""),
+        "family": str(facts.get("family") or ""),
+        "sequence": str(facts.get("sequence") or ""),
+        "annotation": str(facts.get("annotation") or "unknown"),
+        "ships": source.get("ships") or {"images": "harmonised", "labels": "harmonised"},
         "official_split": bool((facts.get("cases") or {}).get("split")),
         "n_cases_in": used + sum(codes.values()),
         "n_used": used,
@@ -287,11 +408,10 @@ def _label_maps(content: Content) -> list[dict[str, Any]]:
 def _case(
     content: Content, case: Row, written: Sequence[tuple[str, Member]], norm_ref: int | None
 ) -> dict[str, Any]:
-    source = next(one for one in content.sources if one["id"] == case["source"])
+    source = content.source_of(case)
     files = []
     for shard, member in written:
         role = role_of(member.name)
-        kind = "labels" if role == "label" else "images"
         files.append(
             {
                 "path": f"shards/{shard}",
@@ -299,7 +419,7 @@ def _case(
                 "offset": member.offset,
                 "bytes": member.size_bytes,
                 "sha256": member.sha256,
-                "licence": "CC0-1.0" if role == "record" else licence_of(source, kind),
+                "licence": "CC0-1.0" if role == "record" else licence_of(source, part_of(role)),
                 "role": role,
             }
         )
@@ -310,15 +430,18 @@ def _case(
             "labels": case["origin"].get("labels", []),
         },
         "files": files,
+        "recipe_only": [
+            str(row["role"]) for row in case["files"] if not is_shipped(source, str(row["role"]))
+        ],
         "spacing": case.get("spacing_mm"),
         "norm_ref": norm_ref,
     }
 
 
 def role_of(member: str) -> str:
-    """`image`, `image_1` and so on, `label` or `record`, from a member's name."""
-    part = member.partition(".")[2].partition(".")[0]
-    return part if part == "label" or IMAGE_ROLE.fullmatch(part) else "record"
+    """Role of a file, from its member's name: `<case>.<role>.<suffix>`, a record `<case>.json`."""
+    parts = member.split(".")
+    return parts[1] if len(parts) > 2 else "record"  # noqa: PLR2004
 
 
 def _members(shards: Sequence[Shard]) -> dict[str, list[tuple[str, Member]]]:

@@ -34,7 +34,7 @@ def _meta_row(content: Content, source: Row) -> dict[str, Any]:
     labelled = sum(bool(file_of(case, "label") or case.get("classes")) for case in cases)
     presence = "labeled" if labelled == len(cases) else "mixed" if labelled else "unlabeled"
     modality = str(facts.get("modality") or UNKNOWN)
-    family = str(facts.get("family") or "")
+    family = str(facts.get("sequence") or facts.get("family") or "")
     return {
         "dataset_name": source_name(source),
         "release_date": str(facts.get("year") or UNKNOWN),
@@ -44,7 +44,7 @@ def _meta_row(content: Content, source: Row) -> dict[str, Any]:
         "license": licence_of(source, "images"),
         "dataset_description": f"{source_name(source)}, as fused in {content.title}",
         "modality_primary": modality,
-        "modality_secondary": f"{modality}:{family}" if family else UNKNOWN,
+        "modality_secondary": f"{modality}:{family}" if family not in ("", modality) else UNKNOWN,
         "anatomical_structure": _regions(content),
         "disease": UNKNOWN,
         "data_volume": dump_json(_volume(cases), indent=None),
@@ -84,7 +84,7 @@ def _annotation(content: Content, case: Row, written: Row, source: Row) -> dict[
     return {
         "record": {
             "dataset_name": source_name(source),
-            "image_path": files["image"],
+            "image_path": next((p for r, p in files.items() if r.startswith("image")), None),
             "sample_id": case["id"],
         },
         "context": {
@@ -95,7 +95,12 @@ def _annotation(content: Content, case: Row, written: Row, source: Row) -> dict[
             "modality": str(facts.get("modality") or UNKNOWN),
             "anatomy": _regions(content),
             "text": None,
-            "extra": {"source": case["source"], "split": case["split"], "flags": case["flags"]},
+            "extra": {
+                "source": case["source"],
+                "split": case["split"],
+                "flags": case["flags"],
+                "recipe_only": written["recipe_only"],
+            },
         },
         "media_geometry": {
             "task_type": content.task,

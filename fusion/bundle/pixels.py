@@ -18,6 +18,11 @@ from fusion.bundle.errors import BundleError
 MAX_BYTES = 2 << 30
 NIFTI, PNG = ".nii.gz", ".png"
 _TEXT_FIELDS = ("descrip", "db_name", "aux_file", "intent_name")
+_GZIP = b"\x1f\x8b"
+#: What Pillow finds in a JPEG that speaks of pixels only.
+_JPEG_KEYS = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi", "progressive"} | {
+    "progression", "adobe", "adobe_transform", "icc_profile",
+}  # fmt: skip
 #: Chunks of a PNG that describe pixels; any other one could hold words about a person.
 _PNG_CHUNKS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"sRGB", b"gAMA", b"cHRM", b"sBIT"}
 
@@ -77,8 +82,24 @@ def encode_labels(name: str, labels: NDArray[Any], like: Decoded) -> bytes:
     return bytes(igzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
+def words_beside(name: str, data: bytes) -> tuple[str, ...] | None:
+    """What a publisher's file says beside its pixels; None where this cannot be told."""
+    lower = name.lower()
+    try:
+        if lower.endswith((".nii", NIFTI)):
+            return _decode_nifti(data).words
+        if lower.endswith(PNG):
+            return tuple(f"PNG chunk {chunk.decode('latin-1')}" for chunk in _other_chunks(data))
+        if lower.endswith((".jpg", ".jpeg")):
+            with Image.open(io.BytesIO(data), formats=("JPEG",)) as picture:
+                return tuple(f"JPEG {key}" for key in sorted(set(picture.info) - _JPEG_KEYS))
+    except Exception:  # noqa: BLE001 - broken bytes raise whatever they raise: nothing can be told
+        return None
+    return None
+
+
 def _decode_nifti(data: bytes) -> Decoded:
-    image = nib.Nifti1Image.from_bytes(_gunzip(data))
+    image = nib.Nifti1Image.from_bytes(_gunzip(data) if data[:2] == _GZIP else data)
     header = image.header
     words = [
         f"{field}={text!r}"

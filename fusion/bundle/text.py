@@ -25,17 +25,27 @@ def dump_json(value: Any, *, indent: int | None = 2) -> str:
     )
 
 
+def json_bytes(value: Any) -> bytes:
+    """A JSON file's content."""
+    return (dump_json(value) + "\n").encode("utf-8")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 with LF line ends, and wait for the disk."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, and wait for the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as out:
-        out.write(text.encode("utf-8"))
+        out.write(data)
         out.flush()
         os.fsync(out.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, dump_json(value) + "\n")
+    write_bytes(path, json_bytes(value))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

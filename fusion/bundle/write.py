@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +11,7 @@ from fusion.bundle import datasheet, metadata
 from fusion.bundle.content import (
     Content,
     Row,
-    file_of,
-    images_of,
+    is_shipped,
     origin_files,
     plan_facts,
     read_content,
@@ -22,13 +20,30 @@ from fusion.bundle.content import (
 from fusion.bundle.croissant import build_croissant
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
-from fusion.bundle.manifest import LOCK_FILE, build_manifest, case_record
-from fusion.bundle.nnunet import write_view
+from fusion.bundle.manifest import (
+    LOCK_FILE,
+    build_manifest,
+    case_record,
+    manifest_schema,
+    role_of,
+)
+from fusion.bundle.names import check_path
+from fusion.bundle.originals import ORIGINALS, read_originals
 from fusion.bundle.pixels import suffix_of
 from fusion.bundle.shards import CAP_BYTES, Item, Sample, Shard, write_shards
-from fusion.bundle.text import dump_json, sha256_of, write_json, write_jsonl, write_text
+from fusion.bundle.text import (
+    json_bytes,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+from fusion.bundle.views import descriptions
+from fusion.bundle.views.view import View
 
 SUMS, BUILD_INFO, REPORT = "SHA256SUMS", "build_info.json", "report"
+TOOLS = ("read_bundle.py", "masked.py")  # CC0-1.0, copied into every bundle
 
 
 def write_bundle(
@@ -40,6 +55,8 @@ def write_bundle(
     splits: Row | None = None,
     dedup: Row | None = None,
     *,
+    roots: Mapping[str, Path] | None = None,
+    lock: Row | None = None,
     report: Path | None = None,
     measured: Row | None = None,
     build_info: Mapping[str, Any] | None = None,
@@ -56,6 +73,8 @@ def write_bundle(
         findings: rows {code, severity, detail, ...}.
         splits: facts on the assignment that go to the manifest as they are.
         dedup: {tiers, thresholds, hits, reviewed, merged_by}.
+        roots: source id -> folder of its files, for sources whose originals may be passed on.
+        lock: every source file as it was acquired; without it, the files that the cases name.
         report: a folder that becomes `report/`.
         measured: what was measured of the cases, for report.json; its `compatibility` goes to the
             manifest.
@@ -68,23 +87,27 @@ def write_bundle(
     if measured:
         plan = {**plan_facts(plan), "compatibility": measured["compatibility"]}
     content = read_content(
-        plan, workdir, exclusions=exclusions, findings=findings, splits=splits, dedup=dedup
+        plan,
+        workdir,
+        exclusions=exclusions,
+        findings=findings,
+        splits=splits,
+        dedup=dedup,
+        roots=roots,
+        lock=lock,
     )
     if leaks := find_leaks(content.cases):
         raise BundleError("leak_detected", "\n".join(leaks))
     if out_partial.exists():
         shutil.rmtree(out_partial)
     out_partial.mkdir(parents=True)
-    shards = _write_shards(content, out_partial, cap_bytes)
-    views = {}
-    if "nnunet" in (content.plan.get("views") or []):
-        views["nnunet"] = write_view(content, out_partial)
-    _write_descriptions(content, out_partial, shards, views, measured or {})
-    if report:
-        shutil.copytree(report, out_partial / REPORT)
+    withheld, originals = read_originals(content)
+    shards = _write_shards(content, originals, out_partial, cap_bytes)
+    if report is not None:
+        _copy_report(report, out_partial / REPORT)
+    _write_descriptions(content, out_partial, shards, withheld, measured or {})
     write_sums(out_partial)
     write_json(out_partial / BUILD_INFO, dict(build_info or {}))
-    os.sync()  # copied files of the views, too, are on disk before the caller renames the folder
 
 
 def write_sums(folder: Path) -> None:
@@ -103,10 +126,21 @@ def list_files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
-def _write_shards(content: Content, out: Path, cap_bytes: int) -> list[Shard]:
+def _copy_report(report: Path, target: Path) -> None:
+    for path in list_files(report):
+        check_path(path)
+        write_bytes(target / path, (report / path).read_bytes())
+
+
+def _write_shards(
+    content: Content, originals: list[Sample], out: Path, cap_bytes: int
+) -> list[Shard]:
     by_prefix: dict[str, list[Sample]] = {}
     for case in content.cases:
-        by_prefix.setdefault(shard_prefix(case), []).append(_sample(content, case))
+        if (sample := _sample(content, case)) is not None:
+            by_prefix.setdefault(shard_prefix(case), []).append(sample)
+    if originals:
+        by_prefix[ORIGINALS] = originals
     return [
         shard
         for prefix in sorted(by_prefix)
@@ -114,42 +148,73 @@ def _write_shards(content: Content, out: Path, cap_bytes: int) -> list[Shard]:
     ]
 
 
-def _sample(content: Content, case: Row) -> Sample:
-    case_id = str(case["id"])
+def _sample(content: Content, case: Row) -> Sample | None:
+    """Image, label and record of one case; None where its image may not be passed on."""
+    case_id, source = str(case["id"]), content.source_of(case)
     items = []
-    for row in (*images_of(case), file_of(case, "label")):
-        if row:
-            name = f"{case_id}.{row['role']}{suffix_of(str(row['path']))}"
+    for row in case["files"]:
+        role = str(row["role"])
+        if is_shipped(source, role):
+            name = f"{case_id}.{role}{suffix_of(str(row['path']))}"
             path = content.workdir / "cases" / case_id / str(row["path"])
             items.append(Item(name, path, str(row["sha256"])))
-    record = dump_json(case_record(content, case)) + "\n"
-    return Sample(case_id, (*items, Item(f"{case_id}.json", record.encode())))
+    if not any(role_of(item.name).startswith("image") for item in items):
+        return None
+    record = json_bytes(case_record(content, case))
+    return Sample(case_id, (*items, Item(f"{case_id}.json", record)))
 
 
 def _write_descriptions(
-    content: Content, out: Path, shards: list[Shard], views: dict[str, Any], measured: Row
+    content: Content, out: Path, shards: list[Shard], withheld: list[str], measured: Row
 ) -> None:
     checks = {
         "leaks": {"ok": True, "detail": "no group, T0 or T1 in two splits"},
         "hashes": {"ok": True, "detail": "every packed file has the hash noted when it was made"},
     }
-    manifest = build_manifest(content, shards, views, checks)
-    write_json(out / "manifest.json", manifest)
+    manifest = build_manifest(content, shards, checks, withheld)
+    views = descriptions(manifest, content.plan.get("views") or [])
+    facts = {name: view.facts for name, view in views.items()}
+    manifest = manifest.model_copy(update={"views": facts})
+    rows = manifest.model_dump(mode="json")
+    for path, data in view_files(views).items():
+        write_bytes(out / path, data)
+    write_json(out / "manifest.json", rows)
+    write_json(out / "manifest.schema.json", manifest_schema())
     write_jsonl(out / "data-meta.jsonl", metadata.data_meta(content))
-    write_jsonl(
-        out / f"annotations-{content.task}.jsonl", metadata.annotation_rows(content, manifest)
-    )
+    write_jsonl(out / f"annotations-{content.task}.jsonl", metadata.annotation_rows(content, rows))
     write_json(out / "croissant.json", build_croissant(content, out, shards))
-    write_text(out / "README.md", datasheet.datasheet(content, views))
+    write_text(out / "README.md", datasheet.first_page(content, manifest))
+    write_text(out / "datasheet.md", datasheet.datasheet(content, manifest))
     write_text(out / "CITATION.cff", metadata.citation_cff(content))
     write_text(out / "references.bib", metadata.references_bib(content))
     for name, text in metadata.licence_texts(content).items():
         write_text(out / "LICENSES" / name, text)
+    for tool in TOOLS:
+        write_bytes(out / "tools" / tool, (Path(__file__).parent / tool).read_bytes())
     plan = {key: value for key, value in content.plan.items() if key != "compatibility"}
     recipe = plan.get("recipe") or plan
     write_json(out / "recipe" / "recipe.json", recipe)
+    write_json(out / "recipe" / "sources.json", content.lock or _acquired(content))
     write_json(out / "recipe" / "lock.json", _lock(content))
-    write_json(out / "report.json", _report(content, checks, views, measured))
+    write_json(out / "report.json", _report(content, checks, facts, measured))
+
+
+def view_files(views: Mapping[str, View]) -> dict[str, bytes]:
+    """Path in the bundle -> content, for the small files of its views."""
+    return {
+        f"views/{name}/{path}": data
+        for name, view in views.items()
+        for path, data in view.files.items()
+    }
+
+
+def _acquired(content: Content) -> dict[str, Any]:
+    rows = _lock(content)["sources"]
+    sources = {
+        str(source["id"]): {"location": source.get("location"), "files": rows[str(source["id"])]}
+        for source in content.sources
+    }
+    return {"schema": "imaging-x/lock/1", "sources": sources}
 
 
 def _lock(content: Content) -> dict[str, Any]:

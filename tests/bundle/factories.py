@@ -38,7 +38,7 @@ def make_plan(dimension: str = "3D", **changes) -> dict:
         "protocol": "holdout",
         "splits": {"train": 0.5, "val": 0.25, "test": 0.25},
         "accept": {},
-        "views": ["nnunet"],
+        "views": ["nnunet", "monai", "bids", "huggingface"],
         "baseline": {"tier": "none"},
         "known_limits": ["Only eight cases."],
     } | changes

@@ -4,11 +4,12 @@ import json
 import tarfile
 from itertools import groupby
 
+import numpy as np
 import pytest
 
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
-from fusion.bundle.reader import Bundle, TorchCases
+from fusion.bundle.read_bundle import Bundle
 from fusion.bundle.shards import Item, Sample, distribute, write_shards
 from fusion.bundle.ustar import header
 from fusion.bundle.verify import verify_bundle
@@ -93,15 +94,16 @@ def test_a_reader_gets_each_file_by_its_offset(built_once):
         cases = list(bundle.cases("train"))
         assert len(cases) == 4
         for case in reversed(cases):
-            image, label = bundle.load(case, "image"), bundle.load(case, "label")
-            assert list(image.grid_shape) == case.shape == list(label.grid_shape)
+            (image, affine), label = bundle.image(case, check=True), bundle.label(case)
+            assert list(image.shape) == case["shape"] == list(label.shape)
+            assert np.diag(affine)[:3].tolist() == [1.0, 1.5, 2.25]
             record = json.loads(bundle.read(case, "record", check=True))
-            assert record["id"] == case.id
+            assert record["id"] == case["id"]
 
 
 def test_a_training_loop_sees_which_concepts_were_looked_for(built_once):
     with Bundle(built_once["2D"]) as bundle:
-        cases = TorchCases(bundle, "train")
+        cases = bundle.torch("train")
         item = cases[0]
 
     assert len(cases) == 4
@@ -178,7 +180,7 @@ def test_a_classification_bundle_has_classes_and_no_masks(tmp_path):
     assert report.ok, [c.detail for c in report.checks if not c.ok]
     assert (tmp_path / "out" / "annotations-classification.jsonl").exists()
     with Bundle(tmp_path / "out") as bundle:
-        assert TorchCases(bundle, "val")[0]["classes"].tolist() == [1, -1]
+        assert bundle.torch("val")[0]["classes"].tolist() == [1, -1]
 
 
 def test_a_long_path_uses_the_prefix_of_the_header(tmp_path):

@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from license_expression import get_spdx_licensing
 
-from catalog.licences import LICENCES, combine, from_text, licence, nearest
+from catalog.licences import LICENCES, combine, from_text, licence, nearest, parts_of
 
-IDS = st.sampled_from([*sorted(LICENCES), "", "Nobody-Knows-1.0"])
+SINGLE = st.sampled_from([*sorted(LICENCES), "Nobody-Knows-1.0"])
+EXPRESSIONS = st.recursive(
+    SINGLE | st.just("GPL-2.0-only WITH Classpath-exception-2.0"),
+    lambda inner: st.tuples(inner, st.sampled_from(["AND", "OR"]), inner).map(
+        lambda three: f"({three[0]}) {three[1]} ({three[2]})"
+    ),
+    max_leaves=4,
+)
+IDS = SINGLE | st.just("") | EXPRESSIONS
 LISTS = st.lists(IDS, max_size=6)
 PERMISSIONS = ("redistribute", "adapt", "commercial", "combinable", "one_file")
 DUTIES = ("attribution", "dua", "notice", "no_combination")
@@ -88,6 +96,63 @@ def test_only_a_wording_without_doubt_names_a_licence(text, expected):
     found = from_text(text)
 
     assert (found.id if found else None) == expected
+
+
+def allows(text: str | None) -> tuple[bool, ...]:
+    return tuple(getattr(licence(text), name) for name in PERMISSIONS[:3])
+
+
+@given(EXPRESSIONS, EXPRESSIONS)
+def test_both_allow_what_each_allows_in_either_order(one, other):
+    both = licence(f"({one}) AND ({other})")
+
+    assert both == licence(f"({other}) AND ({one})")
+    assert allows(both.id) == tuple(
+        a and b for a, b in zip(allows(one), allows(other), strict=True)
+    )
+    assert both.share_alike == (licence(one).share_alike or licence(other).share_alike)
+    assert both.known == (licence(one).known and licence(other).known)
+
+
+@given(EXPRESSIONS, EXPRESSIONS)
+def test_a_choice_is_one_of_its_sides_in_either_order(one, other):
+    chosen = parts_of(f"({one}) OR ({other})")
+
+    assert chosen == parts_of(f"({other}) OR ({one})")
+    assert chosen in (parts_of(one), parts_of(other))
+    assert allows(f"({one}) OR ({other})") >= max(allows(one), allows(other))
+
+
+@given(EXPRESSIONS)
+def test_an_expression_counts_as_its_parts(text):
+    assert combine([text]) == combine(parts_of(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("CC-BY-4.0 AND MIT", ["CC-BY-4.0", "MIT"]),
+        ("MIT AND CC-BY-4.0 AND MIT", ["CC-BY-4.0", "MIT"]),
+        ("CC-BY-NC-4.0 OR CC-BY-4.0", ["CC-BY-4.0"]),
+        ("MIT AND (CC0-1.0 OR CC-BY-4.0)", ["CC0-1.0", "MIT"]),
+        ("LicenseRef-anything OR CC-BY-NC-ND-4.0", ["CC-BY-NC-ND-4.0"]),
+    ],
+)
+def test_an_expression_names_the_licences_that_hold(text, ids):
+    assert [row.id for row in parts_of(text)] == ids
+
+
+@pytest.mark.parametrize(
+    "text", ["CC-BY-4.0 AND", "MIT OR OR MIT", "CC-BY-4.0 AND unheard-of-1.0", "(MIT AND MIT"]
+)
+def test_a_broken_or_unknown_expression_allows_nothing(text):
+    assert not licence(text).known
+    assert allows(text) == (False, False, False)
+
+
+def test_an_exception_never_frees_more_than_its_licence():
+    assert allows("GPL-2.0-only WITH Classpath-exception-2.0") == allows("GPL-2.0-only")
+    assert licence("GPL-2.0-only WITH Classpath-exception-2.0").share_alike
 
 
 def test_a_misspelt_id_has_a_nearest_one():

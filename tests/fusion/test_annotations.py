@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from fusion.build import STAGES, Build, run_stage
-from fusion.bundle.reader import Bundle
+from fusion.bundle.read_bundle import Bundle
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
@@ -80,7 +80,7 @@ def build(plan, root):
 
 def labels(root):
     with Bundle(root / "out") as bundle:
-        return {case.name: bundle.load(case, "label").array for case in bundle.cases()}
+        return {case["name"]: bundle.label(case) for case in bundle.cases()}
 
 
 def write_coco(root, box_only=()):
@@ -112,7 +112,7 @@ def test_one_annotation_file_serves_all_pictures_and_joins_none_of_them(root):
     for i in range(COUNT):
         np.testing.assert_array_equal(found[str(i)], square(i))
     with Bundle(root / "out") as bundle:
-        assert len({case.group for case in bundle.cases()}) == COUNT
+        assert len({case["group"] for case in bundle.cases()}) == COUNT
 
 
 def test_a_box_is_no_mask_unless_the_description_says_so(root):
@@ -133,8 +133,8 @@ def test_presence_is_made_from_outlines_and_boxes_when_the_recipe_declares_it(ro
     build(plan, root)
 
     with Bundle(root / "out") as bundle:
-        said = {case.name: case.classes for case in bundle.cases()}
-        roles = {row.role for case in bundle.cases() for row in case.files}
+        said = {case["name"]: case["classes"] for case in bundle.cases()}
+        roles = {row["role"] for case in bundle.cases() for row in case["files"]}
     assert roles == {"image", "record"}
     assert said == {str(i): {"lesion": int(i < COUNT - 1)} for i in range(COUNT)}
     assert any(limit.startswith("E04") for limit in plan.known_limits)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fusion.build import STAGES, Build, run_stage
-from fusion.bundle.reader import Bundle, TorchCases
+from fusion.bundle.materialise import write_views
+from fusion.bundle.read_bundle import Bundle
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import RecipeError
 from fusion.plan import make_plan
@@ -106,23 +107,24 @@ def test_files_apart_and_a_fourth_axis_give_the_same_channels_in_one_order(
     assert verify_bundle(tmp_path / "out").ok
     assert {row["channels"] for row in rows.values()} == {2}
     with Bundle(tmp_path / "out") as bundle:
-        by_name = {case.name: case for case in bundle.cases()}
+        by_name = {case["name"]: case for case in bundle.cases()}
         t1c, flair = volumes(2, 1)
-        np.testing.assert_array_equal(bundle.load(by_name["p1"], "image").array, t1c)
-        np.testing.assert_array_equal(bundle.load(by_name["p1"], "image_1").array, flair)
+        np.testing.assert_array_equal(bundle.load(by_name["p1"], "image")[0], t1c)
+        np.testing.assert_array_equal(bundle.load(by_name["p1"], "image_1")[0], flair)
         flair, _, t1c = volumes(3, 51)
-        np.testing.assert_array_equal(bundle.load(by_name["s1"], "image").array, t1c)
-        np.testing.assert_array_equal(bundle.load(by_name["s1"], "image_1").array, flair)
+        np.testing.assert_array_equal(bundle.load(by_name["s1"], "image")[0], t1c)
+        np.testing.assert_array_equal(bundle.load(by_name["s1"], "image_1")[0], flair)
         case = next(bundle.cases("train"))
-        item = TorchCases(bundle, "train")[0]
+        item = bundle.torch("train")[0]
         for n, role in enumerate(("image", "image_1")):
-            np.testing.assert_array_equal(item["image"][n], bundle.load(case, role).array)
+            np.testing.assert_array_equal(item["image"][n], bundle.load(case, role)[0])
 
 
 def test_nnunet_gets_one_file_per_channel_and_their_names(apart, tmp_path):
     build(recipe(apart, channels=["FLAIR", "T1c"]), tmp_path)
 
-    (view,) = (tmp_path / "out" / "nnunet").iterdir()
+    write_views(tmp_path / "out", ["nnunet"], tmp_path / "view")
+    (view,) = (tmp_path / "view").iterdir()
     data = json.loads((view / "dataset.json").read_text())
     assert data["channel_names"] == {"0": "FLAIR", "1": "T1c"}
     names = sorted(path.name[-12:] for path in (view / "imagesTr").iterdir())

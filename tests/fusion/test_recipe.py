@@ -135,12 +135,13 @@ def test_sources_without_a_common_concept_are_refused(vessels):
     assert "E05" in refused(other)
 
 
-def test_an_unknown_licence_cannot_be_shared(vessels):
+def test_an_unknown_licence_leaves_a_recipe_entry_in_a_shareable_build(vessels):
     vessels["build"] = "shareable"
 
-    message = refused(vessels)
-    assert "E09" in message
-    assert "unknown" in message
+    plan = make_plan(check_recipe(vessels, KNOWN))
+    stare = next(source for source in plan.sources if source["id"] == "stare")
+    assert stare["ships"] == {"images": "recipe", "labels": "recipe"}
+    assert any("recipe_only: stare images: unknown" in limit for limit in plan.known_limits)
 
 
 def test_labels_made_by_a_model_cannot_be_the_test_set():

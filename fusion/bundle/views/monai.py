@@ -1,0 +1,85 @@
+"""A MONAI (Decathlon) data list.
+
+Beside image and label each row says which concepts were looked for (`annotated`, and
+`annotated_mask` in the order of the label values), its source and its group. Leave-one-source-out
+puts all rows under `training` with their `fold`: the one that a case is held out of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fusion.bundle.manifest import CasePart, Manifest
+from fusion.bundle.text import json_bytes
+from fusion.bundle.views.view import Placed, View, folds_of, images_of, label_of, suffix_of
+
+SECTIONS = {"train": "training", "val": "validation", "test": "test"}
+
+
+def view(manifest: Manifest) -> View:
+    """The view: `datalist.json` with paths beside it."""
+    cases = [case for case in manifest.cases if images_of(case)]
+    rows: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS.values()}
+    for case in cases:
+        rows[_section(case)].append(_row(manifest, case))
+    concepts = manifest.plan.concepts
+    sources = sorted({source.modality or "unknown" for source in manifest.sources})
+    data = {
+        "name": manifest.title,
+        "description": f"Bundle {manifest.bundle_id}. {CONTRACT}",
+        "reference": " ".join(manifest.citations),
+        "licence": "per source, see LICENSES/ of the bundle",
+        "tensorImageSize": manifest.plan.dimension,
+        "modality": {"0": " or ".join(sources)},
+        "labels": {"0": "background"} | {str(v): c for v, c in enumerate(concepts, start=1)},
+        "numTraining": len(rows["training"]),
+        "numTest": len(rows["test"]),
+    } | {section: found for section, found in rows.items() if found}
+    placed = [Placed(path, row) for case in cases for path, row in zip(*_files(case), strict=True)]
+    facts = {"folder": "", "counts": {section: len(found) for section, found in rows.items()}}
+    return View(facts, {"datalist.json": json_bytes(data)}, tuple(placed))
+
+
+CONTRACT = (
+    "A concept that is not in a row's `annotated` is unknown there, not absent: "
+    "mask the loss with `annotated_mask`."
+)
+
+
+def _section(case: CasePart) -> str:
+    return SECTIONS[case.split] if isinstance(case.split, str) else "training"
+
+
+def _files(case: CasePart) -> tuple[list[str], list[Any]]:
+    """Paths in the view and the members that they hold."""
+    images = images_of(case)
+    many = len(images) > 1
+    paths = [
+        f"images/{case.id}{f'_{n:04d}' if many else ''}{suffix_of(row)}"
+        for n, row in enumerate(images)
+    ]
+    if label := label_of(case):
+        return [*paths, f"labels/{case.id}{suffix_of(label)}"], [*images, label]
+    return paths, list(images)
+
+
+def _row(manifest: Manifest, case: CasePart) -> dict[str, Any]:
+    paths, members = _files(case)
+    has_label = members[-1].role == "label"
+    images = paths[:-1] if has_label else paths
+    row: dict[str, Any] = {
+        "image": images if len(images) > 1 else images[0],
+        "case": case.id,
+        "source": case.source,
+        "group": case.group,
+        "annotated": case.annotated,
+        "annotated_mask": [int(c in case.annotated) for c in manifest.plan.concepts],
+    }
+    if has_label:
+        row["label"] = paths[-1]
+    elif case.classes is not None:
+        row["label"] = [case.classes.get(c, -1) for c in manifest.plan.concepts]
+    if isinstance(case.split, dict):
+        held = sorted(fold for fold, split in folds_of(case).items() if split == "test")
+        row["fold"] = sorted(case.split).index(held[0]) if held else -1
+    return row
