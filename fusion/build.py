@@ -28,7 +28,7 @@ from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
 from fusion.imaging.io import image_parts, read_image
 from fusion.norm import fit_norms
-from fusion.plan import Plan
+from fusion.plan import Plan, findings_of
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.report import FOLDER, write_report
 from fusion.source import SourceDescription
@@ -436,7 +436,8 @@ def _exclusions(build: Build) -> list[dict[str, str]]:
 
 
 def _findings(build: Build) -> list[dict[str, str]]:
-    found = [*build.load("cases.json")["findings"], *build.load("dedup.json")["findings"]]
+    found = [*findings_of(build.plan), *build.load("cases.json")["findings"]]
+    found += [*build.load("dedup.json")["findings"]]
     found += build.load("split.json")["notes"]
     for case in _cases(build):
         found += case["findings"]

@@ -148,6 +148,33 @@ def make_plan(recipe: Recipe) -> Plan:
     )
 
 
+def findings_of(plan: Plan) -> list[dict[str, str]]:
+    """What a reader of the bundle must know before any file was read."""
+    found = [
+        {
+            "code": f"overlap_{row['class']}",
+            "detail": f"{row['a']} and {row['b']}: {row['kind']}: {row['evidence']}"
+            + (f"; accepted: {row['plan']}" if row["plan"] else ""),
+        }
+        for row in plan.overlaps
+    ]
+    for source in plan.sources:
+        stated = source["description"]["licence"]
+        for part, terms in source["licence_result"].items():
+            if not licence(stated[part]).known:
+                detail = f"{source['id']}: licence of {part}: {stated[part] or 'none stated'}"
+                found.append({"code": "licence_unknown", "detail": detail})
+            if not terms["redistribute"]:
+                detail = f"{source['id']}: {part} may not be passed on"
+                found.append({"code": "recipe_only", "detail": detail})
+    known = {"E10": "class_confounded", "E11": "subjects_unknown", "E12": "face_unattested"}
+    return found + [
+        {"code": known[gate["code"]], "detail": gate["detail"]}
+        for gate in plan.gates
+        if gate["code"] in known and (gate["verdict"] == "accepted" or gate["code"] == "E11")
+    ]
+
+
 def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
     """The wanted concepts that a voxel of `concept_id` belongs to."""
     return [w for w in wanted if w == concept_id or w in concepts.ancestors(concept_id)]

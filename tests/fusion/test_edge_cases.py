@@ -49,6 +49,26 @@ def test_a_source_with_itself_is_refused():
         make_plan(check_recipe(recipe(member("a"), twin), {"a"}))
 
 
+def test_what_was_known_before_any_file_is_among_the_findings(one):
+    write_source(one / "b", {f"d{i}": brain(i + 50)[::-1] for i in range(6)})
+    cases = {"image": "images/{name}.nii.gz", "subject": None}
+    overlaps = [{"dataset": "a", "kind": "subset", "evidence": "its web page"}]
+    licence = {"images": "CC-BY-4.0", "labels": "CC-BY-4.0"}
+    data = recipe(
+        member("a", licence=licence),
+        member("b", cases=cases, overlaps=overlaps, licence={"images": "LicenseRef-DUA"}),
+        accept={"overlap": [{"datasets": ["a", "b"], "reason": "a test"}]},
+    )
+
+    findings = fuse(data, one).report["findings"]
+
+    told = {(row["code"], row["detail"].split(":")[0]) for row in findings}
+    assert ("overlap_certain", "a and b") in told
+    assert {("licence_unknown", "b"), ("recipe_only", "b"), ("subjects_unknown", "b")} <= told
+    assert not {("licence_unknown", "a"), ("recipe_only", "a"), ("subjects_unknown", "a")} & told
+    assert "accepted: a test" in next(r["detail"] for r in findings if "overlap" in r["code"])
+
+
 def test_sources_without_a_common_concept_are_refused_with_what_each_has():
     data = recipe(values("a", {"1": "spleen"}), values("b", {"1": "liver"}), concepts=[])
 
