@@ -16,8 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from fusion.arrays import array_cases
+from fusion.bundle.manifest import Manifest
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
+from fusion.bundle.views import VIEWS, make_view
 from fusion.bundle.write import write_bundle
 from fusion.cases import ArrayRow, FoundCase, find_cases
 from fusion.codes import FINDINGS
@@ -555,6 +557,7 @@ def _write_build_info(build: Build) -> None:
 def summarise(bundle: Path) -> dict[str, Any]:
     """What a person wants to know first about a bundle folder."""
     manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
+    whole = Manifest.model_validate(manifest)
     info_path = bundle / "build_info.json"
     info = json.loads(info_path.read_text("utf-8")) if info_path.is_file() else {}
     datasets = {s["id"]: s["dataset"] for s in manifest["plan"].get("sources", [])}
@@ -585,6 +588,7 @@ def summarise(bundle: Path) -> dict[str, Any]:
         "exclusions": report.get("exclusions", []),
         "measured": (report.get("measured") or {}).get("overview"),
         "known_limits": manifest["known_limits"],
+        "views": {name: make_view(name, whole).omitted for name in VIEWS},
         "baseline": info.get("baseline"),
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import IO, Any
+from http import HTTPStatus
+from typing import IO, Any, cast
 
 from django.core.files.storage import storages
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -20,7 +21,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from fusion.bundle.download import BundleTar
+from fusion.bundle.download import BundleTar, view_tar
+from fusion.bundle.errors import BundleError
+from fusion.bundle.manifest import Manifest
+from fusion.bundle.views import VIEWS
 from fusion.models import REPORT, Bundle
 from portal.api import errors, params
 from portal.api.errors import ProblemOut
@@ -185,22 +189,41 @@ class Download(APIView):
 class BundleDownload(Download):
     @extend_schema(
         operation_id="bundles_download",
-        parameters=RANGE_HEADERS,
+        parameters=[
+            *RANGE_HEADERS,
+            OpenApiParameter("view", str, enum=list(VIEWS), description="as another tool reads it"),
+        ],
         responses={
             (200, "application/x-tar"): OpenApiTypes.BINARY,
             (206, "application/x-tar"): OpenApiTypes.BINARY,
+            400: ProblemOut,
             404: ProblemOut,
+            409: ProblemOut,
             416: ProblemOut,
         },
     )
     def get(self, request: Request, bundle_id: str) -> HttpResponseBase:
-        """The whole bundle as one tar; it can be resumed, byte for byte."""
-        params.check_known(request.query_params, ())
+        """The whole bundle, or a view of it, as one tar; it can be resumed, byte for byte."""
+        params.check_known(request.query_params, ("view",))
+        view = params.choice(request.query_params, "view", tuple(VIEWS))
         bundle = get_object_or_404(Bundle, pk=bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
         files = [*bundle.files, *_outside_sums(bundle)]
-        tar = BundleTar(files, lambda path: storage.open(f"{folder}/{path}"), folder[:12])
-        name = f"{bundle.bundle_id[:12]}.tar"
+
+        def opened(path: str) -> IO[bytes]:
+            return cast("IO[bytes]", storage.open(f"{folder}/{path}"))
+
+        if view:
+            with opened("manifest.json") as file:
+                manifest = Manifest.model_validate_json(file.read())
+            root = f"{folder[:12]}-{view}"
+            try:
+                tar = view_tar(manifest, view, files, opened, root)
+            except BundleError as error:
+                return _refused(error)
+        else:
+            tar, root = BundleTar(files, opened, folder[:12]), folder[:12]
+        name = f"{root}.tar"
         response, span = self.answer(request, tar.etag, tar.size, name, "application/x-tar")
         if span is not None and isinstance(response, StreamingHttpResponse):
             response.streaming_content = tar.iter_range(span.start, span.stop)
@@ -233,6 +256,12 @@ class BundleFile(Download):
             opened = storages["bundles"].open(f"{bundle.bundle_id}/{path}")
             response.streaming_content = _read(opened, span)
         return response
+
+
+def _refused(error: BundleError) -> Response:
+    """A view that this bundle cannot have."""
+    data = errors.body(HTTPStatus.CONFLICT, str(error))
+    return Response(data, HTTPStatus.CONFLICT, content_type=errors.CONTENT_TYPE)
 
 
 def _outside_sums(bundle: Bundle) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ REPORT_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; sandbox"
 )
+VIEW_LABELS = {"nnunet": "nnU-Net", "monai": "MONAI", "bids": "BIDS", "huggingface": "Hugging Face"}
 MOODS = {"helps": "good", "harms": "bad", "mixed": "warn"}
 
 
@@ -54,6 +55,9 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "has_cover": bundle.has(COVER),
         "splits": splits,
         "split_rows": _split_rows(summary, splits),
+        "views": [
+            (n, label) for n, label in VIEW_LABELS.items() if summary.get("views", {}).get(n) == ""
+        ],
         "baseline": _baseline(bundle.baseline),
         "scores": _scores(bundle.baseline or {}),
         "score_title": _score_title(bundle.baseline or {}),

@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
 import tarfile
 
 import pytest
+from PIL import Image
 
 from fusion.models import Bundle
 from tests.factories import FILES, make_bundle
+from tests.fusion.test_real_cases import build as build_recipe
+from tests.fusion.test_real_cases import made_source
+from workers.publish import publish
 
 pytestmark = pytest.mark.django_db
 SHARD = "shards/train-000000.tar"
@@ -19,6 +24,16 @@ SHARD = "shards/train-000000.tar"
 @pytest.fixture
 def bundle() -> Bundle:
     return make_bundle()
+
+
+@pytest.fixture
+def fused(tmp_path) -> Bundle:
+    """A bundle built from made-up pictures and published."""
+    data = tmp_path / "data"
+    build, _ = build_recipe(
+        "retinal-vessels", data, tmp_path / "out", **made_source(data, (24, 31))
+    )
+    return publish(build.out, build.locked_plan(), {})
 
 
 def content(answer) -> bytes:
@@ -156,3 +171,25 @@ def test_files_are_listed_with_size_hash_and_address(client, bundle):
     for row in rows["results"]:
         data = content(client.get(row["url"]))
         assert (len(data), hashlib.sha256(data).hexdigest()) == (row["bytes"], row["sha256"])
+
+
+def test_a_view_comes_as_one_tar_that_the_tool_can_read(client, fused, tmp_path):
+    """`fused` is a bundle of real shards: its pixels are cut out of them on the way."""
+    address = f"/api/v1/bundles/{fused.pk}/download/"
+    answer = client.get(address, {"view": "nnunet"})
+    data = content(answer)
+
+    assert int(answer["Content-Length"]) == len(data)
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    (found,) = (tmp_path / "unpacked").glob("*/**/dataset.json")
+    stated = json.loads(found.read_text())
+    images = list(found.parent.glob("imagesTr/*_0000.png"))
+    assert len(images) == stated["numTraining"] > 0
+    assert all(Image.open(path).size == (31, 24) for path in images)
+
+    piece = client.get(address, {"view": "nnunet"}, headers={"Range": "bytes=700-4999"})
+    assert (piece.status_code, content(piece)) == (206, data[700:5000])
+    assert client.get(address, {"view": "nnunett"}).status_code == 400
+    page = client.get(f"/bundles/{fused.pk}/").content.decode()
+    assert f"{address}?view=nnunet" in page
