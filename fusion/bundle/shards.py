@@ -7,19 +7,23 @@ member's data is returned, so that a reader needs no scan.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
 
 from fusion.bundle import ustar
 from fusion.bundle.errors import BundleError
 from fusion.bundle.text import CHUNK
+from fusion.imaging.parallel import beside, in_order, thread_count
 
 CAP_BYTES = 256 << 20
-THREADS = 2
+#: Small members are read and hashed together, about so many bytes at a time.
+BATCH = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,12 @@ class Item:
     source: Path | bytes
     sha256: str = ""
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+
+_Keyed = tuple[str, Item]
 
 
 @dataclass(frozen=True)
@@ -96,15 +103,24 @@ def write_shards(
         (folder / f"{prefix}-{number:06d}.tar", part)
         for number, part in enumerate(distribute(samples, cap_bytes))
     ]
-    with ThreadPoolExecutor(THREADS) as pool:
+    # Each shard keeps two threads busy: one hashes files, one the shard.
+    with ThreadPoolExecutor(max(1, thread_count() // 2)) as pool:
         return list(pool.map(lambda job: write_shard(*job), planned))
 
 
 def write_shard(path: Path, samples: Sequence[Sample]) -> Shard:
     """Write one shard in the order of `samples`, and wait for the disk."""
+    batches = _batches([(sample.key, item) for sample in samples for item in sample.items])
     with path.open("wb") as out:
-        tape = _Tape(out)
-        members = [_write(tape, sample.key, item) for sample in samples for item in sample.items]
+        tape, members = _Tape(out), list[Member]()
+        for batch, packed in zip(
+            batches, in_order(lambda n: _pack(batches[n]), len(batches)), strict=True
+        ):
+            if packed is None:
+                members.append(_stream(tape, *batch[0]))
+                continue
+            members += [replace(one, offset=tape.position + one.offset) for one in packed.members]
+            tape.write(packed.data)
         tape.write(ustar.END)
         out.flush()
         os.fsync(out.fileno())
@@ -117,30 +133,88 @@ class _Tape:
     def __init__(self, out: IO[bytes]) -> None:
         self.out, self.digest, self.position = out, hashlib.sha256(), 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         self.out.write(data)
         self.digest.update(data)
         self.position += len(data)
 
 
-def _write(tape: _Tape, key: str, item: Item) -> Member:
+@dataclass(frozen=True)
+class _Packed:
+    """Some members as they lie in the archive; offsets count from the first byte."""
+
+    data: bytearray
+    members: list[Member]
+
+
+def _batches(items: Sequence[_Keyed]) -> list[list[_Keyed]]:
+    """Small members together, up to about BATCH bytes; a larger member is alone."""
+    batches: list[list[_Keyed]] = []
+    room = 0
+    for key, item in items:
+        size = ustar.member_bytes(item.size_bytes)
+        if not batches or size > room:
+            batches.append([])
+            room = BATCH
+        batches[-1].append((key, item))
+        room -= size
+    return batches
+
+
+def _pack(batch: Sequence[_Keyed]) -> _Packed | None:
+    """The members of a batch, read and hashed; None: too large to be held in memory."""
+    if batch[0][1].size_bytes > BATCH:
+        return None
+    # Zeros, as padding wants them; files are read to their places.
+    packed = _Packed(bytearray(sum(ustar.member_bytes(item.size_bytes) for _, item in batch)), [])
+    view, offset = memoryview(packed.data), 0
+    for key, item in batch:
+        size = item.size_bytes
+        view[offset : offset + ustar.BLOCK] = ustar.header(item.name, size)
+        data = view[offset + ustar.BLOCK :][:size]
+        written = _read_into(data, item.source)
+        found = hashlib.sha256(data).hexdigest()
+        _check(item, written, size, found)
+        packed.members.append(Member(key, item.name, offset + ustar.BLOCK, size, found))
+        offset += ustar.member_bytes(size)
+    return packed
+
+
+def _read_into(data: memoryview, source: Path | bytes) -> int:
+    """Fill `data` from the source; returns the size of the source, if it is not larger by much."""
+    if isinstance(source, bytes):
+        data[:] = source
+        return len(source)
+    handle = os.open(source, os.O_RDONLY)
+    try:
+        filled = os.readv(handle, [data])
+        while filled < len(data) and (more := os.readv(handle, [data[filled:]])):
+            filled += more
+        return filled + len(os.read(handle, 1))
+    finally:
+        os.close(handle)
+
+
+def _stream(tape: _Tape, key: str, item: Item) -> Member:
+    """A large member, chunk by chunk; its hash grows beside the shard's."""
     size = item.size_bytes
     tape.write(ustar.header(item.name, size))
     offset, digest = tape.position, hashlib.sha256()
-    if isinstance(item.source, bytes):
-        digest.update(item.source)
-        tape.write(item.source)
-    else:
-        with item.source.open("rb") as source:
-            while chunk := source.read(CHUNK):
-                digest.update(chunk)
-                tape.write(chunk)
-    found, written = digest.hexdigest(), tape.position - offset
+    source = io.BytesIO(item.source) if isinstance(item.source, bytes) else item.source.open("rb")
+    with source:
+        while chunk := source.read(CHUNK):
+            hashed = beside(partial(digest.update, chunk))
+            tape.write(chunk)
+            hashed()
+    _check(item, tape.position - offset, size, digest.hexdigest())
+    tape.write(bytes(ustar.padding(size)))
+    return Member(key, item.name, offset, size, digest.hexdigest())
+
+
+def _check(item: Item, written: int, size: int, found: str) -> None:
     if written != size or (item.sha256 and found != item.sha256):
         raise BundleError(
             "file_changed",
             f"{item.name}: found {written} bytes with SHA-256 {found}, "
             f"expected {size} bytes with SHA-256 {item.sha256 or 'any'}",
         )
-    tape.write(bytes(ustar.padding(size)))
-    return Member(key, item.name, offset, size, found)

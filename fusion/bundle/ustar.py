@@ -23,19 +23,30 @@ def header(name: str, size_bytes: int) -> bytes:
             f"{name}: found {size_bytes} bytes, expected 0 to {MAX_FILE_BYTES} (ustar)",
         )
     prefix, last = _split(name)
-    block = bytearray(BLOCK)
+    size = b"%011o" % size_bytes
+    block = bytearray(_SAME)
     block[0 : len(last)] = last
+    block[124:135] = size
+    block[345 : 345 + len(prefix)] = prefix
+    block[148:156] = b"%06o\0 " % (_SAME_SUM + sum(last) + sum(size) + sum(prefix))
+    return bytes(block)
+
+
+def _same() -> bytes:
+    """What all headers share."""
+    block = bytearray(BLOCK)
     block[100:108] = b"0000644\0"
     block[108:116] = block[116:124] = b"0000000\0"
-    block[124:136] = f"{size_bytes:011o}\0".encode()
     block[136:148] = b"00000000000\0"
     block[148:156] = b" " * 8  # the checksum counts itself as blanks
     block[156:157] = b"0"
     block[257:265] = b"ustar\00000"
     block[329:345] = b"0000000\0" * 2
-    block[345 : 345 + len(prefix)] = prefix
-    block[148:156] = f"{sum(block):06o}\0 ".encode()
     return bytes(block)
+
+
+_SAME = _same()
+_SAME_SUM = sum(_SAME)
 
 
 def padding(size_bytes: int) -> int:
