@@ -9,7 +9,9 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,14 +31,16 @@ from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
 from fusion.imaging.io import image_parts, read_image
+from fusion.imaging.parallel import set_threads
 from fusion.norm import fit_norms
 from fusion.plan import Plan, findings_of
+from fusion.pool import in_children, share_cores
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.report import FOLDER, write_report
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.splits import assign, leave_one_source_out
-from fusion.tables import look_up
+from fusion.tables import look_up, version_of
 
 __all__ = ["STAGES", "Build", "CancelledError", "Progress", "run_all", "run_stage", "summarise"]
 
@@ -84,6 +88,8 @@ class Build:
     cache: Path | None = None
     device: str = "auto"
     threads: int = 0
+    #: Processes that harmonise cases beside each other; 0: as cores and memory allow.
+    children: int = 0
 
     @property
     def partial(self) -> Path:
@@ -272,28 +278,36 @@ def _harmonise(build: Build, progress: Progress) -> None:
     roots = _roots(build, progress)
     sources = {source["id"]: source for source in build.plan.sources}
     stamp = build.locked_plan().bundle_id
-    lock = build.load("lock.json")["sources"]
-    locked = {i: {f["path"]: f["sha256"] for f in lock[i]["files"]} for i in sources}
-    excluded = []
-    for done, data in enumerate(cases, 1):
-        progress.check()
-        source, case = sources[data["source"]], _as_case(data)
-        folder = build.workdir / "cases" / case_id(source["id"], case.name, build.plan.seed)
-        verdict = folder / "verdict.json"
-        if not _is_done(verdict, stamp):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            row = _one_case(
-                build.plan, source, roots[source["id"]], case, folder, locked[source["id"]]
-            )
-            write_json(verdict, {"stamp": stamp, "excluded": row})
-        row = json.loads(verdict.read_text("utf-8"))["excluded"]
-        if row:
-            excluded.append(row)
-            _tell(progress, row)
-        else:
-            progress.case(source["id"], case.name, "used", stage="harmonise")
-        progress.advance(done)
+    lock = build.workdir / "lock.json"
+    folders = [
+        build.workdir / "cases" / case_id(data["source"], data["name"], build.plan.seed)
+        for data in cases
+    ]
+    waiting = [n for n, one in enumerate(folders) if not _is_done(one / "verdict.json", stamp)]
+    threads, children = share_cores(build.threads, build.children, len(waiting))
+    jobs = [
+        (
+            *(build.plan, sources[cases[n]["source"]], roots[cases[n]["source"]]),
+            *(_as_case(cases[n]), folders[n], lock, threads),
+        )
+        for n in waiting
+    ]
+    undone, excluded = set(waiting), []
+    with closing(in_children(harmonise_one, jobs, children, progress.check)) as results:
+        for done, (data, folder) in enumerate(zip(cases, folders, strict=True), 1):
+            progress.check()
+            verdict = folder / "verdict.json"
+            if done - 1 in undone:
+                row = _verdict(data, folder, next(results))
+                write_json(verdict, {"stamp": stamp, "excluded": row})
+            row = json.loads(verdict.read_text("utf-8"))["excluded"]
+            if row:
+                excluded.append(row)
+                _tell(progress, row)
+            else:
+                progress.case(data["source"], data["name"], "used", stage="harmonise")
+            progress.advance(done)
+        next(results, None)
     build.save("excluded.json", excluded)
     _check_shares(build, excluded)
 
@@ -302,20 +316,46 @@ def _is_done(verdict: Path, stamp: str) -> bool:
     return verdict.is_file() and json.loads(verdict.read_text("utf-8"))["stamp"] == stamp
 
 
-def _one_case(
+def harmonise_one(
     plan: Plan,
     source: Mapping[str, Any],
     root: Path,
     case: FoundCase,
     folder: Path,
-    locked: Mapping[str, str],
-) -> dict[str, str] | None:
+    lock: Path,
+    threads: int,
+) -> list[str] | None:
+    """One case in this process, on so many threads; the code and text of a BuildError.
+
+    Raises:
+        CaseError: the case is excluded.
+    """
+    set_threads(threads)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     try:
+        locked = _locked(lock, version_of(lock))[source["id"]]
         save_case(folder, harmonise_case(plan, source, root, case, folder, locked))
-    except CaseError as error:
-        for file in folder.iterdir():
-            file.unlink()
-        return _exclusion(source["id"], case.name, "harmonise", error.code, error.message)
+    except BuildError as error:
+        return [error.code, str(error)]
+    return None
+
+
+@lru_cache(maxsize=1)
+def _locked(lock: Path, _: tuple[int, int]) -> dict[str, dict[str, str]]:
+    """SHA-256 of each file of each source, as acquired."""
+    sources = json.loads(lock.read_text("utf-8"))["sources"]
+    return {i: {f["path"]: f["sha256"] for f in one["files"]} for i, one in sources.items()}
+
+
+def _verdict(data: Mapping[str, Any], folder: Path, answer: Any) -> dict[str, str] | None:
+    """None for a case that is used; else why it is excluded, and its folder is emptied."""
+    if isinstance(answer, CaseError):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return _exclusion(data["source"], data["name"], "harmonise", answer.code, answer.message)
+    if answer:
+        raise BuildError(*answer)
     return None
 
 

@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import webdataset
+from benchlib import in_turn, medians, scratch, targets
 
 from fusion.bundle.shards import Item, Sample, Shard, write_shards
-from scripts.benchlib import in_turn, medians, scratch, targets
 
 CAP = 64 << 20
 COPY, OURS = "copy of one file of the same size", "ours, SHA-256 of file and shard"
@@ -120,7 +120,9 @@ def readers(shards: list[Shard], folder: Path) -> dict[str, Callable[[], int]]:
         total = 0
         for url in urls:
             with tarfile.open(url) as tar:
-                total += sum(len(tar.extractfile(info).read()) for info in tar)  # type: ignore[union-attr]
+                for info in tar:
+                    member = tar.extractfile(info)
+                    total += len(member.read()) if member else 0
         return total
 
     if not all_by_offset() == all_by_webdataset() == all_by_tarfile():

@@ -131,6 +131,7 @@ def _build_of(run: Run) -> Build:
         cache=Path(settings.STATE_DIR) / "cache",
         device=settings.DEVICE,
         threads=settings.THREADS,
+        children=settings.HARMONISE_WORKERS,
     )
 
 

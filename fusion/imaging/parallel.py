@@ -14,11 +14,25 @@ from functools import cache, partial
 from typing import TypeVar
 
 T = TypeVar("T")
+#: For the environment of a process: glibc keeps freed memory, so that new arrays are not zeroed
+#: page by page (1.2-2.4 times faster).
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    "MALLOC_TOP_PAD_": "67108864",
+}
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def thread_count() -> int:
     """As set, else NUMBA_NUM_THREADS, which workers set, else the cores this process may use."""
-    return _chosen or int(os.environ.get("NUMBA_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    return _chosen or int(os.environ.get("NUMBA_NUM_THREADS") or core_count())
 
 
 def set_threads(count: int) -> None:

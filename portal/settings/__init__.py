@@ -140,6 +140,7 @@ WORK_DIR = STATE_DIR / "work"
 BUNDLE_DIR = STATE_DIR / "bundles"
 DEVICE = env.one_of("IMAGINGX_DEVICE", ("auto", "cpu", "cuda"))
 THREADS = env.integer("IMAGINGX_THREADS")
+HARMONISE_WORKERS = env.integer("IMAGINGX_HARMONISE_WORKERS")
 
 _storage_url = env.url("IMAGINGX_STORAGE_URL", ("s3",))
 if _storage_url:

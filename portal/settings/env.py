@@ -65,6 +65,12 @@ _VARIABLES = (
     ),
     Variable("IMAGINGX_THREADS", "0", "threads of the compute kernels in one worker; 0: all cores"),
     Variable(
+        "IMAGINGX_HARMONISE_WORKERS",
+        "0",
+        "processes that harmonise cases beside each other and share those threads; 0: as many as"
+        " cores and memory (4 GiB each) allow",
+    ),
+    Variable(
         "IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"
     ),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),

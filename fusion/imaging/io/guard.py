@@ -28,6 +28,7 @@ from typing import Any, Self
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io.guard_codec import decode
 from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.parallel import KEEP_MEMORY
 from fusion.imaging.volume import Picture, Volume
 
 MEMORY_BYTES = 8 * 1024**3
@@ -63,6 +64,7 @@ class Guard:
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._served = 0
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +125,14 @@ class Guard:
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
+    def stop(self) -> None:
+        """End the child for good, from any thread; a call that waits for it raises."""
+        self._stopped = True
+        child = self._child
+        if child is not None and self._owner == os.getpid():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
     def _result(self, answer: dict[str, Any] | None) -> Any:
         if answer is None:
             raise CaseError("unreadable", f"the reading process ended: {self._ending}")
@@ -145,6 +155,9 @@ class Guard:
         if self._child is None or self._owner != os.getpid():
             self._start()
         self._served += 1
+        if self._stopped:
+            self.close()
+            raise CaseError("cancelled", "the reading process was stopped")
         try:
             deadline = time.monotonic() + self.seconds
             with contextlib.suppress(BrokenPipeError):
@@ -239,7 +252,7 @@ def _write_all(end: int, content: bytes) -> None:
 def _environment() -> dict[str, str]:
     """No credentials: what libraries need to be found and to run as here."""
     kept = {k: v for k, v in os.environ.items() if k in _KEPT or k.startswith(_KEPT_FAMILIES)}
-    return kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    return KEEP_MEMORY | kept | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def _ending(status: int) -> str:

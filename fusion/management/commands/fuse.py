@@ -49,7 +49,15 @@ class Command(BaseCommand):
             raise CommandError(f"--out {out}: found other files, expected a new folder or a bundle")
         root = (options["data_root"] or settings.DATA_ROOT).resolve()
         work = out.with_name(f"{out.name}.work")
-        build = Build(plan, root, work, out, device=settings.DEVICE, threads=settings.THREADS)
+        build = Build(
+            plan,
+            root,
+            work,
+            out,
+            device=settings.DEVICE,
+            threads=settings.THREADS,
+            children=settings.HARMONISE_WORKERS,
+        )
         console = Console(stderr=True)
         try:
             with TerminalProgress(console) as progress:
