@@ -289,7 +289,9 @@ def memory_table(folder: Path) -> list[tuple[str, float, float]]:
     """Highest memory of a fresh process over one case, against its inputs and outputs."""
     command = [sys.executable, __file__, "--memory", str(folder)]
     used, arrays = json.loads(subprocess.check_output(command, text=True))
-    print(f"\nmemory of one whole case: {used / MIB:.0f} MiB; inputs and outputs {arrays / MIB:.0f}")
+    print(
+        f"\nmemory of one whole case: {used / MIB:.0f} MiB; inputs and outputs {arrays / MIB:.0f}"
+    )
     return [("inputs + outputs + 20 % over the memory used", 1.2 * arrays / used, 1)]
 
 
@@ -326,7 +328,9 @@ def main() -> None:
         for number, name in enumerate(names):
             place = folder / name
             place.mkdir()
-            image, label, affine = ct_like((48, 48, 30) if name == "small" else shape, SPACING, number)
+            image, label, affine = ct_like(
+                (48, 48, 30) if name == "small" else shape, SPACING, number
+            )
             write_nifti_gz(place / FILES[0], image, affine)
             write_nifti_gz(place / FILES[1], label, affine)
         rows = chain_table(folder, options.rounds)
