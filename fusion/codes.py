@@ -57,10 +57,36 @@ FINDINGS: dict[str, str] = {
     "licence_unknown": "a source states no licence",
     "licence_conflict": "licences that no single file can satisfy together",
     "recipe_only": "files that may not be passed on; the bundle says how to rebuild them",
-    "phi_found": "something in the bundle may name a person",
     "subjects_unknown": "subject ids are not published; cases of one person may be split",
     "small_stratum": "too few groups to split; all go to train",
     "shared_scale": "this copy was resized by its host and taken back to the native size",
 }
 
-MEANINGS: dict[str, str] = {**EXCLUSIONS, **FINDINGS}
+#: A build, a rebuild or a view cannot go on.
+FAILURES: dict[str, str] = {
+    "source_failed": "a source cannot be had, or too many of its cases cannot be used",
+    "leak_detected": "an image or a group stands in two splits",
+    "verify_failed": "the built bundle does not verify",
+    "disk_full": "there is no room left; what is finished is used when the build is started again",
+    "busy": "another build works in this folder",
+    "recipe_invalid": "the recipe cannot be run",
+    "plan_changed": "the recipe gives another plan with this version than the bundle was built by",
+    "rebuild_differs": "the rebuilt bundle is not the one that the lock describes",
+    "too_many_attempts": "the stage was tried again and again without progress",
+    "internal_error": "a fault of the software, not of the data",
+    "bundle_missing": "the build left no bundle to publish",
+    "bundle_storage": "the bundle cannot be stored",
+    "not_found": "what should be read is not there",
+    "no_cases": "no case is left",
+    "case_invalid": "a case's own record does not hold together",
+    "file_changed": "a file is not the one whose hash was noted",
+    "format_unknown": "the name does not say a format that a bundle holds",
+    "name_unsafe": "a name that no archive or file system should be given",
+    "range_unsatisfiable": "a range outside of the file",
+    "not_empty": "the folder to write to holds other files",
+    "view_unknown": "no view is called that",
+    "view_omitted": "the format cannot hold what this bundle says",
+    "lossy_refused": "the format loses nothing: there is nothing to accept",
+}
+
+MEANINGS: dict[str, str] = {**EXCLUSIONS, **FINDINGS, **FAILURES}

@@ -167,6 +167,11 @@ def findings_of(plan: Plan) -> list[dict[str, str]]:
             if not terms["redistribute"]:
                 detail = f"{source['id']}: {part} may not be passed on"
                 found.append({"code": "recipe_only", "detail": detail})
+    found += [
+        {"code": "licence_conflict", "detail": gate["detail"].removeprefix("licence_conflict: ")}
+        for gate in plan.gates
+        if gate["detail"].startswith("licence_conflict: ")
+    ]
     known = {"E10": "class_confounded", "E11": "subjects_unknown", "E12": "face_unattested"}
     return found + [
         {"code": known[gate["code"]], "detail": gate["detail"]}
