@@ -68,6 +68,7 @@ FAILURES: dict[str, str] = {
     "leak_detected": "an image or a group stands in two splits",
     "verify_failed": "the built bundle does not verify",
     "disk_full": "there is no room left; what is finished is used when the build is started again",
+    "cancelled": "somebody asked for it to stop",
     "busy": "another build works in this folder",
     "recipe_invalid": "the recipe cannot be run",
     "plan_changed": "the recipe gives another plan with this version than the bundle was built by",
