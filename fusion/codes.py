@@ -13,7 +13,7 @@ EXCLUSIONS: dict[str, str] = {
     "label_ambiguous": "a table says two things about one case",
     "label_ignored": "the label is one that the source description leaves out",
     "unreadable": "the file cannot be read",
-    "size_limit": "the file is larger than the limits for untrusted files",
+    "size_limit": "reading the file needs more than the limits for untrusted files allow",
     "dtype_refused": "the file's data type cannot be an image or a label",
     "no_geometry": "the header gives no place in the world",
     "geometry_conflict": "the header's two affines disagree",
@@ -64,6 +64,7 @@ FINDINGS: dict[str, str] = {
 
 #: A build, a rebuild or a view cannot go on.
 FAILURES: dict[str, str] = {
+    "archive_unsafe": "an archive holds links, devices, names that lead out of it, or too much",
     "source_failed": "a source cannot be had, or too many of its cases cannot be used",
     "leak_detected": "an image or a group stands in two splits",
     "verify_failed": "the built bundle does not verify",

@@ -36,7 +36,7 @@ SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 class LocalFolder(Part):
-    """A folder below the data root."""
+    """A folder below the data root, or a .zip, .tar, .tar.gz or .tgz there."""
 
     kind: Literal["local"]
     path: str

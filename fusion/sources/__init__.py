@@ -9,13 +9,13 @@ from fusion.sources import huggingface, local
 
 
 def acquire(location: LocalFolder | HuggingFace, *, data_root: Path, cache: Path) -> Path:
-    """Folder that holds the source's files; local ones are read in place.
+    """Folder that holds the source's files; local folders are read in place, archives unpacked.
 
     Raises:
-        BuildError: code source_failed, naming what is not there or not allowed.
+        BuildError: code source_failed, naming what is not there or not allowed; archive_unsafe.
     """
     if isinstance(location, LocalFolder):
-        return local.acquire(location.path, data_root)
+        return local.acquire(location.path, data_root, cache)
     return huggingface.acquire(
         location.repo_id, location.revision, list(location.allow_patterns), cache
     )

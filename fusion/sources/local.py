@@ -1,4 +1,4 @@
-"""Sources in a folder below the data root."""
+"""Sources in a folder, or in an archive, below the data root."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from pathlib import Path
 
 from fusion.errors import BuildError
 from fusion.recipe import nearest
+from fusion.sources.archive import is_archive, unpack
 
 
-def acquire(path: str, data_root: Path) -> Path:
-    """The folder, read in place.
+def acquire(path: str, data_root: Path, cache: Path) -> Path:
+    """The folder, read in place; of an archive, the folder in `cache` that it was unpacked to.
 
     Raises:
-        BuildError: it is not there, or it leads out of the data root by a link.
+        BuildError: it is not there, leads out of the data root by a link, or is archive_unsafe.
     """
     folder = data_root / path
-    if not folder.is_dir():
+    packed = is_archive(folder) and folder.is_file()
+    if not folder.is_dir() and not packed:
         missing, parent = folder, folder.parent
         while not parent.is_dir() and parent not in {data_root, parent.parent}:
             missing, parent = parent, parent.parent
@@ -27,4 +29,4 @@ def acquire(path: str, data_root: Path) -> Path:
         )
     if not folder.resolve().is_relative_to(data_root.resolve()):
         raise BuildError("source_failed", f"folder {path!r} leads out of the data root by a link")
-    return folder
+    return unpack(folder, cache) if packed else folder

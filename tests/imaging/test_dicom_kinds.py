@@ -21,8 +21,9 @@ from pydicom.uid import (
 )
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io import Limits, dicom_facts, read_image
+from fusion.imaging.io import Limits, dicom_facts, read_image, read_structures
 from fusion.imaging.volume import Picture, Volume
+from tests.imaging.make import placed
 from tests.imaging.test_dicom import VOXELS, refusal, series, write_slice
 
 
@@ -316,3 +317,15 @@ def test_files_without_a_suffix_are_known_by_their_mark(tmp_path):
     assert read_image(folder / "IM9").grid.shape == (6, 5, 1)
     with pytest.raises(CaseError, match="no reader"):
         read_image(folder / "notes.txt")
+
+
+def test_an_element_of_unknown_kind_is_unreadable_wherever_it_is_met(tmp_path):
+    path = write_slice(tmp_path, 1, (0, 0, 0), VOXELS[0])
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x60\x00CS")
+    path.write_bytes(content[: at + 4] + b"C1" + content[at + 6 :])
+    assert refusal(path).code == "unreadable"
+    with pytest.raises(CaseError, match="unreadable"):
+        dicom_facts(path)
+    with pytest.raises(CaseError, match="unreadable"):
+        read_structures(path, placed((4, 4, 4), (1, 1, 1)))

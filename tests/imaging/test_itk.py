@@ -195,3 +195,25 @@ def test_a_damaged_header_gives_an_image_or_a_clear_refusal(tmp_path, kind, plac
 
     refusals = {"unreadable", "size_limit", "no_geometry", "dtype_refused"}
     assert found in refusals or found <= 10_000
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("NDims = 3", "NDims = -1"),  # crashed ITK
+        ("NDims = 3", "NDims = 1e-300"),
+        ("NDims = 3", "NDims = 3\nNDims = -1"),
+        ("BinaryData = True", "BinaryData = Tr5e"),  # ITK read text without an end
+        ("ElementDataFile = LOCAL", "ElementDataFile = " + "x" * 5000),
+        ("ElementDataFile = LOCAL", "ElementDataFile = a\0b"),
+    ],
+)
+def test_headers_that_brought_itk_down_are_unreadable(tmp_path, old, new):
+    text = MHA.format(sizes="4 3 2", data="LOCAL").replace(old, new)
+    assert refused(written(tmp_path / "a.mha", text)).code == "unreadable"
+
+
+def test_a_dimension_that_its_sizes_do_not_have_is_unreadable(tmp_path):
+    for stated in ("16", "0", "-3", "4", "x"):
+        text = NRRD.format(encoding="raw", more="").replace("dimension: 3", f"dimension: {stated}")
+        assert refused(written(tmp_path / "a.nrrd", text)).code == "unreadable"

@@ -142,7 +142,7 @@ def test_damaged_pictures_are_unreadable(tmp_path):
 
 def test_a_format_hidden_behind_another_name_is_refused(tmp_path):
     out = io.BytesIO()
-    Image.fromarray(GREY).save(out, format="GIF")
+    Image.fromarray(GREY).save(out, format="TGA")
     (tmp_path / "a.png").write_bytes(out.getvalue())
     assert refusal(tmp_path / "a.png").code == "unreadable"
 
@@ -175,6 +175,14 @@ def test_arrays_come_without_pickle_and_with_checked_sizes(tmp_path):
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(CaseError, match="unreadable"):
         read_npz(path, "images")
+
+
+def test_an_npy_header_that_no_parser_understands_is_unreadable(tmp_path):
+    np.save(tmp_path / "a.npy", GREY)
+    content = bytearray((tmp_path / "a.npy").read_bytes())
+    for at, byte in ((20, 0), (10, ord("(")), (30, ord("{"))):
+        (tmp_path / "a.npy").write_bytes(bytes([*content[:at], byte, *content[at + 1 :]]))
+        assert refusal(tmp_path / "a.npy").code == "unreadable"
 
 
 def test_npy_pictures(tmp_path):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pydicom
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.dicom_header import facts_of, is_dicom, number, open_image
+from fusion.imaging.io.dicom_header import facts_of, is_dicom, number, open_image, refusing
 from fusion.imaging.io.dicom_pixels import (
     frames_of,
     has_modality_lut,
@@ -41,6 +41,11 @@ def read_series(folder: Path, limits: Limits = LIMITS, *, channel: int | None = 
     Raises:
         CaseError: geometry_irregular for doubled, missing or unevenly spaced slices.
     """
+    with refusing(folder.name):
+        return _read_series(folder, limits, channel)
+
+
+def _read_series(folder: Path, limits: Limits, channel: int | None) -> Volume:
     files = _dicom_files(folder)
     if len(files) == 1:
         alone = read_dicom_file(files[0], limits, channel=channel)
@@ -69,6 +74,11 @@ def read_dicom_file(
 
     `channel` takes one of several volumes (echoes, phases), or one frame of a cine loop.
     """
+    with refusing(path.name):
+        return _read_file(path, limits, channel)
+
+
+def _read_file(path: Path, limits: Limits, channel: int | None) -> Volume | Picture:
     header = open_image(path, limits)
     frames = int(header.get("NumberOfFrames") or 1)
     planes = _planes(path.name, header, frames)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,19 @@ IDENTIFYING = (
 )  # fmt: skip
 
 
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Whatever a damaged element raises, here or when it is asked for later, is unreadable."""
+    try:
+        yield
+    except CaseError:
+        raise
+    except MemoryError as error:
+        raise CaseError("size_limit", f"{name}: needs more memory than there is") from error
+    except Exception as error:
+        raise CaseError("unreadable", f"{name}: damaged DICOM: {error}") from error
+
+
 def is_dicom(path: Path) -> bool:
     """Whether the file bears DICOM's mark; its name often says nothing."""
     with path.open("rb") as stream:
@@ -45,16 +60,12 @@ def open_dicom(path: Path, limits: Limits, *, pixels: bool = False) -> pydicom.D
     most = limits.size_bytes + limits.header_bytes
     if path.stat().st_size > most:
         raise CaseError("size_limit", f"{path.name}: more than {most} bytes")
-    try:
+    with refusing(path.name):
         # Only the file meta information; asking for more would inflate without a bound.
         meta = read_file_meta_info(path)
         if meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
             return _inflated(path, meta, most)
         return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except CaseError:
-        raise
-    except Exception as error:  # damaged elements raise whatever their parser meets
-        raise CaseError("unreadable", f"{path.name}: not DICOM: {error}") from error
 
 
 def _inflated(path: Path, meta: Any, most: int) -> pydicom.Dataset:
@@ -116,7 +127,7 @@ def dicom_facts(path: Path | str, limits: Limits = LIMITS) -> DicomFacts:
 
 
 def facts_of(dataset: pydicom.Dataset, name: str) -> DicomFacts:
-    try:
+    with refusing(name):
         return DicomFacts(
             str(dataset.get("Modality") or ""),
             _yes_or_no(dataset.get("BurnedInAnnotation")),
@@ -124,8 +135,6 @@ def facts_of(dataset: pydicom.Dataset, name: str) -> DicomFacts:
             tuple(key for key in IDENTIFYING if str(dataset.get(key) or "").strip()),
             sum(1 for tag in dataset.keys() if tag.is_private),  # noqa: SIM118 - not a dict
         )
-    except Exception as error:
-        raise CaseError("unreadable", f"{name}: not DICOM: {error}") from error
 
 
 def _yes_or_no(value: Any) -> bool | None:

@@ -37,6 +37,7 @@ def read_itk(path: Path, limits: Limits = LIMITS, *, channel: int | None = None)
     """
     limits.check_file(path)
     header, length = _header(path)
+    _check_axes(path, header)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[path.suffix.lower()])
@@ -80,13 +81,29 @@ def _header(path: Path) -> tuple[Mapping[str, str], int]:
         if is_nrrd and not words:
             return found, length
         key, _, value = words.partition(":" if is_nrrd else "=")
-        found[key.strip().lower()] = value.lstrip("=").strip()
-        if not is_nrrd and key.strip().lower() == "elementdatafile":
+        key = key.strip().lower()
+        if key in found and key and not key.startswith("#"):
+            raise CaseError("unreadable", f"{path.name}: {key[:80]!r} occurs twice in its header")
+        found[key] = value.lstrip("=").strip()
+        if not is_nrrd and key == "elementdatafile":
             return found, length
     if is_nrrd and length < _HEADER_BYTES:
         return found, length  # a detached header may end with the file
     expected = "a blank line" if is_nrrd else "ElementDataFile"
     raise CaseError("unreadable", f"{path.name}: its header has no {expected}")
+
+
+def _check_axes(path: Path, header: Mapping[str, str]) -> None:
+    """ITK believes a header's number of axes, and reads text voxels without an end."""
+    is_nrrd = _READERS[path.suffix.lower()] == "NrrdImageIO"
+    count, sizes = ("dimension", "sizes") if is_nrrd else ("ndims", "dimsize")
+    stated, listed = header.get(count, ""), header.get(sizes, "").split()
+    if stated not in {"1", "2", "3", "4", "5"} or len(listed) != int(stated):
+        raise CaseError(
+            "unreadable", f"{path.name}: {count} {stated[:20]!r} with {len(listed)} sizes"
+        )
+    if not is_nrrd and header.get("binarydata", "").lower() != "true":
+        raise CaseError("unreadable", f"{path.name}: BinaryData is not True")
 
 
 def header_of(path: Path) -> Mapping[str, str]:
@@ -113,9 +130,16 @@ def _voxel_file(path: Path, header: Mapping[str, str]) -> Path:
         raise CaseError(
             "unreadable", f"{path.name}: voxels in {named!r}, expected a file in the same folder"
         )
-    if place.is_symlink() or not place.is_file():
-        raise CaseError("unreadable", f"{path.name}: its voxel file {named!r} is not there")
+    if not _is_plain_file(place):
+        raise CaseError("unreadable", f"{path.name}: its voxel file {named[:80]!r} is not there")
     return place
+
+
+def _is_plain_file(path: Path) -> bool:
+    try:
+        return path.is_file() and not path.is_symlink()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _check_data(

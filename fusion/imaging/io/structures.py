@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.dicom_header import open_dicom
+from fusion.imaging.io.dicom_header import open_dicom, refusing
 from fusion.imaging.io.dicom_rt import read_contours
 from fusion.imaging.io.dicom_seg import read_segmentation
 from fusion.imaging.io.itk import header_of, read_itk
@@ -30,12 +30,12 @@ def read_structures(path: Path | str, grid: Grid, limits: Limits = LIMITS) -> La
     path = Path(path)
     if path.name.lower().endswith(_SLICER):
         return _read_slicer(path, grid, limits)
-    header = open_dicom(path, limits)
-    modality = str(header.get("Modality") or "")
-    if modality == "RTSTRUCT":
-        return read_contours(path, grid, limits)
-    if modality == "SEG":
-        return read_segmentation(path, grid, limits)
+    with refusing(path.name):
+        modality = str(open_dicom(path, limits).get("Modality") or "")
+        if modality == "RTSTRUCT":
+            return read_contours(path, grid, limits)
+        if modality == "SEG":
+            return read_segmentation(path, grid, limits)
     raise CaseError("unreadable", f"{path.name}: modality {modality!r}, expected SEG or RTSTRUCT")
 
 

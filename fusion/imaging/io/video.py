@@ -1,4 +1,7 @@
-"""Videos and moving pictures through PyAV: frames as pictures, the same ones every time."""
+"""Videos and moving GIFs through PyAV: frames as pictures, the same ones every time.
+
+`read_image` takes a .gif through Pillow, which keeps a grey one grey.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from fusion.imaging.io.limits import LIMITS, Limits, pick
 from fusion.imaging.volume import Array, Picture
 
 VIDEO_SUFFIXES = frozenset(
-    {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".gif"}
+    {".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 )
 # The container is told by its first bytes and nothing else is tried: among FFmpeg's formats are
 # playlists, which would open other files and addresses.
