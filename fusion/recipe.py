@@ -32,6 +32,7 @@ from fusion.source import Part, SourceDescription
 FactsOf = Callable[[Collection[str]], Mapping[str, Mapping[str, Any]]]
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEEPEST = 50  # levels of lists and mappings in a recipe's text
+PROPOSED = "?"  # first character of what a draft proposes and nobody has confirmed
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
@@ -511,15 +512,25 @@ def _unknown_datasets(recipe: Recipe, known: Collection[str]) -> list[Problem]:
 def _unknown_concepts(recipe: Recipe) -> list[Problem]:
     problems = _not_in_table("concepts", recipe.concepts)
     for i, source in enumerate(recipe.sources):
+        for key in ("modality", "family"):
+            if (value := getattr(source.description, key)).startswith(PROPOSED):
+                problems.append(_unconfirmed(f"sources[{i}].description.{key}", value))
         used = [*source.description.concepts(), *source.description.covers]
         problems += _not_in_table(f"sources[{i}].description", used)
     return problems
 
 
+def _unconfirmed(where: str, value: str) -> Problem:
+    message = f"{where}: found {value!r}, which is proposed, not confirmed: write what it is"
+    return Problem(where, value, "a value that a person confirmed", message)
+
+
 def _not_in_table(where: str, used: Iterable[str]) -> list[Problem]:
     known = concepts.concepts()
     return [
-        Problem(
+        _unconfirmed(where, concept)
+        if concept.startswith(PROPOSED)
+        else Problem(
             path=where,
             found=concept,
             expected="a concept of the concept table",
