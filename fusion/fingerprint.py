@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from catalog import concepts, vocab
+from catalog.describe import plural
 from fusion.alignment import concepts_of
 from fusion.compatibility import band, near, scores
 from fusion.imaging.volume import Array, Picture, Volume
@@ -226,10 +227,12 @@ def _counts_differ(catalog: Row, found: Row) -> Iterator[tuple[str, str]]:
         if number is None or not rows or any(row["number"] == number for row in rows):
             continue
         unit = rows[0]["unit"]
-        said = " or ".join(
-            dict.fromkeys(f"{row['number']:,}" for row in rows if row["unit"] == unit)
+        numbers = [row["number"] for row in rows if row["unit"] == unit]
+        said = " or ".join(f"{one:,}" for one in dict.fromkeys(numbers))
+        yield (
+            "info",
+            f"the catalog counts {said} {plural(unit, numbers[-1])}, the files show {number:,}",
         )
-        yield "info", f"the catalog counts {said} of unit {unit}, the files show {number:,}"
 
 
 def _from_description(source: Row, found: Row, cases: Sequence[Row]) -> Iterator[tuple[str, str]]:
@@ -323,7 +326,7 @@ def _measured(source: Row, found: Row) -> dict[str, Any]:
         "slug": source["id"],
         "modalities": [family.name if family else description["family"]],
         "modality_details": catalog.get("modality_details") or [],
-        "anatomies": catalog.get("anatomies") or _anatomies(source["annotated"]),
+        "anatomies": sorted({*(catalog.get("anatomies") or ()), *_anatomies(_shown(found))}),
         "dimensions": list(found["dimension"]),
         "classes": sorted(_shown(found)),
         "spacing": {"median_mm": spacing["median"]} if spacing else None,
@@ -332,8 +335,8 @@ def _measured(source: Row, found: Row) -> dict[str, Any]:
     }
 
 
-def _anatomies(annotated: Iterable[str]) -> list[str]:
-    """Regions that the annotated concepts are or lie in."""
-    wide = {up for concept in annotated for up in (concept, *concepts.ancestors(concept))}
+def _anatomies(shown: Iterable[str]) -> list[str]:
+    """Regions that the concepts are or lie in."""
+    wide = {up for concept in shown for up in (concept, *concepts.ancestors(concept))}
     terms = (vocab.resolve("anatomy", concepts.concept(one).label) for one in wide)
     return sorted({term.name for term in terms if term})

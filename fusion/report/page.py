@@ -23,6 +23,7 @@ Sheets = Mapping[str, Sequence[tuple[Row, Drawing | str]]]
 ROWS_SHOWN, CHARTS_SHOWN, CONCEPTS_NAMED = 40, 16, 3
 SPLITS = ("train", "val", "test")
 DIFFERS = frozenset({"catalog_differs", "fingerprint_differs"})
+NARROW = 200  # pixels of a picture without outlines beside it
 FEW = 8  # rows that need not be folded away
 LITRE = 1000  # mm3 in a millilitre
 
@@ -162,6 +163,7 @@ def _sheet(
     return {
         "source": source,
         "shown": len(rows),
+        "narrow": all(one.width <= NARROW for _, one in rows if isinstance(one, Drawing)),
         "of": f"{len(by_source[source]):,}",
         "cases": [
             {
@@ -227,8 +229,8 @@ def _geometry(row: Row) -> list[dict[str, Any]]:
         {
             "source": row["id"],
             "state": words,
-            "spacing": [_by(row[key]["spacing_mm"], name) for name in ("min", "median", "max")],
-            "size": [_by(row[key]["size"], name) for name in ("min", "median", "max")],
+            "spacing": _ends(row[key]["spacing_mm"]),
+            "size": _ends(row[key]["size"]),
             "orientation": _counted(row[key]["orientation"]),
             "unit": _counted(row[key]["unit"]),
         }
@@ -236,8 +238,15 @@ def _geometry(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _by(spread: Row | None, name: str) -> str:
-    return " \u00d7 ".join(f"{value:.4g}" for value in spread[name]) if spread else "none"
+def _ends(spread: Row | None) -> list[dict[str, Any]]:
+    """Cells for the smallest, median and largest; one for all three where they agree."""
+    if not spread:
+        return [{"text": "none", "span": 3}]
+    names = ("min", "median", "max")
+    cells = [" \u00d7 ".join(f"{value:.4g}" for value in spread[name]) for name in names]
+    if len(set(cells)) == 1:
+        return [{"text": f"{cells[0]} in all", "span": 3}]
+    return [{"text": cell, "span": 1} for cell in cells]
 
 
 def _intensity(row: Row) -> list[dict[str, Any]]:

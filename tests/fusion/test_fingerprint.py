@@ -115,7 +115,7 @@ def test_another_number_of_files_than_the_catalog_counts_is_a_finding():
     source = made_source(catalog={"counts": counts})
 
     assert (
-        "counts 100 of unit volume, the files show 44"
+        "counts 100 volumes, the files show 44"
         in (said(source, [made_case(scan())], 44)["catalog_differs"])
     )
     assert said(source, [made_case(scan())], 100) == {}

@@ -121,7 +121,7 @@ def test_every_picture_says_what_it_shows_and_every_table_has_a_caption_and_scop
 def test_the_page_tells_differences_shifts_round_trips_and_both_geometries(html):
     for said in (
         "the catalog says 2D, the files are 3D",
-        "the catalog counts 100 of unit volume, the files show 6",
+        "the catalog counts 100 volumes, the files show 6",
         "1 x 1 x 1 mm, the files&#x27; 1 x 1 x 2 mm",
         "label_volume_shift",
         "2 \u00d7 2 \u00d7 4",  # voxels of `coarse` before, and below after
