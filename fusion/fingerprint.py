@@ -19,6 +19,7 @@ from catalog.describe import plural
 from fusion.alignment import concepts_of
 from fusion.compatibility import band, near, scores
 from fusion.imaging.volume import Array, Picture, Volume
+from fusion.source import IGNORE, Layer
 
 Row = Mapping[str, Any]
 #: Quantiles kept of each image: every half percent, the smallest and the largest value included.
@@ -96,6 +97,7 @@ def fingerprint(source: Row, cases: Sequence[Row], found: int) -> dict[str, Any]
         "before": summary(originals),
         "after": summary(cases),
         "labels": _labels(source, cases),
+        "label_values": _values(cases),
         "classes": _classes(source, cases),
     }
 
@@ -179,6 +181,12 @@ def _labels(source: Row, cases: Sequence[Row]) -> dict[str, Any]:
     }
 
 
+def _values(cases: Iterable[Row]) -> dict[str, int]:
+    """In how many cases each value of the source's own label maps occurs."""
+    seen = Counter(value for case in cases for value in case.get("label_values", ()))
+    return {str(value): number for value, number in sorted(seen.items())}
+
+
 def _classes(source: Row, cases: Sequence[Row]) -> dict[str, int]:
     given = [case["classes"] for case in cases if case.get("classes")]
     return {c: sum(row.get(c) == 1 for row in given) for c in source["annotated"] if given}
@@ -253,9 +261,26 @@ def _from_description(source: Row, found: Row, cases: Sequence[Row]) -> Iterator
     if (found["labels"] or found["classes"]) and missing:
         names = ", ".join(sorted(concepts.concept(c).label for c in missing))
         yield "warning", f"declared to be labelled for {names}, no case shows it"
+    if found["label_values"]:
+        never = sorted(_mapped(description) - set(map(int, found["label_values"])))
+        if never:
+            listed = ", ".join(map(str, never[:12])) + (", ..." if len(never) > 12 else "")  # noqa: PLR2004
+            yield "info", f"label values that are mapped to concepts and occur in no case: {listed}"
     splits = {case["official_split"] for case in cases}
     for split in sorted(set(description["cases"]["split"].values()) - splits - {"hidden"}):
         yield "warning", f"an official {split} split is declared, no case is of it"
+
+
+def _mapped(description: Row) -> set[int]:
+    """Values of label maps that mean a concept."""
+    layers = [Layer.model_validate(layer) for layer in description["layers"]]
+    return {
+        value
+        for layer in layers
+        if layer.kind == "label_map"
+        for value, concept in layer.table().items()
+        if concept != IGNORE
+    }
 
 
 def _intensities_differ(description: Row, before: Row, read: int) -> Iterator[tuple[str, str]]:

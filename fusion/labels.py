@@ -119,24 +119,30 @@ def _layer_array(
     elif layer.kind == "colour_map":
         raw = replace(raw, array=_by_colour(layer, value_of, raw, file))
     else:
-        raw = replace(raw, array=_by_value(layer, value_of, raw, root / file))
+        raw = replace(raw, array=_by_value(layer, value_of, raw, root / file, row))
     return _on_grid(raw, image, file, row).array
 
 
-def _by_value(layer: Layer, value_of: Mapping[str, int], raw: Image, path: Path) -> Array:
+def _by_value(
+    layer: Layer, value_of: Mapping[str, int], raw: Image, path: Path, row: dict[str, Any]
+) -> Array:
+    from fusion.imaging.label_kernels import count  # compiled: not for web processes
+
     integers = label_values.as_integers(raw.array)
+    seen = np.flatnonzero(count(integers)).tolist()
+    row["label_values"] = sorted({*row.get("label_values", ()), *seen})
     table = {0: 0} | {
         value: value_of.get(concept, 0) if concept != IGNORE else 0
         for value, concept in layer.table().items()
     }
     if OTHER in layer.values:
         rest = value_of.get(layer.values[OTHER], 0)
-        table = {int(v): rest for v in np.unique(integers)} | table
+        table = dict.fromkeys(seen, rest) | table
     try:
         return label_values.remap(integers, table)
     except CaseError as error:
         names = label_names(path) if ".nii" in path.name else {}
-        lost = [v for v in np.unique(integers).tolist() if v not in table and v in names]
+        lost = [v for v in seen if v not in table and v in names]
         called = ", ".join(f"{v} {names[v]!r}" for v in lost[:_MOST_NAMED])
         hint = f"; the file calls them {called}" if called else ""
         raise CaseError(error.code, f"{path.name}: {error.message}{hint}") from error

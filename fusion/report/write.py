@@ -149,15 +149,11 @@ def overview(prints: Sequence[Row], fit: Row) -> dict[str, Any]:
 
 
 def withheld(plan: Row) -> dict[str, str]:
-    """Sources of a shareable build whose licences do not let their pictures be shown."""
-    if plan["build"] != "shareable":
-        return {}
+    """Sources whose harmonised images or labels are not in the bundle: their pictures are not."""
     return {
         source["id"]: "not drawn: the licence does not allow its pictures to be passed on"
         for source in plan["sources"]
-        if not all(
-            part["redistribute"] and part["adapt"] for part in source["licence_result"].values()
-        )
+        if any(form != "harmonised" for form in source["ships"].values())
     }
 
 

@@ -160,6 +160,18 @@ def test_a_concept_that_no_case_shows_and_grey_colour_images_are_findings():
     assert any("Hippocampus, no case shows it" in detail for detail in details)
 
 
+def test_a_label_value_that_is_mapped_and_never_occurs_is_a_finding():
+    values = {"0": "background", "1": "hippocampus_left", "5-6": "hippocampus_right"}
+    layer = {"path": "x.nii.gz", "kind": "label_map", "values": values}
+    source = made_source(description={"layers": [layer]})
+    cases = [made_case(scan(), label_values=[0, 1]), made_case(scan(), label_values=[0, 1, 6])]
+
+    shown = fingerprint(source, cases, 2)
+
+    assert shown["label_values"] == {"0": 2, "1": 2, "6": 1}
+    assert said(source, cases)["fingerprint_differs"].endswith("occur in no case: 5")
+
+
 def test_the_fit_is_recomputed_from_what_was_measured():
     sources = [made_source(), made_source(id="two")]
     cases = [[made_case(scan())], [made_case(scan(spacing=(2.0, 3.0, 6.0)))]]

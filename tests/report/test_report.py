@@ -174,13 +174,8 @@ def test_a_second_report_of_the_same_work_has_the_same_bytes(made, tmp_path):
 
 def test_a_shareable_report_shows_no_picture_of_a_source_that_may_not_be_passed_on(made, tmp_path):
     plan = made.locked_plan().as_dict() | {"build": "shareable"}
-    free = {"redistribute": True, "adapt": True, "commercial": True}
-    for source in plan["sources"]:
-        closed = source["id"] == "coarse"
-        source["licence_result"] = {
-            "images": free | {"redistribute": not closed},
-            "labels": free,
-        }
+    plan["sources"][1]["ships"]["labels"] = "recipe"
+    assert plan["sources"][1]["id"] == "coarse"
 
     write_report(plan, made.workdir / "final", [], [], [], tmp_path)
 
