@@ -40,6 +40,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from fusion.errors import BuildError
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io import (
     Limits,
@@ -51,7 +52,9 @@ from fusion.imaging.io import (
     read_structures,
     video_facts,
 )
+from fusion.imaging.io.shapes import read_shapes
 from fusion.imaging.volume import Grid
+from fusion.sources.archive import ArchiveLimits, unpack
 
 LIMITS = Limits(
     voxels=8_000_000, size_bytes=32 * 2**20, file_bytes=64 * 2**20, header_bytes=2**20, frames=500
@@ -456,6 +459,77 @@ def video_seeds(folder: Path) -> list[Files]:
     return found
 
 
+def shape_seeds(_: Path) -> list[Files]:
+    ring = [[1, 1], [9, 1], [9, 7]]
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 9, "width": 11}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 7]]},
+            {"id": 2, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3]},
+            {
+                "id": 3,
+                "image_id": 1,
+                "category_id": 1,
+                "segmentation": {"counts": [40, 9, 50], "size": [9, 11]},
+            },
+        ],
+    }
+    labelme = {"imageHeight": 9, "imageWidth": 11, "shapes": [{"label": "cell", "points": ring}]}
+    polygon = {"type": "Polygon", "coordinates": [ring]}
+    geo = {"features": [{"geometry": polygon, "properties": {"classification": {"name": "x"}}}]}
+    voc = (
+        "<annotation><size><width>11</width><height>9</height></size><object><name>cell</name>"
+        "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>4</xmax><ymax>5</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    texts = {
+        "a.json": json.dumps(coco), "b.json": json.dumps(labelme), "c.geojson": json.dumps(geo),
+        "d.xml": voc, "e.txt": "0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.9 0.1 0.5 0.8\n",
+    }  # fmt: skip
+    return [{name: text.encode()} for name, text in texts.items()]
+
+
+def archive_seeds(folder: Path) -> list[Files]:
+    import tarfile
+    import zipfile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    members = {"a/x.png": bytes(300), "a/y.txt": b"text" * 40, "b": b"z"}
+    with zipfile.ZipFile(folder / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    for name, mode in (("b.tar", "w"), ("c.tar.gz", "w:gz")):
+        make: Any = tarfile.open
+        with make(folder / name, mode) as opened:
+            for member, content in members.items():
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                opened.addfile(info, io.BytesIO(content))
+    return [{name: (folder / name).read_bytes()} for name in ("a.zip", "b.tar", "c.tar.gz")]
+
+
+def _shapes(path: Path) -> Any:
+    found = read_shapes(path, LIMITS)
+    for drawing in found.drawings.values():
+        for shape in drawing.shapes:
+            shape.mask((9, 11))
+    return found
+
+
+def _archive(path: Path) -> Any:
+    """Unpacked, nothing outside of the cache is touched."""
+    outside = {p for p in path.parent.parent.iterdir() if p.name != "outcomes.jsonl"}
+    try:
+        unpack(path, path.parent / "cache", ArchiveLimits(expanded_bytes=2**20, members=50))
+    except BuildError as error:
+        raise CaseError(error.code, str(error)) from error
+    finally:
+        left = {p for p in path.parent.parent.iterdir() if p.name != "outcomes.jsonl"} - outside
+        if left:
+            raise AssertionError(f"written outside: {left}")
+
+
 def _array(path: Path) -> Any:
     return read_npz(path, "x", LIMITS) if path.suffix == ".npz" else read_image(path, LIMITS)
 
@@ -511,6 +585,8 @@ READERS: dict[str, Reader] = {
     "series": Reader(_series, series_seeds, _DICOM_WORDS),
     "seg": Reader(_structures, seg_seeds, _DICOM_WORDS),
     "rtstruct": Reader(_structures, rtstruct_seeds, _DICOM_WORDS),
+    "shapes": Reader(_shapes, shape_seeds, (b"null", b"[]", b"{}", b"NaN", b'"', b"<!ENTITY x>")),
+    "archives": Reader(_archive, archive_seeds, (b"../", b"/tmp/x", b"\x00")),
     "video": Reader(_video, video_seeds, (b"moov", b"trak", b"idx1", b"stsd")),
 }
 
@@ -613,7 +689,7 @@ def damaged(content: bytes, rng: random.Random, words: tuple[bytes, ...], other:
             rng.choice(_DAMAGE)(out, rng)
     if inner and out[:4] == b"\x89PNG":
         return _signed_png(bytes(out))
-    if inner and out[:4] == b"PK\x03\x04":
+    if inner and content[:4] == b"PK\x03\x04":
         return _signed_zip(bytes(content), rng, words)
     return bytes(out)
 

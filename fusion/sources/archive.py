@@ -16,12 +16,20 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from fusion.errors import BuildError
 from fusion.imaging.hashes import file_sha256
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+# The package is hardly typed.
+_DAMAGED: tuple[type[Exception], ...] = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    cast("Any", isal_zlib.error),
+)
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 20
 _PART_BYTES, _NAME_BYTES = 255, 1_000
@@ -63,7 +71,7 @@ def unpack(archive: Path, cache: Path, limits: ArchiveLimits | None = None) -> P
         _Unpacking(archive, partial, limits or ArchiveLimits()).run()
         if not folder.is_dir():  # another build may have been faster
             partial.replace(folder)
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGED as error:
         raise BuildError("source_failed", f"{archive.name} is damaged: {error}") from error
     except (igzip.BadGzipFile, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, BuildError):

@@ -148,7 +148,8 @@ def test_a_zip_that_lies_about_sizes_or_overlaps_is_refused(tmp_path):
 def test_damaged_archives_fail_the_source(tmp_path, name):
     make = zipped if name.endswith("zip") else tarred
     whole = make(tmp_path / name).read_bytes()
-    for content in (b"no archive at all" * 40, whole[: len(whole) // 3], b""):
+    broken = whole[:20] + b"\xff" * 9 + whole[29:]
+    for content in (b"no archive at all" * 40, whole[: len(whole) // 3], b"", broken):
         (tmp_path / name).write_bytes(content)
         assert refusal(tmp_path / name, tmp_path / "cache").code == "source_failed"
 

@@ -8,7 +8,7 @@ import sys
 
 from tests.conftest import ROOT
 
-READERS = 13
+READERS = 15
 INPUTS = 60
 
 

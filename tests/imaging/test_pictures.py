@@ -172,9 +172,11 @@ def test_arrays_come_without_pickle_and_with_checked_sizes(tmp_path):
     with pytest.raises(CaseError) as caught:
         read_npz(path, "images", Limits(voxels=100))
     assert caught.value.code == "size_limit"
-    path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(CaseError, match="unreadable"):
-        read_npz(path, "images")
+    whole = path.read_bytes()
+    for content in (whole[:-60], whole[:6] + b"\x00\x08" + whole[8:30] + b"\xff" + whole[31:]):
+        path.write_bytes(content)
+        with pytest.raises(CaseError, match="unreadable"):
+            read_npz(path, "images")
 
 
 def test_an_npy_header_that_no_parser_understands_is_unreadable(tmp_path):

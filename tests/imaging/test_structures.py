@@ -7,8 +7,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
@@ -16,7 +14,6 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.io import read_image, read_structures
-from fusion.imaging.io.dicom_rt import fill_even_odd
 from fusion.imaging.volume import Grid
 from tests.imaging.make import placed
 from tests.imaging.test_dicom import series
@@ -219,34 +216,10 @@ def test_damaged_structure_sets_are_unreadable(tmp_path):
         read_structures(path, grid)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(
-        st.tuples(st.integers(-3, 33), st.integers(-3, 23)), min_size=3, max_size=12, unique=True
-    )
-)
-def test_filling_is_even_odd_at_pixel_centres(corners):
-    points = np.array(corners, float) + 0.37  # no corner on a pixel centre
-    plane = np.zeros((30, 20), bool)
-    fill_even_odd(plane, points)
-
-    a, b = np.mgrid[:30, :20]
-    inside = np.zeros((30, 20), bool)
-    for (a0, b0), (a1, b1) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        crosses = (a0 <= a) != (a1 <= a)
-        with np.errstate(all="ignore"):
-            inside ^= crosses & (b0 + (a - a0) / (a1 - a0) * (b1 - b0) <= b)
-    np.testing.assert_array_equal(plane, inside)
-
-
-def test_a_filled_ellipse_holds_the_centres_within_it():
-    t = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    plane = np.zeros((100, 80), bool)
-    fill_even_odd(plane, np.stack([50 + 30 * np.cos(t), 40 + 20 * np.sin(t)], axis=1))
-    a, b = np.mgrid[:100, :80]
-    radius = ((a - 50) / 30) ** 2 + ((b - 40) / 20) ** 2
-    assert plane[radius < 0.999].all()
-    assert not plane[radius > 1.001].any()
+def test_a_contour_may_be_smaller_than_a_voxel(tmp_path):
+    grid = placed((9, 8, 3), (0.8, 1.1, 2.5))
+    path = rtstruct(tmp_path / "rs.dcm", {"a": [contour(square(grid, 1, (3.2, 4.1), (3.4, 4.3)))]})
+    assert np.argwhere(read_structures(path, grid).mask(1)).tolist() == [[3, 4, 1]]
 
 
 def test_layers_of_a_slicer_segmentation(tmp_path):

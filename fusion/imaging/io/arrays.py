@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO
 
@@ -26,13 +25,14 @@ def read_npz(path: Path | str, key: str, limits: Limits = LIMITS) -> Array:
     path = Path(path)
     limits.check_file(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            if key not in keys:
-                raise CaseError("unreadable", f"{path.name}: no array {key!r}; it has {keys}")
-            with archive.open(archive.namelist()[keys.index(key)]) as member:
-                return _read_npy(member, f"{path.name}[{key}]", limits)
-    except (zipfile.BadZipFile, zlib.error, OSError, NotImplementedError, RuntimeError) as error:
+        with (
+            zipfile.ZipFile(path) as archive,
+            archive.open(_member(archive, key, path.name)) as member,
+        ):
+            return _read_npy(member, f"{path.name}[{key}]", limits)
+    except CaseError:
+        raise
+    except Exception as error:  # a damaged archive: zlib, names that are no text, encryption
         raise CaseError("unreadable", f"{path.name}: {error}") from error
 
 
@@ -42,6 +42,13 @@ def read_array(path: Path, key: str = "", limits: Limits = LIMITS) -> Array:
         return read_npz(path, key, limits)
     with open_stream(path, limits) as stream:
         return _read_npy(stream, path.name, limits)
+
+
+def _member(archive: zipfile.ZipFile, key: str, name: str) -> str:
+    keys = [member.removesuffix(".npy") for member in archive.namelist()]
+    if key not in keys:
+        raise CaseError("unreadable", f"{name}: no array {key!r}; it has {keys}")
+    return archive.namelist()[keys.index(key)]
 
 
 def read_npy(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Picture:

@@ -16,6 +16,7 @@ from fusion.imaging.io.dicom_header import open_dicom
 from fusion.imaging.io.dicom_seg import code_of
 from fusion.imaging.io.labelset import PLACE_VOXELS, Code, LabelSet, layered
 from fusion.imaging.io.limits import LIMITS, Limits
+from fusion.imaging.raster import fill
 from fusion.imaging.volume import Array, Grid
 
 _Points = npt.NDArray[np.float64]
@@ -30,7 +31,8 @@ _MOST_CROSSINGS = 50_000_000
 def read_contours(path: Path, grid: Grid, limits: Limits = LIMITS) -> LabelSet:
     """The regions of an RTSTRUCT on `grid`: voxels whose centre a contour encloses.
 
-    Contours of one region on one slice are combined even-odd, so that an inner one is a hole.
+    Contours of one region on one slice are combined even-odd, so that an inner one is a hole; one
+    that encloses no centre keeps the voxel that it lies in.
 
     Raises:
         CaseError: grid_conflict; a contour does not lie on a slice of `grid`, or leaves it.
@@ -86,15 +88,21 @@ def _codes(dataset: pydicom.Dataset) -> Iterator[tuple[int, tuple[Code, ...]]]:
 def _mask(items: Any, grid: Grid, name: str) -> Array:
     out = np.zeros(grid.shape, bool, order="F")
     to_voxel = np.linalg.inv(grid.affine) @ LPS_TO_RAS
+    rings: dict[tuple[int, int], list[_Points]] = {}
     for item in items:
         if _kind(item) not in _CLOSED:
             continue
         points = _points(item, name) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
-        axis, slice_ = _slice(points, grid, name)
-        plane = np.take(out, slice_, axis=axis)
-        across = [n for n in range(3) if n != axis]
-        fill_even_odd(plane, points[:, across], name)
-        out[tuple(slice_ if n == axis else slice(None) for n in range(3))] = plane
+        axis, at = _slice(points, grid, name)
+        rows, columns = (n for n in range(3) if n != axis)
+        # An outline's (0, 0) is the outer corner of the first pixel; a voxel's is its centre.
+        rings.setdefault((axis, at), []).append(points[:, [columns, rows]] + 0.5)
+    for (axis, at), drawn in rings.items():
+        crossed = sum(float(np.abs(np.diff(ring[:, 1])).sum()) for ring in drawn)
+        if crossed > _MOST_CROSSINGS:
+            raise CaseError("size_limit", f"{name}: its contours cross {crossed:.0f} rows")
+        plane = tuple(at if n == axis else slice(None) for n in range(3))
+        out[plane] |= fill(drawn, out[plane].shape)
     return out
 
 
@@ -128,31 +136,3 @@ def _slice(points: _Points, grid: Grid, name: str) -> tuple[int, int]:
     ):
         raise CaseError("grid_conflict", f"{name}: a contour lies outside the image")
     return axis, round(at)
-
-
-def fill_even_odd(plane: Array, points: _Points, name: str = "") -> None:
-    """Turn over the pixels of `plane` (bool, A x B) whose centre the polygon encloses.
-
-    Args:
-        plane: changed in place.
-        points: corners (N, 2) as places on axes A and B; pixel centres are whole numbers.
-        name: what is drawn, for the message.
-    """
-    start, end = points, np.roll(points, -1, axis=0)
-    low = np.ceil(np.minimum(start[:, 0], end[:, 0])).clip(0, plane.shape[0]).astype(int)
-    high = np.ceil(np.maximum(start[:, 0], end[:, 0])).clip(0, plane.shape[0]).astype(int)
-    counts = high - low
-    total = int(counts.sum())
-    if total == 0:
-        return
-    if total > _MOST_CROSSINGS:
-        raise CaseError("size_limit", f"{name}: a contour crosses {total} rows")
-    edge = np.repeat(np.arange(len(points)), counts)
-    row = np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts) + low[edge]
-    share = (row - start[edge, 0]) / (end[edge, 0] - start[edge, 0])
-    place = start[edge, 1] + share * (end[edge, 1] - start[edge, 1])
-    column = np.ceil(place).clip(0, plane.shape[1]).astype(int)
-    top, rows, columns = int(row.min()), int(np.ptp(row)) + 1, plane.shape[1] + 1
-    turns = np.bincount((row - top) * columns + column, minlength=rows * columns)
-    inside = (np.cumsum(turns.reshape(rows, columns), axis=1)[:, :-1] & 1).astype(bool)
-    plane[top : top + rows] ^= inside
