@@ -9,7 +9,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +31,7 @@ from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import correlation, file_sha256
 from fusion.imaging.io import image_parts, read_image
+from fusion.imaging.io.dicom_header import is_dicom, names_in
 from fusion.imaging.parallel import set_threads
 from fusion.norm import fit_norms
 from fusion.plan import Plan, findings_of
@@ -570,7 +571,7 @@ def _verify(build: Build, progress: Progress) -> None:
     if not build.partial.is_dir() and build.out.is_dir():
         return
     _write_build_info(build)
-    report = verify_bundle(build.partial)
+    report = verify_bundle(build.partial, _people(build, progress))
     if not report.ok:
         wrong = {check.code: check.detail for check in report.checks if not check.ok}
         failed = "; ".join(f"{code}: {detail}" for code, detail in wrong.items())
@@ -580,6 +581,18 @@ def _verify(build: Build, progress: Progress) -> None:
         shutil.rmtree(build.out)
     build.partial.rename(build.out)
     progress.advance(1)
+
+
+def _people(build: Build, progress: Progress) -> set[str]:
+    """Names of people in the headers of the DICOM files that were used."""
+    roots, names = _roots(build, progress), set()
+    for source, rows in build.load("lock.json")["sources"].items():
+        for row in rows["files"]:
+            path = roots[source] / row["path"]
+            with suppress(CaseError):  # what cannot be read was not used
+                if is_dicom(path):
+                    names |= names_in(path)
+    return names
 
 
 def _write_build_info(build: Build) -> None:

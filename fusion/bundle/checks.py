@@ -21,7 +21,7 @@ from fusion.bundle.names import CASE_ID, IMAGE_ROLE, is_safe_path
 from fusion.bundle.opened import Opened, sha256_at
 from fusion.bundle.originals import ORIGINALS
 from fusion.bundle.pixels import Decoded, decode, words_beside
-from fusion.bundle.privacy import find_private
+from fusion.bundle.privacy import find_names, find_private
 from fusion.bundle.views import descriptions
 from fusion.bundle.write import BUILD_INFO, SUMS, view_files
 
@@ -40,6 +40,7 @@ class Subject:
     """The bundle under check. What several checks need is read once."""
 
     opened: Opened
+    people: tuple[str, ...] = ()  # names that the sources' headers hold
     decoded_words: list[str] = field(default_factory=list)
 
     @cached_property
@@ -304,14 +305,19 @@ def check_views(subject: Subject) -> Iterator[str]:
 def check_privacy(subject: Subject) -> Iterator[str]:
     """Words beside the pixels, and text files. build_info.json may name the machine."""
     yield from subject.decoded_words
+    for name, text in _texts(subject):
+        yield from (f"{name}: {what}" for what in find_private(text))
+        yield from (f"{name}: {what}" for what in find_names(text, subject.people))
+
+
+def _texts(subject: Subject) -> Iterator[tuple[str, str]]:
     for name in sorted(subject.names - {BUILD_INFO}):
         if name.endswith(TEXT_SUFFIXES):
-            yield from (f"{name}: {what}" for what in find_private(subject.text(name)))
+            yield name, subject.text(name)
     for case in subject.manifest.cases:
         for row in case.files:
             if row.role == "record":
-                text = subject.member(row).decode("utf-8")
-                yield from (f"{row.member}: {what}" for what in find_private(text))
+                yield row.member, subject.member(row).decode("utf-8")
 
 
 Check = Callable[[Subject], Iterator[str]]

@@ -36,6 +36,12 @@ REQUIRED = (
 )  # fmt: skip
 REQUIRED_OF_FILE = ("@id", "name", "contentUrl", "encodingFormat", "sha256")
 REQUIRED_OF_SET = ("@id", "name", "containedIn", "encodingFormat", "includes")
+REQUIRED_RAI = (
+    "rai:dataCollection", "rai:dataCollectionType", "rai:dataPreprocessingProtocol",
+    "rai:dataAnnotationProtocol", "rai:dataLimitations", "rai:dataBiases", "rai:dataUseCases",
+    "rai:dataSocialImpact", "rai:personalSensitiveInformation", "rai:dataReleaseMaintenancePlan",
+    "prov:wasDerivedFrom", "usageInfo", "version", "citeAs",
+)  # fmt: skip
 _TYPES = {".json": "application/json", ".jsonl": "application/jsonlines"}
 _SPLIT_URLS = {"train": "Training", "val": "Validation", "test": "Test"}
 
@@ -86,15 +92,13 @@ def description(content: Content) -> str:
 
 def missing_fields(data: Mapping[str, Any]) -> list[str]:
     """Every required field that is absent or empty, as a path."""
-    missing = [field for field in REQUIRED if not data.get(field)]
+    missing = [field for field in (*REQUIRED, *REQUIRED_RAI) if not data.get(field)]
     for index, row in enumerate(data.get("distribution") or []):
         required = REQUIRED_OF_FILE if row.get("@type") == "cr:FileObject" else REQUIRED_OF_SET
         missing += [f"distribution[{index}].{field}" for field in required if not row.get(field)]
     for index, creator in enumerate(_as_list(data.get("creator"))):
         if not creator.get("name"):
             missing.append(f"creator[{index}].name")
-    if not data.get("prov:wasDerivedFrom"):
-        missing.append("prov:wasDerivedFrom")
     return missing
 
 
@@ -151,6 +155,11 @@ def _responsible(content: Content) -> dict[str, Any]:
     }
     limits = known_limits(content) or ["none stated"]
     return {
+        "rai:dataCollectionType": ["Secondary Data analysis"],
+        "rai:dataUseCases": f"Training and judging {content.task} of {', '.join(content.concepts)} "
+        "over several sources; no clinical use.",
+        "rai:dataSocialImpact": "A model may do worse for people whom no source shows; results "
+        "of each source are to be compared.",
         "rai:dataCollection": "Fused from published datasets: " + ", ".join(sorted(origins)),
         "rai:dataPreprocessingProtocol": f"Profile {content.plan.get('profile', 'canonical')}; "
         "every step of every case is in manifest.json (cases[].transforms).",

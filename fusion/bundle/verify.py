@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,14 +36,18 @@ class Report:
         return asdict(self) | {"checks": [asdict(check) for check in self.checks]}
 
 
-def verify_bundle(path: Path | str) -> Report:
+def verify_bundle(path: Path | str, people: Iterable[str] = ()) -> Report:
     """Run every check; a check that cannot run because files are missing fails and says so.
+
+    Args:
+        path: folder or tar.
+        people: names from the headers of the source files, which must not be in the bundle.
 
     Raises:
         BundleError: `path` is neither a folder nor a tar.
     """
     with open_bundle(Path(path)) as opened:
-        subject = Subject(opened)
+        subject = Subject(opened, tuple(people))
         checks = tuple(_run(code, *CHECKS[code], subject) for code in CHECKS)
     return Report(all(check.ok for check in checks), checks)
 

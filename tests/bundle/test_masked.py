@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from django.conf import settings
 
 from fusion.bundle.masked import masked_bce, masked_dice, masked_loss
 
@@ -111,6 +113,17 @@ def test_the_reader_inside_a_bundle_needs_neither_django_nor_this_package(built_
     )
 
     assert done.stdout.splitlines() == ["(1, 7, 9, 5) [True, True] 0", "[]"]
+
+
+def test_the_guide_s_own_example_runs_as_it_stands(built_once, tmp_path):
+    guide = (settings.BASE_DIR / "docs" / "bundles.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "my-bundle").symlink_to(built_once["3D"])
+    code = block + "print(len(data), image.shape, label.shape, affine.shape, looked_for)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "4 (8, 9, 5) (8, 9, 5) (4, 4) [ True  True]\n"
 
 
 def test_the_reader_finds_a_damaged_member_and_says_what_is_in_a_bundle(bundle):

@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 
 from fusion.bundle.errors import BundleError
 from fusion.bundle.pixels import decode
-from fusion.bundle.privacy import find_private
+from fusion.bundle.privacy import find_names, find_private
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.write import list_files, write_bundle, write_sums
 from tests.bundle.factories import make_case, make_plan, picture_bytes, volume_bytes
@@ -224,6 +224,25 @@ def test_paths_and_identifiers_are_found_in_text(text):
 )
 def test_addresses_and_relative_paths_are_no_finding(text):
     assert not list(find_private(text))
+
+
+@pytest.mark.parametrize("text", ["Doe_Jane/scan.dcm", "jane.doe", "DOE, JANE", "x/Jane Doe/y"])
+def test_a_person_s_name_is_found_in_the_spellings_of_file_names(text):
+    (found,) = find_names(f'{{"path": "{text}"}}', ["Doe^Jane"])
+    assert "Jane" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Doelger, Janet", "Doe^Jane"),  # longer words
+        ("LIDC-IDRI-0001/1.dcm", "LIDC-IDRI-0001"),  # a pseudonym
+        ("anonymous data", "Anonymous"),
+        ("a line", "Li"),
+    ],
+)
+def test_pseudonyms_and_parts_of_words_are_no_name(text, name):
+    assert not list(find_names(text, [name]))
 
 
 def test_broken_image_bytes_become_a_bundle_error():

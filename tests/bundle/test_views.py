@@ -15,7 +15,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from monai.data.decathlon_datalist import check_missing_files, load_decathlon_datalist
 
-from fusion.bundle.croissant import REQUIRED, missing_fields
+from fusion.bundle.croissant import REQUIRED, REQUIRED_RAI, missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.materialise import write_views
 from fusion.bundle.pixels import decode
@@ -380,7 +380,17 @@ def test_mlcroissant_loads_the_cases_with_their_split(built_once):
     assert {row["cases/split"] for row in rows} == {"train", "val", "test"}
 
 
-@pytest.mark.parametrize("field", REQUIRED)
+def test_mlcroissant_refuses_records_of_a_changed_file(bundle):
+    path = bundle / "manifest.json"
+    path.write_text(path.read_text().replace("case000", "case999"))
+    script = "import mlcroissant\nlist(mlcroissant.Dataset('croissant.json').records('cases'))"
+    done = run([sys.executable, "-c", script], bundle)
+
+    assert done.returncode != 0
+    assert "is not identical" in done.stderr
+
+
+@pytest.mark.parametrize("field", [*REQUIRED, *REQUIRED_RAI])
 def test_each_required_field_is_missed(built_once, field):
     data = json.loads((built_once["3D"] / "croissant.json").read_text())
     assert missing_fields(data) == []

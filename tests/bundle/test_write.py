@@ -6,6 +6,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator
 
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
@@ -66,13 +67,114 @@ def test_an_unknown_licence_is_written_as_unknown(built_once):
     assert "LicenseRef-unknown" in (built_once["3D"] / "LICENSES" / "second.txt").read_text()
 
 
-def test_the_pages_of_the_paper_have_their_fields(built_once):
-    meta = (built_once["3D"] / "data-meta.jsonl").read_text().splitlines()
-    rows = (built_once["3D"] / "annotations-segmentation.jsonl").read_text().splitlines()
+META_FIELDS = [
+    "dataset_name", "release_date", "homepage_url", "organization", "challenge_series", "license",
+    "dataset_description", "modality_primary", "modality_secondary", "anatomical_structure",
+    "disease", "data_volume", "valid_image_n", "label_presence", "task_type",
+    "num_classes_per_task",
+]  # fmt: skip
 
-    assert [len(json.loads(line)) for line in meta] == [16, 16]
-    assert set(json.loads(rows[0])) == {"record", "context", "media_geometry", "tasks"}
+
+def test_the_paper_s_table_of_sources_has_its_sixteen_fields(built_once):
+    lines = (built_once["3D"] / "data-meta.jsonl").read_text().splitlines()
+    first, second = map(json.loads, lines)
+
+    assert sorted(first) == sorted(second) == sorted(META_FIELDS)
+    assert first["dataset_name"] == "The first set & more"
+    assert first["release_date"] == "2018"
+    assert first["license"] == "CC-BY-SA-4.0"
+    assert second["license"] == "LicenseRef-unknown"
+    assert json.loads(first["data_volume"]) == {"total": 4, "train": 2, "val": 1, "test": 1}
+    assert (first["valid_image_n"], first["label_presence"]) == (4, "labeled")
+    assert (first["modality_primary"], first["modality_secondary"]) == ("MR", "MR:mr")
+    assert (first["disease"], first["challenge_series"]) == ("NA", "NA")
+    assert json.loads(first["num_classes_per_task"]) == {"segmentation": 2}
+
+
+def test_the_paper_s_annotations_have_four_blocks_per_case(built_once):
+    rows = (built_once["3D"] / "annotations-segmentation.jsonl").read_text().splitlines()
+    row = json.loads(rows[0])
+
     assert len(rows) == 8
+    assert set(row) == {"record", "context", "media_geometry", "tasks"}
+    assert set(row["record"]) == {"dataset_name", "image_path", "sample_id"}
+    assert set(row["context"]) == {
+        "subject", "age", "sex", "site", "modality", "anatomy", "text", "extra",
+    }  # fmt: skip
+    assert set(row["media_geometry"]) >= {
+        "task_type", "leaf_task", "annotation_type", "dimension", "spacing", "orientation",
+        "slice_index", "frame_index", "timestamps", "camera",
+    }  # fmt: skip
+    shard, _, member = row["record"]["image_path"].partition("#")
+    with tarfile.open(built_once["3D"] / shard) as tar:
+        assert member in tar.getnames()
+    manifest = json.loads((built_once["3D"] / "manifest.json").read_text())
+    case = next(c for c in manifest["cases"] if c["id"] == row["record"]["sample_id"])
+    assert row["context"]["subject"] == case["group"]
+    assert row["media_geometry"]["spacing"] == [1.0, 1.5, 2.25]
+    assert row["tasks"][0]["annotated"] == case["annotated"]
+    assert row["tasks"][0]["schema_variant"] == "label_map"
+
+
+MANIFEST = {
+    "": "schema_version bundle_id title builder plan sources compatibility overlaps concepts "
+    "label_maps cases groups splits norm dedup checks privacy known_limits citations",
+    "builder": "version lock_sha256",
+    "plan": "mode profile target concepts seed protocol accept",
+    "sources.0": "id name version url doi retrieved licence citation official_split n_cases_in "
+    "n_used excluded",
+    "compatibility": "S C parts gates",
+    "cases.0": "id source group split files t1 shape spacing unit annotated present flags "
+    "transforms norm_ref",
+    "cases.0.files.0": "path sha256 bytes licence role",
+    "groups": "n merged_by",
+    "splits": "id counts",
+    "dedup": "tiers thresholds hits reviewed",
+}
+
+
+@pytest.mark.parametrize("place", MANIFEST)
+def test_the_manifest_holds_what_it_promises(built_once, place):
+    part = json.loads((built_once["3D"] / "manifest.json").read_text())
+    for step in place.split(".") if place else ():
+        part = part[int(step)] if step.isdigit() else part[step]
+
+    assert set(MANIFEST[place].split()) <= set(part)
+
+
+def test_the_manifest_fits_the_schema_in_its_bundle_and_a_damaged_one_does_not(built_once):
+    for folder in built_once.values():
+        schema = json.loads((folder / "manifest.schema.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        Draft202012Validator.check_schema(schema)
+        validator = Draft202012Validator(schema)
+
+        assert list(validator.iter_errors(manifest)) == []
+        for key in manifest:
+            without = {name: value for name, value in manifest.items() if name != key}
+            assert any(key in error.message for error in validator.iter_errors(without))
+        assert list(validator.iter_errors(manifest | {"surprise": 1}))
+
+
+def test_the_datasheet_answers_the_usual_questions(built_once):
+    text = (built_once["3D"] / "datasheet.md").read_text()
+
+    for heading in (
+        "Motivation", "Composition", "Collection", "Preprocessing and labelling", "Uses",
+        "Distribution", "Maintenance", "Privacy",
+    ):  # fmt: skip
+        assert f"## {heading}\n" in text
+    assert "no_geometry" in text
+
+
+def test_what_a_report_left_is_in_the_bundle_and_its_checksums(tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.html").write_text("<p>looked at</p>")
+    out = build(tmp_path, report=tmp_path / "report")
+
+    assert (out / "report" / "report.html").read_text() == "<p>looked at</p>"
+    assert "  report/report.html\n" in (out / "SHA256SUMS").read_text()
+    assert verify_bundle(out).ok
 
 
 def test_shards_read_as_webdataset_samples(built_once):

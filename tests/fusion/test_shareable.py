@@ -17,8 +17,9 @@ from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
 from fusion.rebuild import rebuild
 from fusion.recipe import check_recipe
-from tests.fusion.made import Built, brain, fuse, member, recipe, write_source
+from tests.fusion.made import Built, brain, fuse, member, recipe, write_nifti, write_source
 from tests.fusion.test_real_cases import Silent
+from tests.imaging.test_dicom import write_slice
 
 FREE, BY, ND, UNKNOWN = "CC0-1.0", "CC-BY-4.0", "CC-BY-ND-4.0", None
 
@@ -272,3 +273,40 @@ def test_a_plan_of_another_builder_is_refused(partly, tmp_path):
 
     with pytest.raises(BuildError, match=r"found builder '0\.0'"):
         rebuild(partly.build.out, tmp_path, tmp_path / "again", Silent())
+
+
+def dicom_source(root: Path, folder: str, name: str) -> dict:
+    """Four series; in the last one's header, and perhaps in its folder, a name."""
+    for number in range(4):
+        place = root / "d" / "images" / (folder if number == 3 else f"p{number}")
+        place.mkdir(parents=True)
+        body = np.random.default_rng(number).integers(900, 1200, (4, 9, 7)).astype(np.uint16)
+        for k in range(4):
+            tags = {
+                "PatientName": name if number == 3 else f"ID-{number}",
+                "PatientID": f"ID-{number}",
+            }
+            write_slice(place, k, (0, 0, 2 * k), body[k], **tags)
+        label = np.zeros((7, 9, 4), np.uint8)
+        label[2:4, 2 + number : 4 + number, 1:3] = 1
+        affine = np.diag([-0.5, -0.8, 2, 1])
+        write_nifti(root / "d" / "labels" / f"{place.name}.nii.gz", label, affine)
+    cases = {"image": "images/{name}/", "subject": "{name}"}
+    return member("d", modality="CT", family="CT", cases=cases)
+
+
+def test_a_name_from_a_header_that_got_into_a_path_stops_the_build(tmp_path):
+    data = recipe(dicom_source(tmp_path, "Doe_Jane", "Doe^Jane"))
+
+    with pytest.raises(BuildError, match="the name of a person") as caught:
+        fuse(data, tmp_path)
+    assert caught.value.code == "phi_found"
+    assert "Jane" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_name_that_stays_in_the_header_is_in_no_byte_of_the_bundle(tmp_path):
+    built = fuse(recipe(dicom_source(tmp_path, "p3", "Doe^Jane")), tmp_path)
+
+    for path in built.build.out.rglob("*"):
+        assert not path.is_file() or b"Doe^Jane" not in path.read_bytes(), path

@@ -137,6 +137,23 @@ def facts_of(dataset: pydicom.Dataset, name: str) -> DicomFacts:
         )
 
 
+def names_in(path: Path, limits: Limits = LIMITS) -> set[str]:
+    """Names of people in a file's header, but for a name that is the public subject id.
+
+    Raises:
+        CaseError: unreadable, or size_limit.
+    """
+    dataset = open_dicom(path, limits)
+    names = {str(dataset.get(key) or "").strip() for key in _NAMES}
+    return {name for name in names if name and name != str(dataset.get("PatientID") or "").strip()}
+
+
+_NAMES = (
+    "PatientName", "PatientBirthName", "PatientMotherBirthName", "ResponsiblePerson",
+    "ReferringPhysicianName", "PerformingPhysicianName", "OperatorsName",
+)  # fmt: skip
+
+
 def _yes_or_no(value: Any) -> bool | None:
     return {"YES": True, "NO": False}.get(str(value or "").strip().upper())
 
