@@ -26,7 +26,9 @@ from fusion.bundle.write import write_bundle, write_sums
 from tests.bundle.factories import make_case, make_plan, sha, volume_bytes
 
 NNUNET = """
-import sys
+import multiprocessing, sys
+# nnU-Net asks for new interpreters, each of which loads torch again.
+multiprocessing.get_context = lambda _=None, get=multiprocessing.get_context: get("fork")
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 if __name__ == "__main__":
     for folder in sys.argv[1:]:

@@ -52,7 +52,10 @@ def front_matter(manifest: Manifest) -> str:
         "tags": ["medical", "imaging-x", "webdataset", *sorted(_modalities(manifest))],
         "configs": [
             {
-                "config_name": "default",
+                # `datasets` caches by folder name and config name: two bundles in folders of one
+                # name must not be taken for each other.
+                "config_name": f"bundle-{manifest.bundle_id[:12]}",
+                "default": True,
                 "data_files": [
                     {"split": SPLITS[name], "path": f"shards/{name}-*.tar"}
                     for name in SPLITS
