@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from fusion.imaging.harmonise import resample, resample_labels, target_grid
 from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
 from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
+from fusion.imaging.labels import value_counts
+from fusion.imaging.parallel import beside
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import Transform, record
 from fusion.imaging.volume import Picture, Volume
@@ -73,13 +75,13 @@ def harmonise_case(
         "subject": case.subject,
         "official_split": case.split,
         "origin": _origin(root, description.layers, case, locked),
-        "t1": _t1(images),
         "original": fingerprint.facts(image),
         "annotated": list(source["annotated"] if classes is None else classes),
         "flags": list(getattr(image, "flags", ())),
         "findings": [],
         "classes": classes,
     }
+    hashed = beside(partial(_t1, images))
     others = [_beside(image, one, case, row) for one in images[1:]]
     label = None
     if description.layers:
@@ -92,6 +94,7 @@ def harmonise_case(
     others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]
     image, label, lost = _harmonise(plan, description, case, image, label, row)
     row["norm"] = norm_facts(image, *others)
+    row["t1"] = hashed()
     folder.mkdir(parents=True, exist_ok=True)
     roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
     row["files"] = _write(folder, roles | {"label": label, "label_native": lost})
@@ -250,8 +253,8 @@ def _round_trip(
     """Dice per concept of the label taken to the grid and back: no model can score above it."""
     back = resample(on_grid, native.grid, interpolation="one_hot").array
     size = len(plan.concepts) + 1
-    before, after = (np.bincount(a.ravel("K"), minlength=size) for a in (native.array, back))
-    same = np.bincount(native.array[native.array == back], minlength=size)
+    before, after = value_counts(native.array, size), value_counts(back, size)
+    same = value_counts(np.where(native.array == back, native.array, 0), size)
     row["roundtrip"] = {}
     for value, concept in enumerate(plan.concept_ids(), start=1):
         voxels = int(before[value])
@@ -397,7 +400,7 @@ def _facts(image: Image) -> dict[str, Any]:
 def _present(plan: Plan, label: Image | None) -> dict[str, int]:
     if label is None:
         return {}
-    counts = np.bincount(label.array.ravel(), minlength=len(plan.concepts) + 1)
+    counts = value_counts(label.array, len(plan.concepts) + 1)
     return {c: int(counts[i + 1]) for i, c in enumerate(plan.concept_ids())}
 
 

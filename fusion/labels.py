@@ -309,6 +309,8 @@ def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Imag
 
 
 def _unite(merged: Array, one: Array, file: str) -> Array:
+    if not merged.any():
+        return one
     clash = (merged > 0) & (one > 0) & (merged != one)
     if clash.any():
         raise CaseError("label_collision", f"{file}: {int(clash.sum())} voxels have two concepts")
@@ -317,7 +319,7 @@ def _unite(merged: Array, one: Array, file: str) -> Array:
 
 def _like(image: Image, array: Array) -> Image:
     kind = np.uint8 if array.max(initial=0) < 256 else np.uint16  # noqa: PLR2004
-    array = np.ascontiguousarray(array.astype(kind, copy=False))
+    array = array.astype(kind, copy=False)
     if isinstance(image, Volume):
         return replace(image, array=array, flags=())
     return replace(image, array=array)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,8 @@ MIN_DISTINCT_SLICE = 16
 MIN_DISTINCT_PICTURE = 64
 _COUNTABLE_SPAN = 1 << 17
 _BITS = 64
+#: Planes that are brought to one order at a time, and voxels below which numpy does it.
+_PLANES, _SMALL = 32, 1 << 18
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -39,23 +42,42 @@ def t1(image: Volume | Picture) -> str:
         array, kind = to_ras(image)[0].array, b"3D"
     else:
         array, kind = image.grey_if_equal().array, b"2D"
-    voxels = _canonical(array)
-    digest = hashlib.sha256(kind + voxels.dtype.str.encode() + str(voxels.shape).encode())
-    digest.update(voxels.data.cast("B"))
+    dtype = _canonical_type(array)
+    digest = hashlib.sha256(kind + dtype.encode() + str(array.shape).encode())
+    for start in range(0, len(array), _PLANES):
+        digest.update(_in_c_order(array[start : start + _PLANES], dtype).data.cast("B"))
     return digest.hexdigest()
 
 
-def _canonical(array: Array) -> Array:
+def _canonical_type(array: Array) -> str:
     if array.dtype.kind == "f":
-        whole = bool((np.abs(array).max(initial=0) < 2**31) and (array == np.rint(array)).all())
-        return np.ascontiguousarray(array, "<i4" if whole else "<f4")
-    fits = array.dtype.itemsize <= 2 or bool(np.abs(array.astype(np.float64)).max() < 2**31)  # noqa: PLR2004
-    return np.ascontiguousarray(array, "<i4" if fits else "<i8")
+        whole = all(
+            np.abs(part).max(initial=0) < 2**31 and (part == np.rint(part)).all()
+            for part in _parts(array)
+        )
+        return "<i4" if whole else "<f4"
+    if array.dtype.itemsize <= 2:  # noqa: PLR2004
+        return "<i4"
+    return "<i4" if int(array.min()) > -(2**31) and int(array.max()) < 2**31 else "<i8"
+
+
+def _parts(array: Array) -> Iterator[Array]:
+    """Slices along the axis that varies slowest in memory, so that a look may end early."""
+    yield from np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
+
+
+def _in_c_order(array: Array, dtype: str) -> Array:
+    if array.ndim < 3 or array.flags.c_contiguous or array.size < _SMALL:  # noqa: PLR2004
+        return np.ascontiguousarray(array, dtype)
+    from fusion.imaging.kernels import turned  # compiled: not for web processes
+
+    return turned(array, dtype)
 
 
 def is_blank(image: Volume | Picture) -> bool:
     """One value only: such images equal each other and say nothing."""
-    return bool(image.array.min() == image.array.max())
+    first = image.array.flat[0]
+    return all(bool((part == first).all()) for part in _parts(image.array))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
+from fusion.imaging.parallel import elementwise
 from fusion.imaging.transforms import Transform, record
 from fusion.imaging.volume import Array, Volume
 
@@ -68,7 +69,8 @@ def rescale(volume: Volume, slope: float, intercept: float) -> tuple[Volume, Tra
 def as_hounsfield(volume: Volume) -> tuple[Volume, list[Transform]]:
     """A CT in HU as int16: nothing below -1024, fractions rounded; each change is a step."""
     steps = []
-    below = int(np.count_nonzero(volume.array < LOWEST_HU))
+    is_low = volume.array.min() < LOWEST_HU
+    below = int(np.count_nonzero(volume.array < LOWEST_HU)) if is_low else 0
     over = np.iinfo(np.int16).max
     if below or volume.array.max() > over:
         clipped = volume.with_array(np.clip(volume.array, LOWEST_HU, over))
@@ -77,8 +79,8 @@ def as_hounsfield(volume: Volume) -> tuple[Volume, list[Transform]]:
         volume = clipped
     if volume.array.dtype != np.int16:
         whole = volume.array.dtype.kind in "iu" or _is_whole(volume.array)
-        rounded = volume.array if whole else np.rint(volume.array)
-        stored = volume.with_array(rounded.astype(np.int16))
+        rounded = elementwise(lambda part: part if whole else np.rint(part), volume.array, np.int16)
+        stored = volume.with_array(rounded)
         params = {"rounded": not whole}
         steps.append(record("cast", params, volume, stored, invertible=whole))
         volume = stored
@@ -86,7 +88,9 @@ def as_hounsfield(volume: Volume) -> tuple[Volume, list[Transform]]:
 
 
 def _is_whole(array: Array) -> bool:
-    return array.dtype.kind in "iub" or bool((array == np.rint(array)).all())
+    slowest = int(np.argmax(np.abs(array.strides)))
+    parts = np.moveaxis(array, slowest, 0)  # most images show a fraction in the first
+    return array.dtype.kind in "iub" or all((part == np.rint(part)).all() for part in parts)
 
 
 def foreground(array: Array) -> tuple[npt.NDArray[np.bool_], str]:

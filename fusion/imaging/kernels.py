@@ -217,6 +217,25 @@ def _rotated(src, m, kind, fill, out, start, stop):
                 out[i, j, k] = total if kind == 0 else _elect(labels, weights)
 
 
+@_compiled
+def _turn(view, out):
+    """Copy `view`, whatever its strides, to C order: 16 columns at a time stay in the cache."""
+    planes, rows, columns = out.shape
+    for j in range(rows):
+        for first in range(0, columns, 16):
+            last = min(first + 16, columns)
+            for i in range(planes):
+                for k in range(first, last):
+                    out[i, j, k] = view[i, j, k]
+
+
+def turned(view: Array, dtype: str) -> Array:
+    """`view` (I, J, K) as a new array of `dtype` in C order."""
+    out = np.empty(view.shape, dtype)
+    _turn(view, out)
+    return out
+
+
 def sample_aligned(
     array: Array,
     aligned: Aligned,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion.imaging.errors import CaseError
 from fusion.imaging.volume import Array
@@ -42,6 +43,14 @@ def as_integers(array: Array) -> Array:
     return rounded.astype(kind)
 
 
+def value_counts(labels: Array, size: int = 0) -> npt.NDArray[np.int64]:
+    """Voxels of each value 0, 1, .. of unsigned `labels`; at least `size` numbers."""
+    from fusion.imaging.label_kernels import count  # compiled: not for web processes
+
+    counts = count(labels)
+    return np.pad(counts, (0, max(0, size - len(counts))))
+
+
 def remap(labels: Array, table: Mapping[int, int]) -> Array:
     """Replace every value by `table[value]`: uint8, or uint16 when a new value needs it.
 
@@ -54,9 +63,9 @@ def remap(labels: Array, table: Mapping[int, int]) -> Array:
     if (wrong := [v for v in table.values() if not 0 <= v <= _MAX_LABEL]) != []:
         raise ValueError(f"new label values {wrong} are outside 0 to {_MAX_LABEL}")
     values = as_integers(labels)
-    from fusion.imaging.label_kernels import count, look_up  # compiled: not for web processes
+    from fusion.imaging.label_kernels import look_up  # compiled: not for web processes
 
-    counts = count(values)
+    counts = value_counts(values)
     unmapped = [int(v) for v in np.flatnonzero(counts) if int(v) not in table]
     if unmapped:
         shown = ", ".join(f"{v} ({counts[v]} voxels)" for v in unmapped[:_MAX_NAMED])

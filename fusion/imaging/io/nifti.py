@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +24,7 @@ from fusion.imaging.io.streams import (
     skip,
     write_atomically,
 )
+from fusion.imaging.parallel import elementwise
 from fusion.imaging.volume import Affine, Array, Grid, Shape, Volume
 
 _CODES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}
@@ -175,17 +175,8 @@ def rescaled(array: Array, slope: float, intercept: float) -> Array:
                 out *= whole(steps[0])
                 out += whole(steps[1])
                 return out
-    return _by_blocks(lambda part: part * slope + intercept, array)
-
-
-def _by_blocks(work: Callable[[Array], Array], array: Array) -> Array:
-    """`work` in float64 on a piece at a time, as float32 in the memory order of `array`."""
-    order: Any = "F" if array.flags.f_contiguous else "C"
-    flat = array.reshape(-1, order=order)
-    out = np.empty(flat.shape, np.float32)
-    for start in range(0, len(flat), _WRITE_BYTES):
-        out[start : start + _WRITE_BYTES] = work(flat[start : start + _WRITE_BYTES])
-    return out.reshape(array.shape, order=order)
+    scaled: Array = elementwise(lambda part: part * slope + intercept, array, np.float32)
+    return scaled
 
 
 def without_nan(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
