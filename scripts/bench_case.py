@@ -271,8 +271,8 @@ def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
     here = jobs(core_count(), 1)[0]
     ways: dict[str, Callable[[], object]] = {
         "in this process": lambda: harmonise_one(*here),
-        "1 child": lambda: run(1),
-        "2 children": lambda: run(2),
+        "1 process": lambda: run(1),
+        "2 processes": lambda: run(2),
     }
     for way in ways.values():
         way()
@@ -282,7 +282,9 @@ def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
     for name, rate in rates.items():
         print(f"{name:28} {rate:8.1f} cases/s  ({1e3 / rate:.0f} ms a case)")
     print(f"a build of many cases here: {share_cores(0, 0, 1000)[1]} children")
-    return [("2 children x 1 child with all threads", rates["2 children"] / rates["1 child"], 1)]
+    return [
+        ("2 processes x 1 process with all threads", rates["2 processes"] / rates["1 process"], 1)
+    ]
 
 
 def memory_table(folder: Path) -> list[tuple[str, float, float]]:

@@ -1,6 +1,6 @@
 """How fast is our resampling against SimpleITK and against nibabel with scipy?
 
-    python scripts/bench_resample.py [--size 192] [--rounds 5]
+    python scripts/bench_resample.py [--size 256] [--rounds 5]
 
 One task, all ways in turn in one process, medians: an LPI image and a label map to RAS at 1 mm,
 linear and nearest. Every answer is compared with SimpleITK's before any time is printed; read the
@@ -10,18 +10,18 @@ ratios, not the seconds.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import nibabel as nib
 import nibabel.processing
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchlib import in_turn, medians, targets
 
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resample, target_grid
@@ -93,7 +93,7 @@ def check(name: str, found: Pair, expected: Pair) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", type=int, default=192)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     volumes = task(options.size)
@@ -101,26 +101,22 @@ def main() -> None:
     ways: dict[str, Callable[..., Pair]] = {
         f"SimpleITK, {threads} threads": simpleitk,
         "nibabel + scipy, order 1": nibabel_scipy,
-        "ours, numpy": lambda *v: ours("numpy", *v),
-        "ours, torch": lambda *v: ours("torch", *v),
-        "ours, numba": lambda *v: ours("numba", *v),
+        "ours, numpy": partial(ours, "numpy"),
+        "ours, torch": partial(ours, "torch"),
+        "ours, numba": partial(ours, "numba"),
     }
     expected = simpleitk(*volumes)
     # The first call compiles, and is the one that is checked.
     agreement = {name: check(name, way(*volumes), expected) for name, way in ways.items()}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way(*volumes)
-            times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(spent) for name, spent in times.items()}
-    best, base = medians["ours, numba"], next(iter(medians.values()))
+    calls = {name: partial(way, *volumes) for name, way in ways.items()}
+    spent_by = medians(in_turn(calls, options.rounds))
+    best, base = spent_by["ours, numba"], next(iter(spent_by.values()))
     print(f"image and label {volumes[0].grid.shape} -> {volumes[2].shape}, {options.rounds} rounds")
     print(f"{'way':28} {'ms':>8} {'x SimpleITK':>12} {'numba is':>10}  difference from SimpleITK")
-    for name, spent in medians.items():
+    for name, spent in spent_by.items():
         ratio, gain = base / spent, spent / best
         print(f"{name:28} {1e3 * spent:8.1f} {ratio:12.2f} {gain:9.1f}x  {agreement[name]}")
+    targets([("resample x SimpleITK with its own threads", base / best, 8)])
 
 
 if __name__ == "__main__":
