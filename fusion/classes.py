@@ -95,7 +95,8 @@ def _of_words(rule: ClassLabels, cells: list[str], name: str) -> States:
     words = [w.strip() for cell in cells for w in (cell.split(rule.sep) if rule.sep else [cell])]
     words = list(dict.fromkeys(w for w in words if w))
     if not words:
-        raise CaseError("label_missing", f"{name}: its class is blank, which is not 'normal'")
+        code = "label_ignored" if "" in rule.ignore_values else "label_missing"
+        raise CaseError(code, f"{name}: its class is blank, which is not 'normal'")
     if len(cells) > 1 and not rule.many_rows and len(set(cells)) > 1:
         seen = ", ".join(dict.fromkeys(cells))
         raise CaseError("label_ambiguous", f"{name}: {len(cells)} rows of a table say {seen}")

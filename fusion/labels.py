@@ -65,6 +65,8 @@ def label_of(
         if layer.missing == "unknown"
         for concept in layer.concepts()
     }
+    # A layer that draws a whole concept answers for its parts, too.
+    unknown -= {c for la in description.layers if la not in lacking for c in la.concepts()}
     row["annotated"] = [c for c in source["annotated"] if c not in unknown]
     if not row["annotated"]:
         raise CaseError("label_missing", f"{case.image}: nobody looked for any wanted concept")

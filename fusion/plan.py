@@ -309,14 +309,13 @@ def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
     accepted = {frozenset(a.datasets): a.reason for a in recipe.accept.overlap}
     rows, gates = [], []
     for a, b in combinations(recipe.sources, 2):
-        if a.dataset == b.dataset:
-            gates.append(Gate("E07", "block", f"{a.id} and {b.id} are one dataset: {a.dataset}"))
         overlap = _overlap(recipe, a, b)
         if overlap is None:
             continue
         reason = accepted.get(frozenset((a.dataset, b.dataset)), "")
         rows.append({"a": a.id, "b": b.id, **overlap, "plan": reason})
-        detail = f"{a.id} and {b.id}: {overlap['kind']}: {overlap['evidence']}"
+        colon = "" if a.dataset == b.dataset else ":"
+        detail = f"{a.id} and {b.id}{colon} {overlap['kind']}: {overlap['evidence']}"
         if overlap["class"] == "possible":
             gates.append(
                 Gate("E07", "warn", f"{detail}; images are compared before they are split")
@@ -330,6 +329,9 @@ def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
 
 def _overlap(recipe: Recipe, a: Member, b: Member) -> dict[str, str] | None:
     """What the sources' descriptions declare, else what the catalog knows."""
+    if a.dataset == b.dataset:
+        found = {"class": "certain", "kind": "are one dataset", "path": "direct"}
+        return found | {"evidence": a.dataset}
     for one, other in ((a, b), (b, a)):
         for row in one.description.overlaps:
             if row.dataset == other.dataset:

@@ -124,7 +124,10 @@ class Splits(Part):
 
 
 class AcceptedOverlap(Part):
-    """Two datasets of this recipe that share people, accepted with a reason."""
+    """Two datasets of this recipe that share people, accepted with a reason.
+
+    A dataset with itself stands for two sources that are parts of it.
+    """
 
     datasets: tuple[str, str]
     reason: str

@@ -32,3 +32,13 @@ def test_every_test_variable_is_documented():
 
     assert read
     assert [name for name in read if f"`{name}`" not in page] == []
+
+
+def test_every_test_that_guards_an_oddity_is_there():
+    page = (ROOT / "docs" / "quirks.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(?:(tests/[\w/]+\.py)::)?(test_\w+)`", page)
+
+    assert len(named) > 25
+    for file, name in named:
+        path = ROOT / (file or "tests/fusion/test_quirks.py")
+        assert f"def {name}(" in path.read_text(encoding="utf-8"), name

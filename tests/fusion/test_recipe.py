@@ -18,6 +18,15 @@ KNOWN = {
     "mni152-neuromorphometrics",
     "msd-task04-hippocampus",
     "colin27-aal",
+    "msd-task09-spleen",
+    "totalsegmentator",
+    "sct-testing-data",
+    "brats-2015",
+    "pneumoniamnist",
+    "figure-1-covid-19-chest-x-ray-dataset-initiative",
+    "busi",
+    "bus-uc",
+    "white-blood-cell-segmentation-zheng-2018",
 }
 
 

@@ -21,13 +21,29 @@ from tests.fusion.test_real_cases import Silent
 SHIPPED = shipped_descriptions()
 LAYOUTS = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text("utf-8"))
 # Copies by other hosts, for which the publisher's licence is not confirmed; labels with terms of
-# their own beside a template.
+# their own beside a template; example files under their repository's licence, labelled by a model.
 DISAGREE = {
     ("chase-db1", "licence of images"): ("CC-BY-4.0", "unknown"),
     ("chase-db1", "licence of labels"): ("CC-BY-4.0", "unknown"),
     ("fives", "licence of images"): ("CC-BY-4.0", "unknown"),
     ("fives", "licence of labels"): ("CC-BY-4.0", "unknown"),
     ("mni152-neuromorphometrics", "licence of labels"): ("LicenseRef-FSL", "CC-BY-NC-4.0"),
+    **{
+        (f"totalsegmentator-example-{one}", field): said
+        for one in ("ct", "ct-small", "dicom")
+        for field, said in {
+            "labelled how": ("corrected", "pseudo"),
+            "licence of images": ("CC-BY-4.0", "Apache-2.0"),
+            "licence of labels": ("CC-BY-4.0", "Apache-2.0"),
+        }.items()
+    },
+    ("totalsegmentator-example-mr", "labelled how"): ("corrected", "pseudo"),
+    ("totalsegmentator-example-mr", "licence of images"): ("CC-BY-NC-SA-2.0", "Apache-2.0"),
+    ("totalsegmentator-example-mr", "licence of labels"): ("CC-BY-NC-SA-2.0", "Apache-2.0"),
+    ("wbc-tecom", "licence of images"): ("CC-BY-4.0", "GPL-3.0-only"),
+    ("wbc-tecom", "licence of labels"): ("CC-BY-4.0", "GPL-3.0-only"),
+    ("wbc-cellavision", "licence of images"): ("CC-BY-4.0", "GPL-3.0-only"),
+    ("wbc-cellavision", "licence of labels"): ("CC-BY-4.0", "GPL-3.0-only"),
     ("mni152-tissue", "licence of labels"): ("LicenseRef-FSL", "CC-BY-NC-4.0"),
 }
 SLUGS = {path.stem for path in FOLDER.glob("*.yaml")}
