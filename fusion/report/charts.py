@@ -42,14 +42,15 @@ def overlaid(lines: Sequence[Floats], edges: Floats, logarithmic: bool, title: s
 class _Frame:
     """Places of a histogram's bins.
 
-    One bin of background would flatten all others: it is cut, and the chart says how high it is.
+    One or two bins of background would flatten all others: they are cut, and the chart says how
+    high they are.
     """
 
     def __init__(self, rows: Sequence[Floats], edges: Floats) -> None:
         highest, tops = np.max(rows, axis=0), []
         for row in rows:
-            second, first = (float(share) for share in np.sort(row)[-2:])
-            tops.append(first if first < CUT * second else HEADROOM * second or first)
+            third, _, first = (float(share) for share in np.sort(row)[-3:])
+            tops.append(first if first < CUT * third else HEADROOM * third or first)
         self._top = max(tops) or 1.0
         self._edges, self._step = edges, (WIDTH - 2 * LEFT) / len(highest)
         largest = float(highest.max())

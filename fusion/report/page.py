@@ -63,7 +63,7 @@ def render(
                 "subjects": "unknown" if row["subjects"] is None else f"{row['subjects']:,}",
                 "declared": f"{row['declared']['family']}, {row['declared']['dimension']}",
                 "files": _counted(row["before"]["dtype"]),
-                "channels": _counted(row["before"]["channels"]),
+                "channels": _counted(row["after"]["channels"]),
                 "header": _counted(row["before"]["geometry"]),
             }
             for row in prints
@@ -171,6 +171,7 @@ def _sheet(
                 "split": _split_of(case),
                 "says": _says(case, names),
                 "picture": _picture(found, f"{source}, case {case['name']}", _says(case, names)),
+                "images": sum(file["role"].startswith("image") for file in case["files"]),
             }
             for case, found in rows
         ],
