@@ -13,7 +13,8 @@ import numpy as np
 from fusion.arrays import label_at
 from fusion.cases import FoundCase
 from fusion.imaging.errors import CaseError
-from fusion.source import IGNORE, OTHER, ClassLabels, SourceDescription
+from fusion.recipe import nearest
+from fusion.source import IGNORE, OTHER, ClassLabels, SourceDescription, concepts_in, parts_of
 from fusion.tables import need_columns, rows_of
 
 STATES: Mapping[str, int | None] = {"1": 1, "0": 0, "-1": -1, "": None}
@@ -103,8 +104,8 @@ def _of_words(rule: ClassLabels, cells: list[str], name: str) -> States:
     named = [mapped(rule, word, name) for word in words if word not in rule.ignore_values]
     if not named:
         raise CaseError("label_ignored", f"{name}: class {words[0]!r} is left out on purpose")
-    present = set(named)
-    if rule.is_exclusive and len(present) > 1:
+    present = {part for meaning in named for part in parts_of(meaning)}
+    if rule.is_exclusive and len(set(named)) > 1:
         raise CaseError("label_ambiguous", f"{name}: {' and '.join(words)}, classes are exclusive")
     others = 0 if rule.is_exclusive or rule.unlisted == "absent" else None
     return {concept: 1 if concept in present else others for concept in rule.concepts()}
@@ -129,7 +130,8 @@ def mapped(rule: ClassLabels, word: str, name: str) -> str:
     if OTHER in rule.values:
         return rule.values[OTHER]
     known = ", ".join(rule.values)
-    raise CaseError("label_unmapped", f"{name}: class {word!r} is not one of {known}")
+    hint = nearest(word, rule.values)
+    raise CaseError("label_unmapped", f"{name}: class {word!r} is not one of {known}{hint}")
 
 
 @lru_cache(maxsize=64)
@@ -170,16 +172,16 @@ def _of_columns(
         state = 1 if 1 in states else rolled_up(states)
         if state == 1:
             positive.append(column)
-        if concept != IGNORE:
-            by_concept.setdefault(concept, []).append(state)
+        for part in concepts_in([concept]):
+            by_concept.setdefault(part, []).append(state)
     if all(state is None for states in by_concept.values() for state in states):
         raise CaseError("label_missing", f"{name}: every class is blank, which is not 'normal'")
     if rule.is_exclusive and len(positive) != 1:
         seen = ", ".join(positive) or "none"
         raise CaseError("label_ambiguous", f"{name}: one class is expected, it has {seen}")
     if rule.is_exclusive:
-        mine = columns[positive[0]]
-        return {c: int(c == mine) for c in by_concept}
+        mine = parts_of(columns[positive[0]])
+        return {c: int(c in mine) for c in by_concept}
     return {concept: rolled_up(states) for concept, states in by_concept.items()}
 
 

@@ -50,6 +50,7 @@ SPLIT_WORDS: Mapping[str, str] = {
 }  # fmt: skip
 _FEW = 12  # files of one case's folder
 _ALIKE = 0.6  # share of files that cases have in common
+_MOST = 0.9  # share of images that have a label where the others are exceptions
 _FEWEST = 3  # images of a folder that may be a class
 _TAIL = re.compile(
     rf"[_\-. ]?(?:{'|'.join(sorted(LABEL_WORDS, key=len, reverse=True))})(?:[_\-. ].*|\d*)?$",
@@ -142,6 +143,10 @@ def draft(folder: Path, dataset: str = "", facts: Mapping[str, Any] | None = Non
     for number, label in enumerate(layout.labels):
         make = shapes_layer if label.shapes else layer_of
         layer, remarks = make(folder, label, files, words)
+        if "{" in label.path and len(label.files) < _MOST * len(layout.images):
+            layer["missing"] = _UNSURE
+            counts = f"{len(label.files)} files for {len(layout.images)} images"
+            remarks["missing",] = f"{counts}: exclude the others, absent or unknown there?"
         out.data.setdefault("layers", []).append(layer)
         out.remarks |= {("layers", number, *path): text for path, text in remarks.items()}
     _tables(out, folder, files, layout)
@@ -273,7 +278,8 @@ def _decathlon(folder: Path, files: Sequence[str]) -> Layout | None:
     kind = next((t.name for name in names if (t := _modality(name.split("_")[0]))), "")
     facts = {"modality": kind or ("MR" if len(names) > 1 else "")}
     facts["dimension"] = "2D" if re.search(r"png|jpe?g|tiff?|bmp", ending) else "3D"
-    return Layout(cases, training, [layer], facts=facts, notes=notes)
+    first = [f for f in training if not is_nnunet or re.search(r"_0000\.[^/]*$", f)]
+    return Layout(cases, first, [layer], facts=facts, notes=notes)
 
 
 _BIDS = re.compile(r"(?:.*/)?sub-([A-Za-z0-9]+)/(?:(ses-[A-Za-z0-9]+)/)?([a-z]+)/(sub-[^/]+)$")

@@ -22,7 +22,7 @@ from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
 from fusion.recipe import nearest
-from fusion.source import IGNORE, OTHER, Layer, SourceDescription
+from fusion.source import IGNORE, OTHER, Layer, SourceDescription, parts_of
 from fusion.tables import version_of
 
 Image = Volume | Picture
@@ -41,6 +41,11 @@ def label_of(
     """The label map on the image's own grid: value v > 0 is the plan's concept v - 1."""
     targets = {c: i + 1 for i, c in enumerate(plan.concept_ids())}
     value_of = {c: targets.get(t, 0) if t else 0 for c, t in source["mapping"].items()}
+    # The plan lets the concepts of one value have one target at most.
+    value_of |= {
+        meaning: max(value_of.get(part, 0) for part in parts_of(meaning))
+        for meaning in description.meanings()
+    }
     if description.layers[0].kind == "probability":
         maps = [_on_grid(_open(root, files[0]), image, files[0], row) for files in case.layers]
         scale = description.layers[0].scale

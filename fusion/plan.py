@@ -13,6 +13,7 @@ from catalog import concepts
 from catalog.licences import Licence, combine, licence
 from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import Member, Recipe
+from fusion.source import IGNORE, ClassLabels, Layer, SourceDescription, parts_of
 
 #: Raised when the same plan gives other files; part of every bundle id.
 BUILDER_VERSION = "0.2"
@@ -113,6 +114,8 @@ def make_plan(recipe: Recipe) -> Plan:
         *channel_gates,
         *_differences(recipe),
         *label_gates,
+        *_composites(recipe, wanted),
+        *_protocols(recipe, wanted),
         *overlap_gates,
         *_units(recipe),
         *_licences(recipe),
@@ -234,6 +237,51 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
             if len(targets := targets_of(concept, wanted)) > 1
         ]
     return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
+
+
+def _in_use(member: Member, task: str) -> SourceDescription:
+    return member.description.in_use(member.uses(task), [])
+
+
+def _composites(recipe: Recipe, wanted: list[str]) -> list[Gate]:
+    """Rule E05: a value that means several concepts has room for one of them in a label map."""
+    gates = []
+    for member in recipe.sources if recipe.task == "segmentation" else ():
+        for meaning in _in_use(member, recipe.task).meanings():
+            parts = [part for part in parts_of(meaning) if part != IGNORE]
+            targets = sorted({t for part in parts for t in targets_of(part, wanted)})
+            if len(parts) > 1 and len(targets) > 1:
+                detail = f"{member.id}'s {meaning} would be {' and '.join(targets)} at once"
+                gates.append(
+                    Gate("E05", "block", f"label_collision: {detail}; ask for one of them")
+                )
+    return gates
+
+
+def _protocols(recipe: Recipe, wanted: list[str]) -> list[Gate]:
+    """Rule E05: what was drawn by different protocols is not one concept."""
+    said: dict[tuple[str, str], dict[str, str]] = {}
+    for member in recipe.sources:
+        described = _in_use(member, recipe.task)
+        rules: list[Layer | ClassLabels] = [*described.layers]
+        rules += [described.classes] if described.classes else []
+        for rule in rules:
+            targets = {t for c in rule.concepts() for t in targets_of(c, wanted)}
+            for flag, value in rule.protocol.items():
+                for target in targets:
+                    said.setdefault((target, flag), {})[member.id] = str(value).lower()
+    gates = []
+    for (concept, flag), values in sorted(said.items()):
+        if len(set(values.values())) > 1:
+            seen = ", ".join(f"{i} {value}" for i, value in values.items())
+            detail = f"{concept}: the protocols differ in {flag} ({seen})"
+            reason = recipe.accept.protocol.get(concept, "")
+            hint = f"; accepted: {reason}" if reason else (
+                "; map them to two concepts with a common parent, or give a reason under "
+                "accept.protocol"
+            )  # fmt: skip
+            gates.append(Gate("E05", "accepted" if reason else "block", detail + hint))
+    return gates
 
 
 def _finest(shared: set[str]) -> list[str]:

@@ -139,6 +139,7 @@ class Accept(Part):
     confounding: bool = False
     overlap: list[AcceptedOverlap] = []
     unknown_subjects: list[str] = []  # source ids whose cases count as one subject each
+    protocol: dict[str, str] = {}  # concept -> why its different protocols may be joined
 
 
 class KnownOverlap(Part):

@@ -6,7 +6,7 @@ Declarative, so that a new source needs no code. `docs/fusing-your-data.md` expl
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import (
@@ -19,10 +19,22 @@ from pydantic import (
 )
 
 IGNORE = "background"  # a mapped value that is no concept: told apart from a forgotten one
+BOTH = "+"  # between concepts: a value that means several of them at once
 OTHER = "*"  # in label_map values: every value that is not listed
 
 
 FIELD = re.compile(r"\{(\w+)\}|(\*)")  # of a path template
+
+
+def parts_of(meaning: str) -> list[str]:
+    """The concepts of a value: one, or several for "a+b"."""
+    return [part.strip() for part in meaning.split(BOTH)]
+
+
+def concepts_in(meanings: Iterable[str]) -> list[str]:
+    """Every concept that values mean, in order of first mention, without IGNORE."""
+    named = (part for meaning in meanings for part in parts_of(meaning))
+    return [concept for concept in dict.fromkeys(named) if concept != IGNORE]
 
 
 def template_fields(template: str) -> list[str]:
@@ -54,6 +66,7 @@ class Overlap(Part):
 
 
 Split = Literal["train", "val", "test", "hidden"]
+Protocol = dict[str, bool | int | str]
 State = Literal[1, 0, -1]  # present, absent, uncertain; None is unannotated
 
 
@@ -260,6 +273,10 @@ class Layer(Part):
     nothing: no file was written) or unknown (nobody looked). priority: where two layers claim one
     voxel, the higher wins; equal ones are a collision. ignore_values: values that are left out on
     purpose and become background.
+
+    A value that means several concepts at once is written "a+b". protocol: how the outlines were
+    drawn, such as includes_lesion: true; sources that state different things for one concept do
+    not mean the same by it.
     """
 
     path: str
@@ -274,6 +291,7 @@ class Layer(Part):
     boxes: Literal["refuse", "fill"] = "refuse"
     missing: Literal["exclude", "absent", "unknown"] = "exclude"
     priority: int = 0
+    protocol: Protocol = {}
 
     @field_validator("ignore_values", mode="before")
     @classmethod
@@ -326,8 +344,11 @@ class Layer(Part):
 
     def concepts(self) -> list[str]:
         """The concepts this layer speaks of, in order of first mention."""
-        named = [self.concept] if self.concept else self.values.values()
-        return [c for c in dict.fromkeys(named) if c != IGNORE]
+        return concepts_in(self.meanings())
+
+    def meanings(self) -> list[str]:
+        """What its values mean, as written."""
+        return [self.concept] if self.concept else list(self.values.values())
 
 
 class ClassLabels(Table):
@@ -354,6 +375,7 @@ class ClassLabels(Table):
     threshold: float | None = None
     exclusive: bool | None = None
     unlisted: Literal["unknown", "absent"] = "unknown"
+    protocol: Protocol = {}  # how classes were told apart, such as {grading: ICDR}
     many_rows: bool = False  # a case may have several rows: the classes of all of them
     blank: Literal["exclude"] = "exclude"  # an empty cell is never a normal finding
 
@@ -385,8 +407,11 @@ class ClassLabels(Table):
 
     def concepts(self) -> list[str]:
         """The concepts that these classes are."""
-        named = [*self.values.values(), *self.columns.values()]
-        return [c for c in dict.fromkeys(named) if c != IGNORE]
+        return concepts_in(self.meanings())
+
+    def meanings(self) -> list[str]:
+        """What its words or columns mean, as written."""
+        return [*self.values.values(), *self.columns.values()]
 
 
 class Adjustment(Part):
@@ -490,6 +515,11 @@ class SourceDescription(Part):
         if self.classes and task != "segmentation":
             named += self.classes.concepts()
         return list(dict.fromkeys(named))
+
+    def meanings(self) -> list[str]:
+        """What values of its layers and classes mean, as written: concepts, or "a+b"."""
+        layers = [meaning for layer in self.layers for meaning in layer.meanings()]
+        return list(dict.fromkeys([*layers, *(self.classes.meanings() if self.classes else ())]))
 
     def tables(self) -> list[str]:
         """Tables that the cases and their classes are looked up in."""

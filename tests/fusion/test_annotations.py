@@ -252,3 +252,75 @@ def test_named_structures_are_mapped_by_their_names(tmp_path):
         build(plan(), tmp_path)
     build(plan(ignore_values=["Couch"]), tmp_path)
     assert {int(label.sum()) for label in labels(tmp_path).values()} == {60}
+
+
+def colour_recipe(values, concepts=(), **layer):
+    rule = {"path": "masks/{name}.png", "kind": "label_map", "values": values, **layer}
+    description = {
+        "name": "made",
+        "modality": "OP",
+        "family": "Fundus photography",
+        "dimension": "2D",
+        "cases": {"image": "images/{name}.png", "subject": "{name}"},
+        "layers": [rule],
+    }
+    return source_recipe([("made", description)], concepts)
+
+
+def source_recipe(sources, concepts=(), **changes):
+    data = {
+        "schema": "imaging-x/recipe/1",
+        "title": "meanings",
+        "task": "segmentation",
+        "concepts": list(concepts),
+        "baseline": {"tier": "none"},
+        "views": [],
+        "sources": [
+            {
+                "id": name,
+                "dataset": name,
+                "location": {"kind": "local", "path": name},
+                "description": description,
+            }
+            for name, description in sources
+        ],
+    }
+    return make_plan(check_recipe(data | changes, {"made", "other"}))
+
+
+def test_a_value_that_means_two_concepts_serves_either_and_not_both_at_once(root):
+    (root / "made" / "masks").mkdir()
+    for i in range(COUNT):
+        mask = square(i).astype(np.uint8)
+        mask[2:9, 20:24] = 2
+        Image.fromarray(mask).save(root / "made" / "masks" / f"{i}.png")
+    values = {"1": "fovea", "2": "fovea+lesion"}
+
+    with pytest.raises(RecipeError, match=r"E05: label_collision: made's fovea\+lesion"):
+        colour_recipe(values, ["fovea", "lesion"])
+    for concept, pixels in (("lesion", 28), ("fovea", 28 + 49)):
+        build(colour_recipe(values, [concept]), root)
+        assert int((labels(root)["0"] == 1).sum()) == pixels
+
+
+def test_outlines_by_different_protocols_are_not_one_concept_unless_accepted():
+    def described(name, inside):
+        layer = {"path": "m/{name}.png", "kind": "mask", "concept": "liver"}
+        return name, {
+            "name": name,
+            "modality": "CT",
+            "family": "CT",
+            "dimension": "3D",
+            "cases": {"image": "i/{name}.png", "subject": "{name}"},
+            "layers": [layer | {"protocol": {"includes_lesion": inside}}],
+        }
+
+    sources = [described("made", inside=True), described("other", inside=False)]
+
+    with pytest.raises(
+        RecipeError, match=r"E05.*liver.*includes_lesion \(made true, other false\)"
+    ):
+        source_recipe(sources)
+    plan = source_recipe(sources, accept={"protocol": {"liver": "lesions are small here"}})
+    assert any("lesions are small here" in limit for limit in plan.known_limits)
+    assert source_recipe([described("made", inside=True), described("other", inside=True)])

@@ -261,6 +261,16 @@ def test_two_files_for_one_image_are_not_settled_by_their_order():
     assert [c.code for c in cases] == ["image_ambiguous"]
 
 
+def test_a_word_may_mean_two_findings_and_a_wrong_one_is_met_with_the_nearest(tmp_path):
+    (tmp_path / "t.csv").write_text("name,finding\na,Both\nb,Edema\nc,Pneumona\n")
+    values = {"Both": "pneumonia+heart", "Edema": "brain_tumour_oedema", "Pneumonia": "pneumonia"}
+    rule = {"table": "t.csv", "column": "finding", "values": values}
+
+    assert states(tmp_path, rule) == {"pneumonia": 1, "heart": 1, "brain_tumour_oedema": 0}
+    assert states(tmp_path, rule, "b") == {"pneumonia": 0, "heart": 0, "brain_tumour_oedema": 1}
+    assert "did you mean 'Pneumonia'" in refused(tmp_path, rule, name="c").message
+
+
 def test_arrays_of_many_findings_and_h5_files(tmp_path):
     import h5py
 
