@@ -17,7 +17,7 @@ from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks
 from fusion.bundle.manifest import FilePart, Manifest
-from fusion.bundle.names import CASE_ID, IMAGE_ROLE, is_safe_path
+from fusion.bundle.names import CASE_ID, IMAGE_ROLE, NATIVE, NATIVE_ROLE, is_safe_path
 from fusion.bundle.opened import Opened, sha256_at
 from fusion.bundle.originals import ORIGINALS
 from fusion.bundle.pixels import Decoded, decode, words_beside
@@ -193,6 +193,7 @@ def check_splits(subject: Subject) -> Iterator[str]:
         for row in case.files:
             prefix = "all" if isinstance(case.split, dict) else case.split
             prefix = ORIGINALS if row.role.startswith("original") else prefix
+            prefix = NATIVE if row.role == NATIVE_ROLE else prefix
             if not row.path.startswith(f"shards/{prefix}-"):
                 yield f"{case.id}: of split {prefix}, but stored in {row.path}"
 
@@ -208,7 +209,7 @@ def check_pixels(subject: Subject) -> Iterator[str]:
         for role, one in decoded.items():
             if IMAGE_ROLE.fullmatch(role):
                 yield from _check_image(case.id, one)
-            if role not in {"image", "label_native"} and image is not None:
+            if role not in {"image", NATIVE_ROLE} and image is not None:
                 yield from _check_grid(case.id, image, one, role)
         if label is not None:
             yield from _check_labels(case.id, label, concepts, case.annotated, case.present)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,12 @@ class Content:
     @property
     def is_loso(self) -> bool:
         return bool(self.plan.get("protocol") == "loso")
+
+    @cached_property
+    def norm_params(self) -> list[str]:
+        """Names of every parameter of a normalisation in this bundle."""
+        found = (case["norm"].get("params") for case in self.cases if case.get("norm"))
+        return sorted({name for params in found if isinstance(params, Mapping) for name in params})
 
     def source_of(self, case: Row) -> Row:
         return next(source for source in self.sources if source["id"] == case["source"])

@@ -262,11 +262,14 @@ def case_record(content: Content, case: Row) -> dict[str, Any]:
     All records have the same keys, as tools expect that read them as a table: `classes` is null
     for a concept that nobody looked for.
     """
-    classes = case.get("classes")
+    classes, norm = case.get("classes"), case.get("norm")
+    if norm and isinstance(norm.get("params"), Mapping):
+        norm = {**norm, "params": dict.fromkeys(content.norm_params) | norm["params"]}
     return {key: case.get(key) for key in _RECORD_KEYS} | {
         "concepts": content.concepts,
         "annotated_mask": [int(c in case["annotated"]) for c in content.concepts],
         "classes": classes and {c: classes.get(c) for c in content.concepts},
+        "norm": norm,
     }
 
 

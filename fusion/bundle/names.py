@@ -8,6 +8,8 @@ from pathlib import PurePosixPath
 from fusion.bundle.errors import BundleError
 
 IMAGE_ROLE = re.compile(r"image(_[1-9]\d{0,2})?")
+NATIVE_ROLE, NATIVE = "label_native", "native"  # a label map on the grid it came on; its shards
+PARTIAL = "-partial"  # shards of samples that lack a file of the others
 CASE_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _DRIVE = re.compile(r"[A-Za-z]:")

@@ -27,7 +27,7 @@ from fusion.bundle.manifest import (
     manifest_schema,
     role_of,
 )
-from fusion.bundle.names import check_path
+from fusion.bundle.names import NATIVE, NATIVE_ROLE, PARTIAL, check_path
 from fusion.bundle.originals import ORIGINALS, read_originals
 from fusion.bundle.pixels import suffix_of
 from fusion.bundle.shards import CAP_BYTES, Item, Sample, Shard, write_shards
@@ -135,10 +135,19 @@ def _copy_report(report: Path, target: Path) -> None:
 def _write_shards(
     content: Content, originals: list[Sample], out: Path, cap_bytes: int
 ) -> list[Shard]:
+    """Shards per split; samples that lack a file of the others have shards of their own.
+
+    Tools take the first samples of a shard for what all of them hold.
+    """
+    samples = {str(case["id"]): s for case in content.cases if (s := _sample(content, case))}
+    whole = max((len(sample.items) for sample in samples.values()), default=0)
     by_prefix: dict[str, list[Sample]] = {}
     for case in content.cases:
-        if (sample := _sample(content, case)) is not None:
-            by_prefix.setdefault(shard_prefix(case), []).append(sample)
+        if sample := samples.get(str(case["id"])):
+            prefix = shard_prefix(case) + ("" if len(sample.items) == whole else PARTIAL)
+            by_prefix.setdefault(prefix, []).append(sample)
+        if native := _items(content, case, is_native=True):
+            by_prefix.setdefault(NATIVE, []).append(Sample(str(case["id"]), tuple(native)))
     if originals:
         by_prefix[ORIGINALS] = originals
     return [
@@ -148,20 +157,27 @@ def _write_shards(
     ]
 
 
+def _items(content: Content, case: Row, *, is_native: bool = False) -> list[Item]:
+    """The files of a case that may be passed on; native label maps are apart."""
+    case_id, source = str(case["id"]), content.source_of(case)
+    return [
+        Item(
+            f"{case_id}.{row['role']}{suffix_of(str(row['path']))}",
+            content.workdir / "cases" / case_id / str(row["path"]),
+            str(row["sha256"]),
+        )
+        for row in case["files"]
+        if is_shipped(source, str(row["role"])) and (row["role"] == NATIVE_ROLE) == is_native
+    ]
+
+
 def _sample(content: Content, case: Row) -> Sample | None:
     """Image, label and record of one case; None where its image may not be passed on."""
-    case_id, source = str(case["id"]), content.source_of(case)
-    items = []
-    for row in case["files"]:
-        role = str(row["role"])
-        if is_shipped(source, role):
-            name = f"{case_id}.{role}{suffix_of(str(row['path']))}"
-            path = content.workdir / "cases" / case_id / str(row["path"])
-            items.append(Item(name, path, str(row["sha256"])))
+    items = _items(content, case)
     if not any(role_of(item.name).startswith("image") for item in items):
         return None
     record = json_bytes(case_record(content, case))
-    return Sample(case_id, (*items, Item(f"{case_id}.json", record)))
+    return Sample(str(case["id"]), (*items, Item(f"{case['id']}.json", record)))
 
 
 def _write_descriptions(

@@ -108,7 +108,7 @@ def make_case(workdir: Path, source: str, number: int, split, dimension: str, **
         row = {"role": role, "path": f"{role}{suffix}", "sha256": sha(data), "bytes": len(data)}
         files.append(row)
     names = [row["id"] for row in make_plan()["concepts"]]
-    present = {c: int((label == v).sum()) for v, c in enumerate(names, start=1)}
+    present = {c: int((label == v).sum()) for v, c in enumerate(names, 1) if label is not None}
     case = {
         "id": case_id,
         "source": source,

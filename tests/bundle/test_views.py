@@ -321,20 +321,47 @@ for folder in sys.argv[2:]:
 """
 
 
+def unlike_cases(folder: Path) -> Path:
+    """One case has no label, one a native label map, and two are to be scaled otherwise."""
+    make_case(folder, "first", 1, "train", "3D", label=None)
+    make_case(folder, "first", 2, "train", "3D", norm={"method": "divide", "params": {"by": 255}})
+    case = make_case(
+        folder, "first", 3, "train", "3D", norm={"method": "z_score", "params": {"mean": 1.5}}
+    )
+    place = folder / "cases" / case["id"]
+    (place / "native.nii.gz").write_bytes(data := volume_bytes(np.ones((3, 4, 5), np.uint8)))
+    row = {"role": "label_native", "path": "native.nii.gz", "sha256": sha(data), "bytes": len(data)}
+    (place / "case.json").write_text(json.dumps(case | {"files": [*case["files"], row]}))
+    plan = make_plan("3D")
+    write_bundle(plan | {"sources": plan["sources"][:1]}, folder, folder / "out")
+    return folder / "out"
+
+
+def test_unlike_cases_lie_in_shards_of_their_own(tmp_path):
+    bundle = unlike_cases(tmp_path)
+
+    names = sorted(path.name for path in (bundle / "shards").iterdir())
+    assert names == ["native-000000.tar", "train-000000.tar", "train-partial-000000.tar"]
+    assert verify_bundle(bundle).ok, verify_bundle(bundle)
+
+
 @pytest.mark.slow
 def test_hugging_face_loads_a_bundle_s_own_folder(built_once, tmp_path):
-    bundles = [*built_once.values(), partly_annotated(tmp_path)]
+    bundles = [*built_once.values(), partly_annotated(tmp_path), unlike_cases(tmp_path / "unlike")]
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", HUGGINGFACE, tmp_path / "cache", *bundles]
     done = run(command, tmp_path, **offline)
 
     assert done.returncode == 0, done.stderr
-    volumes, pictures, loso, partial = map(json.loads, done.stdout.splitlines()[-4:])
+    volumes, pictures, loso, partial, unlike = map(json.loads, done.stdout.splitlines()[-5:])
     assert volumes["splits"] == pictures["splits"] == {"train": 4, "validation": 2, "test": 2}
     assert loso["splits"] == {"cases": 8}
     assert {"image.nii.gz", "label.nii.gz", "json"} <= set(volumes["columns"])
     assert {"image.png", "label.png", "json"} <= set(pictures["columns"])
     assert partial["masks"] == [[0, 1], [1, 1]]
+    assert unlike["splits"] == {"train": 3}
+    assert "label.nii.gz" in unlike["columns"]
+    assert "label_native.nii.gz" not in unlike["columns"]
 
 
 def test_the_card_parses_and_the_table_has_a_row_per_case(built_once):

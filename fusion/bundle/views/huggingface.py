@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from fusion.bundle.manifest import CasePart, Manifest
+from fusion.bundle.names import PARTIAL
 from fusion.bundle.text import dump_json
 from fusion.bundle.views.view import View
 
@@ -79,7 +80,7 @@ def _modalities(manifest: Manifest) -> set[str]:
 
 
 def _prefix(shard: str) -> str:
-    return shard.removeprefix("shards/").rpartition("-")[0]
+    return shard.removeprefix("shards/").rpartition("-")[0].removesuffix(PARTIAL)
 
 
 def _table(manifest: Manifest) -> bytes:
