@@ -213,6 +213,15 @@ def test_headers_that_brought_itk_down_are_unreadable(tmp_path, old, new):
     assert refused(written(tmp_path / "a.mha", text)).code == "unreadable"
 
 
+@pytest.mark.parametrize("number", ["1e308", "inf", "nan", "-1e30"])
+@pytest.mark.parametrize("old", ["0 0 1\nOffset", "= 10 20", "ElementSpacing = 0.5"])
+def test_a_place_that_is_no_length_does_not_hang(tmp_path, old, number):
+    new = old.replace("0 0 1", f"0 {number} 1").replace("= 10", f"= {number}")
+    new = new.replace("= 0.5", f"= {number}")
+    text = MHA.format(sizes="4 3 2", data="LOCAL").replace(old, new)
+    assert refused(written(tmp_path / "a.mha", text)).code in {"no_geometry", "unreadable"}
+
+
 def test_a_dimension_that_its_sizes_do_not_have_is_unreadable(tmp_path):
     for stated in ("16", "0", "-3", "4", "x"):
         text = NRRD.format(encoding="raw", more="").replace("dimension: 3", f"dimension: {stated}")

@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.io import read_image, read_structures
+from fusion.imaging.io.labelset import moved_onto
 from fusion.imaging.volume import Grid
 from tests.imaging.make import placed
 from tests.imaging.test_dicom import series
@@ -114,6 +115,14 @@ def test_segments_follow_an_image_that_was_turned_and_stop_at_its_edge(tmp_path,
     with pytest.raises(CaseError, match="reaches out") as caught:
         read_structures(path, cut)
     assert caught.value.code == "grid_conflict"
+
+
+@pytest.mark.parametrize("origin", [(12.5 + 1e6, -30.25, 7.0), (12.5, -1e30, 7.0)])
+def test_structures_far_from_the_image_are_a_conflict_and_empty_ones_are_not(origin):
+    grid, far = placed((6, 5, 4), (1, 1, 1)), placed((6, 5, 4), (1, 1, 1), origin=origin)
+    assert not moved_onto(np.zeros(grid.shape, bool), far, grid, "a").any()
+    with pytest.raises(CaseError, match="reaches out"):
+        moved_onto(np.ones(grid.shape, bool), far, grid, "a")
 
 
 def test_another_grid_leaves_the_segments_on_their_own(tmp_path, image):

@@ -23,6 +23,10 @@ ITK_SUFFIXES = frozenset(_READERS)
 _HEADER_BYTES = 256 * 1024
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AXES = 3
+_FARTHEST_MM = 1e9
+_PLACE_KEYS = (
+    "offset", "position", "origin", "elementspacing", "transformmatrix", "rotation", "orientation",
+)  # fmt: skip
 
 
 def read_itk(path: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Volume:
@@ -45,6 +49,7 @@ def read_itk(path: Path, limits: Limits = LIMITS, *, channel: int | None = None)
         reader.ReadImageInformation()
     except RuntimeError as error:
         raise CaseError("unreadable", f"{path.name}: {_last_line(error)}") from error
+    _check_place(reader, path.name)
     shape = _shape(reader, path.name)
     count = shape[3]
     item_bytes = _item_bytes(reader, path.name)
@@ -102,8 +107,21 @@ def _check_axes(path: Path, header: Mapping[str, str]) -> None:
         raise CaseError(
             "unreadable", f"{path.name}: {count} {stated[:20]!r} with {len(listed)} sizes"
         )
-    if not is_nrrd and header.get("binarydata", "").lower() != "true":
+    if is_nrrd:
+        return
+    if header.get("binarydata", "").lower() != "true":
         raise CaseError("unreadable", f"{path.name}: BinaryData is not True")
+    for key in _PLACE_KEYS:
+        if not all(_is_finite(word) for word in header.get(key, "").split()):
+            # ITK would take it for 0.
+            raise CaseError("no_geometry", f"{path.name}: {key} is {header[key][:80]!r}")
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def header_of(path: Path) -> Mapping[str, str]:
@@ -154,6 +172,13 @@ def _check_data(
     there = place.stat().st_size - (length if place == path else 0)
     if there < payload:
         raise CaseError("unreadable", f"{path.name}: {there} bytes of voxels, expected {payload}")
+
+
+def _check_place(reader: Any, name: str) -> None:
+    """ITK turns numbers that are not finite over for ever when it reads the voxels."""
+    place = np.array([*reader.GetDirection(), *reader.GetSpacing(), *reader.GetOrigin()], float)
+    if not (np.abs(place) < _FARTHEST_MM).all():
+        raise CaseError("no_geometry", f"{name}: its axes, spacing or origin are no lengths")
 
 
 def _shape(reader: Any, name: str) -> tuple[int, int, int, int]:

@@ -13,6 +13,8 @@ from fusion.imaging.volume import Array, Grid, Volume
 
 #: How far a corner may lie from its voxel when one grid is said to be part of another.
 PLACE_VOXELS = 0.1
+#: Voxels farther off than this are outside of any grid.
+_FAR = 2.0**31
 
 
 class Code(NamedTuple):
@@ -104,6 +106,9 @@ def moved_onto(mask: Array, own: Grid, grid: Grid, name: str) -> Array | None:
     off = corners @ (step - whole)[:3, :3].T + (step - whole)[:3, 3]
     if np.abs(off).max() > PLACE_VOXELS:
         return None
+    out = np.zeros(grid.shape, bool, order="F")
+    if np.abs(whole[:3, 3]).max() > _FAR:
+        return _whole(out, mask, name)
     axes = turns.argmax(axis=1)
     flips = [whole[axis, own_axis] < 0 for axis, own_axis in enumerate(axes)]
     turned = mask.transpose(axes)[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
@@ -114,8 +119,12 @@ def moved_onto(mask: Array, own: Grid, grid: Grid, name: str) -> Array | None:
     ]
     here = tuple(slice(low, max(low, high)) for low, high in ends)
     there = tuple(slice(s.start - at, s.stop - at) for s, at in zip(here, first, strict=True))
-    out = np.zeros(grid.shape, bool, order="F")
     out[here] = turned[there]
-    if np.count_nonzero(out) != np.count_nonzero(mask):
+    return _whole(out, mask, name)
+
+
+def _whole(moved: Array, mask: Array, name: str) -> Array:
+    """`moved`, when nothing of `mask` was left behind."""
+    if np.count_nonzero(moved) != np.count_nonzero(mask):
         raise CaseError("grid_conflict", f"{name}: a structure reaches out of the image's grid")
-    return out
+    return moved
