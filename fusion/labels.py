@@ -105,6 +105,8 @@ def _layer_array(
     row: dict[str, Any],
 ) -> Array | None:
     """One file's labels on the image's grid; None where it does not speak of this case."""
+    if layer.kind in {"mask", "instances"} and not value_of.get(layer.concept):
+        return np.zeros(_shape(image), np.uint8)  # nobody asked for it: not read
     if layer.kind == "shapes":
         return _drawn(layer, value_of, root, file, case, image)
     if layer.kind == "segments":

@@ -74,10 +74,14 @@ def broadest(names: list[str]) -> list[str]:
     return [c for c in names if not set(names) & ancestors(c).keys()]
 
 
-def built(name: str, task: str, wanted: list[str], tmp_path: Path) -> tuple[Build, Silent]:
+def built(
+    name: str, task: str, wanted: list[str], tmp_path: Path, spoilt: str = ""
+) -> tuple[Build, Silent]:
     """The first three stages on the made layout, with this source alone."""
     described = SHIPPED[name]
     make_layout(described, LAYOUTS[name], tmp_path / "data")
+    if spoilt:
+        (tmp_path / "data" / spoilt).write_bytes(b"no image")
     source = {
         "id": "made",
         "dataset": described.dataset,
@@ -168,3 +172,12 @@ def test_where_a_description_and_the_catalog_disagree_is_known():
         rows = differences(member, resolve(record))
         found |= {(name, row.field): (row.catalog, row.described) for row in rows}
     assert found == DISAGREE
+
+
+def test_of_117_masks_only_those_that_were_asked_for_are_read(tmp_path):
+    spoilt = "s0011/segmentations/sternum.nii.gz"
+
+    made, progress = built("totalsegmentator", "segmentation", ["spleen"], tmp_path, spoilt)
+
+    assert progress.codes == {}
+    assert rows_of(made)["s0011"]["present"]["spleen"] > 0
