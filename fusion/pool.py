@@ -43,10 +43,12 @@ def in_children(
     jobs: Sequence[tuple[Any, ...]],
     children: int,
     check: Callable[[], None],
+    keep: int = 1,
 ) -> Generator[Any, None, None]:
     """`function(*job)` of each job in order of `jobs`, or the CaseError that it ended with.
 
-    `check` is called often; where it raises, all children end at once.
+    `check` is called often; where it raises, all children end at once. Else `keep` of them wait
+    for the next call: small builds would mostly wait for a child to start.
     """
     guards: queue.SimpleQueue[Guard] = queue.SimpleQueue()
     begun = [_take() for _ in range(children)]
@@ -77,7 +79,7 @@ def in_children(
             for guard in begun:
                 guard.close()
             raise
-    _give_back(begun)
+    _give_back(begun, keep)
 
 
 def _result(future: Future[Any], check: Callable[[], None]) -> Any:
@@ -88,14 +90,13 @@ def _result(future: Future[Any], check: Callable[[], None]) -> Any:
 
 
 def _take() -> Guard:
-    """One child is kept from stage to stage: small builds would mostly wait for its start."""
     with _keeping:
         return _kept.pop() if _kept else Guard(preload=("fusion.build",))
 
 
-def _give_back(guards: list[Guard]) -> None:
+def _give_back(guards: list[Guard], keep: int) -> None:
     with _keeping:
-        spare = guards[1:] if not _kept else guards
-        _kept.extend(guards[: len(guards) - len(spare)])
-    for guard in spare:
+        room = max(0, keep - len(_kept))
+        _kept.extend(guards[:room])
+    for guard in guards[room:]:
         guard.close()

@@ -264,7 +264,9 @@ def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
 
     def run(children: int) -> None:
         threads = max(1, core_count() // children)
-        for answer in in_children(harmonise_one, jobs(threads, 2 * CASES), children, lambda: None):
+        for answer in in_children(
+            harmonise_one, jobs(threads, 2 * CASES), children, lambda: None, keep=2
+        ):
             if answer is not None:
                 sys.exit(f"a case failed: {answer}")
 
