@@ -1,5 +1,7 @@
-"""The result of a fusion run as files: written, verified, read and streamed.
+"""The result of a fusion run as files: written, verified, read, viewed and streamed.
 
-Plain library: numpy, nibabel, Pillow and pydantic; no Django. `write_bundle` writes one bundle,
-`verify_bundle` checks one without trusting it, `Bundle` reads one, `BundleTar` streams one.
+Plain library, no Django: `write.write_bundle` writes one bundle, `verify.verify_bundle` checks one
+without trusting it, `read_bundle.Bundle` reads one (that file needs numpy alone and travels inside
+every bundle), `materialise.write_views` cuts out what other tools want, `download.BundleTar`
+streams one.
 """
