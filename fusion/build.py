@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fusion.arrays import array_cases
+from fusion.bundle.content import file_of
 from fusion.bundle.manifest import Manifest
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
@@ -25,14 +26,31 @@ from fusion.bundle.views import VIEWS, make_view
 from fusion.bundle.write import write_bundle
 from fusion.cases import ArrayRow, FoundCase, find_cases
 from fusion.codes import FINDINGS
-from fusion.dedup import find_duplicates
+from fusion.dedup import (
+    THRESHOLDS,
+    Access,
+    copy_rank,
+    find_doubts,
+    find_duplicates,
+    overlap_findings,
+)
 from fusion.errors import BuildError, CancelledError
-from fusion.harmonise import SAMPLE_FILE, case_id, harmonise_case, save_case
+from fusion.harmonise import (
+    SAMPLE_FILE,
+    THUMB_FILE,
+    add_label_layer,
+    case_id,
+    harmonise_case,
+    read_original,
+    save_case,
+)
 from fusion.imaging.errors import CaseError
-from fusion.imaging.hashes import correlation, file_sha256
+from fusion.imaging.geometry import to_ras
+from fusion.imaging.hashes import file_sha256, read_thumb
 from fusion.imaging.io import image_parts, read_image
 from fusion.imaging.io.dicom_header import is_dicom, names_in
 from fusion.imaging.parallel import set_threads
+from fusion.imaging.volume import Volume
 from fusion.norm import fit_norms
 from fusion.plan import Plan, findings_of
 from fusion.pool import in_children, share_cores
@@ -40,7 +58,7 @@ from fusion.recipe import HuggingFace, LocalFolder
 from fusion.report import FOLDER, write_report
 from fusion.source import SourceDescription
 from fusion.sources import acquire
-from fusion.splits import assign, leave_one_source_out
+from fusion.splits import Rules, holdout, kfold, leave_one_source_out
 from fusion.tables import look_up, version_of
 
 __all__ = ["STAGES", "Build", "CancelledError", "Progress", "run_all", "run_stage", "summarise"]
@@ -404,15 +422,14 @@ def _deduplicate(build: Build, progress: Progress) -> None:
         for s in build.plan.sources
         if not _described(s).cases.has_subjects and s["id"] not in accepted
     }
-    pictures: dict[str, Any] = {}
-
-    def compare(a: str, b: str) -> float:
-        for one in (a, b):
-            if one not in pictures:
-                pictures[one] = read_image(build.workdir / "cases" / one / "image.png")
-        return correlation(pictures[a], pictures[b])
-
-    found = find_duplicates(cases, single, compare)
+    rank = copy_rank(build.plan.sources, build.plan.overlaps)
+    access = _access(build, cases, progress)
+    found = find_duplicates(cases, single, access, rank=rank, concepts=build.plan.concept_ids())
+    progress.check()
+    if build.plan.overlap_plan == "refuse" and found.shared:
+        pairs = "; ".join(f"{row['a']} and {row['b']}: {row['tiers']}" for row in found.shared)
+        raise BuildError("overlap_found", f"overlap_plan is refuse, but images are shared: {pairs}")
+    found.findings += overlap_findings(found.shared, build.plan.overlaps)
     excluded = []
     for case in cases:
         if case["id"] in found.excluded:
@@ -425,23 +442,54 @@ def _deduplicate(build: Build, progress: Progress) -> None:
     progress.advance(len(cases))
 
 
+def _access(build: Build, cases: list[dict[str, Any]], progress: Progress) -> Access:
+    """Thumbnails, labels and original images of the work folder, read when they are asked for."""
+    folder, rows = build.workdir / "cases", {case["id"]: case for case in cases}
+
+    def thumb(case_id: str) -> Any:
+        progress.check()
+        return read_thumb(folder / case_id / THUMB_FILE, solid=len(rows[case_id]["shape"]) == 3)  # noqa: PLR2004
+
+    def label(case_id: str) -> Any:
+        progress.check()
+        file = file_of(rows[case_id], "label")
+        if file is None:
+            return None
+        found = read_image(folder / case_id / file["path"])
+        return (to_ras(found)[0] if isinstance(found, Volume) else found).array
+
+    @lru_cache(maxsize=4)
+    def original(case_id: str) -> Any:
+        progress.check()
+        row = rows[case_id]
+        source = next(s for s in build.plan.sources if s["id"] == row["source"])
+        ingested = build.load("cases.json")["cases"]
+        data = next(c for c in ingested if (c["source"], c["name"]) == (row["source"], row["name"]))
+        root = _roots(build, progress)[source["id"]]
+        description = _described(source).in_use(source["uses"], source["channels"])
+        return read_original(description, root, _as_case(data))
+
+    return Access(thumb, label, original)
+
+
 def _split(build: Build, progress: Progress) -> None:
     """Write group and split into every case.json; cases left out lose theirs."""
     dedup = build.load("dedup.json")
-    cases = [c for c in _cases(build) if c["id"] not in dedup["excluded"]]
+    by_id = {c["id"]: c for c in _cases(build)}
+    cases = [c for i, c in by_id.items() if i not in dedup["excluded"]]
     progress.stage("split", len(cases))
     for case in cases:
         case["group"] = dedup["group_of"][case["id"]]
-    notes: list[dict[str, str]] = []
-    dropped: set[str] = set()
-    if build.plan.protocol == "loso":
-        split: Mapping[str, Any] = leave_one_source_out(
-            cases, [s["id"] for s in build.plan.sources]
-        )
+    plan = build.plan
+    made = (s["id"] for s in plan.sources if s["description"]["annotation"] == "pseudo")
+    rules = Rules(frozenset(made), plan.official_val)
+    if plan.protocol == "loso":
+        found = leave_one_source_out(cases, [s["id"] for s in plan.sources], rules)
+    elif plan.protocol == "kfold":
+        found = kfold(cases, plan.seed, rules)
     else:
-        pseudo = (s for s in build.plan.sources if s["description"]["annotation"] == "pseudo")
-        train_only = frozenset(s["id"] for s in pseudo)
-        split, notes, dropped = assign(cases, build.plan.splits, build.plan.seed, train_only)
+        found = holdout(cases, plan.splits, plan.seed, rules)
+    split, notes, dropped = found.split, found.notes, found.dropped
     rows = [
         _exclusion(
             c["source"], c["name"], "split", "official_test_group", "its subject is official test"
@@ -450,17 +498,46 @@ def _split(build: Build, progress: Progress) -> None:
         if c["id"] in dropped
     ]
     kept = [c | {"split": split[c["id"]]} for c in cases if c["id"] not in dropped]
+    notes += _reviewed(build, find_doubts(dedup["unresolved"], kept))
     norms = fit_norms(kept, lambda c: np.load(build.workdir / "cases" / c["id"] / SAMPLE_FILE))
     final = build.workdir / "final"
     shutil.rmtree(final, ignore_errors=True)
     for done, case in enumerate(kept, 1):
         progress.check()
         case["norm"] = norms.get(case["id"])
+        if plan.overlap_plan == "keep_relabelled":
+            for other in dedup["relabelled"].get(case["id"], []):
+                case["files"] += add_label_layer(build.workdir / "cases", case, by_id[other])
         _link_case(build.workdir / "cases" / case["id"], final / "cases" / case["id"], case)
         progress.advance(done)
     build.save("split.json", {"notes": notes, "excluded": rows})
     for row in rows:
         _tell(progress, row)
+
+
+def _reviewed(build: Build, doubts: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Findings for look-alikes across splits; what is to be shared needs somebody's word."""
+    rows, open_ = [], []
+    for doubt in doubts:
+        reason = next(
+            (
+                accepted["reason"]
+                for accepted in build.plan.accept["leak_review"]
+                if not accepted["cases"] or set(accepted["cases"]) == set(doubt["names"])
+            ),
+            "",
+        )
+        said = f"; accepted: {reason}" if reason else ""
+        rows.append({"code": "leak_review", "detail": doubt["detail"] + said})
+        if not reason:
+            open_.append(doubt["detail"])
+    if open_ and build.plan.build == "shareable":
+        raise BuildError(
+            "leak_review",
+            f"{len(open_)} pairs look alike across splits; look at them and state a reason under "
+            f"accept.leak_review, or use build: private: {'; '.join(open_[:20])}",
+        )
+    return rows
 
 
 def _link_case(source: Path, target: Path, case: Mapping[str, Any]) -> None:
@@ -521,8 +598,16 @@ def _package(build: Build, progress: Progress) -> None:
     progress.stage("package", 1)
     progress.check()
     dedup = build.load("dedup.json")
-    facts = {"hits": dedup["hits"], "tiers": ["T0", "T1", "T3", "T4"], "reviewed": False}
     plan, report = build.locked_plan(), build.load("report.json")
+    facts = {
+        "tiers": ["T0", "T1", "T2", "T3", "T4"],
+        "thresholds": THRESHOLDS,
+        "hits": dedup["hits"],
+        "merged_by": dedup["merged_by"],
+        "shared": dedup["shared"],
+        "plan": plan.overlap_plan or "drop_child_copies",
+        "reviewed": plan.accept["leak_review"],
+    }
     write_bundle(
         plan,
         build.workdir / "final",
@@ -530,7 +615,7 @@ def _package(build: Build, progress: Progress) -> None:
         _exclusions(build),
         [*_findings(build), *report["findings"]],
         {"seed": plan.seed, "protocol": plan.protocol},
-        {**facts, "thresholds": {"T3_bits": 6, "T4_correlation": 0.99}, "merged_by": dedup["hits"]},
+        facts,
         report=build.workdir / FOLDER,
         measured=report,
         roots=_roots(build, progress),

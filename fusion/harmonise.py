@@ -21,7 +21,7 @@ from fusion.classes import class_of
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import ras_order, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
-from fusion.imaging.hashes import dhash, file_sha256, is_blank, phash, t1
+from fusion.imaging.hashes import file_sha256, identify, is_blank, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
 from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
 from fusion.imaging.labels import value_counts
@@ -33,9 +33,9 @@ from fusion.labels import Image, label_of
 from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
 from fusion.source import Layer, SourceDescription
-from fusion.tables import version_of
+from fusion.tables import cross_ids_of, version_of
 
-SAMPLE_FILE = "sample.npy"
+SAMPLE_FILE, THUMB_FILE = "sample.npy", "thumb.bin"
 #: Round trips of structures below the first size are not judged; limits by size, in voxels.
 SMALLEST_JUDGED, LARGE = 1_000, 10_000
 LOWEST_DICE, LOWEST_DICE_LARGE = 0.85, 0.93
@@ -75,6 +75,7 @@ def harmonise_case(
         "subject": case.subject,
         "official_split": case.split,
         "origin": _origin(root, description.layers, case, locked),
+        "cross_ids": cross_ids_of(root, description.cross_ids, case),
         "original": fingerprint.facts(image),
         "annotated": list(source["annotated"] if classes is None else classes),
         "flags": list(getattr(image, "flags", ())),
@@ -94,8 +95,8 @@ def harmonise_case(
     others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]
     image, label, lost = _harmonise(plan, description, case, image, label, row)
     row["norm"] = norm_facts(image, *others)
-    row["t1"] = hashed()
     folder.mkdir(parents=True, exist_ok=True)
+    row |= identify(images[0], folder / THUMB_FILE, hashed())
     roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
     row["files"] = _write(folder, roles | {"label": label, "label_native": lost})
     if isinstance(image, Volume) and row["norm"]["fitted_on"] == "train":
@@ -103,9 +104,12 @@ def harmonise_case(
     row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
     row["channels"] += len(others)
     row["present"] = _present(plan, label)
-    if isinstance(image, Picture):
-        row["dhash"], row["phash"] = dhash(image), phash(image)
     return row
+
+
+def read_original(description: SourceDescription, root: Path, case: FoundCase) -> Image:
+    """The (first) image of a case as its files give it."""
+    return _read(description, root, case, *(case.channels or [(case.image, -1)])[0])
 
 
 def _read(
@@ -383,6 +387,43 @@ def _write(folder: Path, images: Mapping[str, Image | None]) -> list[dict[str, A
             }
         )
     return files
+
+
+def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, Any]) -> list[Any]:
+    """Write another source's label of the same image beside the kept one's, on its grid.
+
+    Args:
+        cases: folder of the work folder that holds a folder per case.
+
+    Returns:
+        The file's row, or none when the label cannot lie on the kept image's grid.
+    """
+    mine, theirs = (
+        next((f for f in row["files"] if f["role"] == "label"), None) for row in (kept, other)
+    )
+    if mine is None or theirs is None:
+        return []
+    here, there = (
+        read_image(cases / row["id"] / file["path"])
+        for row, file in ((kept, mine), (other, theirs))
+    )
+    roles = [f["role"] for f in kept["files"]]
+    role = f"label_{other['source']}".replace("-", "_")
+    role += f"_{len(roles)}" if role in roles else ""
+    path = cases / kept["id"] / mine["path"].replace("label", role, 1)
+    if isinstance(here, Volume) and isinstance(there, Volume):
+        axes, flips, grid = ras_order(here.grid)
+        turned = to_ras(there)[0].array
+        if turned.shape != grid.shape:
+            return []
+        turned = turned[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
+        write_nifti(replace(here, array=turned.transpose(np.argsort(axes))), path)
+    elif here.array.shape == there.array.shape:
+        write_png(there, path)  # type: ignore[arg-type]
+    else:
+        return []
+    row = {"role": role, "path": path.name, "source": other["source"]}
+    return [row | {"sha256": file_sha256(path), "bytes": path.stat().st_size}]
 
 
 def _facts(image: Image) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class Plan:
     gates: list[dict[str, str]]
     overlaps: list[dict[str, str]]
     known_limits: list[str]
+    overlap_plan: str | None = None
+    official_val: bool = False
     builder_version: str = BUILDER_VERSION
     lock_sha256: str = ""
 
@@ -148,6 +150,8 @@ def make_plan(recipe: Recipe) -> Plan:
         gates=[asdict(gate) for gate in gates],
         overlaps=overlaps,
         known_limits=_known_limits(recipe, gates),
+        overlap_plan=recipe.overlap_plan,
+        official_val=recipe.splits.official_val,
     )
 
 
@@ -361,7 +365,8 @@ def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
         if overlap is None:
             continue
         reason = accepted.get(frozenset((a.dataset, b.dataset)), "")
-        rows.append({"a": a.id, "b": b.id, **overlap, "plan": reason})
+        plan = recipe.overlap_plan if recipe.overlap_plan != "refuse" else None
+        rows.append({"a": a.id, "b": b.id, **overlap, "plan": reason or plan or ""})
         colon = "" if a.dataset == b.dataset else ":"
         detail = f"{a.id} and {b.id}{colon} {overlap['kind']}: {overlap['evidence']}"
         if overlap["class"] == "possible":
@@ -369,8 +374,13 @@ def _overlaps(recipe: Recipe) -> tuple[list[dict[str, str]], list[Gate]]:
                 Gate("E07", "warn", f"{detail}; images are compared before they are split")
             )
             continue
-        verdict = "accepted" if reason else "block"
-        hint = f"; accepted: {reason}" if reason else "; accept it under accept.overlap to go on"
+        verdict = "accepted" if reason or plan else "block"
+        hint = (
+            f"; accepted: {reason or plan}"
+            if reason or plan
+            else "; state an overlap_plan (drop_child_copies or keep_relabelled), or accept it "
+            "under accept.overlap, to go on"
+        )
         gates.append(Gate("E07", verdict, detail + hint))
     return rows, gates or [Gate("E07", "pass", "no overlap between the sources is known")]
 
@@ -384,11 +394,15 @@ def _overlap(recipe: Recipe, a: Member, b: Member) -> dict[str, str] | None:
         for row in one.description.overlaps:
             if row.dataset == other.dataset:
                 found = {"class": "certain", "kind": row.kind, "path": "direct"}
-                return found | {"evidence": row.evidence}
+                child = "" if row.kind == "shared_patients" else one.id
+                return found | {"evidence": row.evidence, "child": child}
     for known in recipe.known_overlaps:
         if set(known.datasets) == {a.dataset, b.dataset}:
             found = {"class": known.certainty, "kind": known.kind, "path": " > ".join(known.path)}
-            return found | {"evidence": known.evidence}
+            # The path of an inclusion runs from the child to what it was made from.
+            related = known.certainty != "possible" and known.kind != "shared_patients"
+            child = next((m.id for m in (a, b) if m.dataset == known.path[0]), "")
+            return found | {"evidence": known.evidence, "child": child if related else ""}
     return None
 
 

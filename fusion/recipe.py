@@ -110,10 +110,11 @@ class Target(Part):
 class Splits(Part):
     """How groups become train, val and test."""
 
-    protocol: Literal["holdout", "loso"] = "holdout"
+    protocol: Literal["holdout", "kfold", "loso"] = "holdout"
     train: float = 0.7
     val: float = 0.1
     test: float = 0.2
+    official_val: bool = False  # official val data are val; else they are train
 
     @model_validator(mode="after")
     def _sum(self) -> Self:
@@ -133,6 +134,16 @@ class AcceptedOverlap(Part):
     reason: str
 
 
+class AcceptedLooks(Part):
+    """Images that look alike across splits, seen by somebody who says why they may stay.
+
+    `cases` names two as source/name; without it the reason is given for every such pair.
+    """
+
+    cases: tuple[str, str] | None = None
+    reason: str = Field(min_length=3)
+
+
 class Accept(Part):
     """Risks the author accepts; each is printed on the first page of the bundle."""
 
@@ -140,6 +151,7 @@ class Accept(Part):
     overlap: list[AcceptedOverlap] = []
     unknown_subjects: list[str] = []  # source ids whose cases count as one subject each
     protocol: dict[str, str] = {}  # concept -> why its different protocols may be joined
+    leak_review: list[AcceptedLooks] = []
 
 
 class KnownOverlap(Part):
@@ -225,6 +237,7 @@ class Recipe(Part):
     channels: list[str] | None = None  # in order; default: those that all sources have
     sources: list[Member] = Field(min_length=1)
     splits: Splits = Splits()
+    overlap_plan: Literal["drop_child_copies", "keep_relabelled", "refuse"] | None = None
     accept: Accept = Accept()
     known_overlaps: list[KnownOverlap] = []
     known_differences: list[KnownDifference] = []

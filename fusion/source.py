@@ -253,6 +253,32 @@ LAYER_KINDS = Literal[
 ]  # fmt: skip
 
 
+class CrossId(Table):
+    """An id by which cases of other datasets (or of this one) are the same person, lesion or slide.
+
+    Cases with one `scheme` and one value stay together, whatever source they are of. The value is
+    the `column` of the case's row in a table, else the case's subject, else its name; `cut` takes a
+    part of it: the first group, else the whole match. What does not fit `cut` is unknown.
+    """
+
+    scheme: str = Field(min_length=1)  # the same word in every source: "TCGA", "BraTS21 ID"
+    column: str = ""
+    cut: str = ""
+
+    @field_validator("cut")
+    @classmethod
+    def _cuts(cls, value: str) -> str:
+        return _regular(value)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.table) != bool(self.column):
+            raise ValueError("a table goes with a column")
+        if not self.table and not self.cut:
+            raise ValueError("give cut (a regular expression), or a table with its column")
+        return self
+
+
 class Layer(Part):
     """One label file (or several, united) of a case.
 
@@ -472,6 +498,7 @@ class SourceDescription(Part):
     cases: Cases
     layers: list[Layer] = []
     classes: ClassLabels | None = None
+    cross_ids: list[CrossId] = []
     covers: list[str] = []  # parent concepts whose parts are all annotated here
     adjust: list[Adjustment] = []
     geometry: Literal["sform", "qform"] | None = None
@@ -523,7 +550,9 @@ class SourceDescription(Part):
 
     def tables(self) -> list[str]:
         """Tables that the cases and their classes are looked up in."""
-        return list(dict.fromkeys([*self.cases.tables(), *(self.classes or Table()).table]))
+        found = [*self.cases.tables(), *(self.classes or Table()).table]
+        found += [table for rule in self.cross_ids for table in rule.table]
+        return list(dict.fromkeys(found))
 
     def in_use(self, uses: str, channels: Sequence[str]) -> SourceDescription:
         """With only what a plan takes: one kind of labels, and some channels in their order.

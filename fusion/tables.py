@@ -16,7 +16,7 @@ from typing import Any
 from fusion.cases import FoundCase, with_split
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io import LIMITS
-from fusion.source import SourceDescription, SplitFrom, Table
+from fusion.source import CrossId, SourceDescription, SplitFrom, Table
 
 Row = Mapping[str, str]
 TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx", ".json", ".jsonl", ".ndjson"})
@@ -61,6 +61,26 @@ def _normal(pattern: str, text: str) -> str:
     if pattern and (match := re.fullmatch(pattern, text)):
         return str(match[1] if match.re.groups else match[0])
     return text
+
+
+def cross_ids_of(root: Path, rules: Sequence[CrossId], case: FoundCase) -> list[str]:
+    """`scheme:value` of each official id that the rules can tell of a case."""
+    found = []
+    for rule in rules:
+        texts: Sequence[str]
+        if rule.table:
+            need_columns(root, rule, [rule.key, rule.column])
+            texts = [row[rule.column] for row in rows_of(root, rule, case)]
+        else:
+            texts = [case.subject or "", case.name]
+        for text in texts:
+            match = re.search(rule.cut, text)
+            value = (match[1 if match.re.groups else 0] or "") if match and rule.cut else ""
+            value = value if rule.cut else text
+            if value.strip():
+                found.append(f"{rule.scheme}:{value.strip()}")
+                break
+    return found
 
 
 def sheets_of(root: Path, table: Table) -> list[Sheet]:

@@ -108,7 +108,7 @@ def _draw(case_id: str, seed: int) -> str:
 
 
 def arms_of(cases: Sequence[Case], sources: Sequence[str], protocol: str) -> list[Arm]:
-    """Arms of a protocol: one for holdout, one per source for loso.
+    """Arms of a protocol: one for holdout and kfold (its first fold), one per source for loso.
 
     Raises:
         ValueError: an unknown protocol.
@@ -117,7 +117,9 @@ def arms_of(cases: Sequence[Case], sources: Sequence[str], protocol: str) -> lis
         return [_arm("fused", None, cases)]
     if protocol == "loso":
         return [_left_out(source, f"fold{i}", cases) for i, source in enumerate(sources)]
-    raise ValueError(f"protocol: found {protocol!r}, expected 'holdout' or 'loso'")
+    if protocol == "kfold":
+        return [_arm("fused", "fold0", cases)]
+    raise ValueError(f"protocol: found {protocol!r}, expected 'holdout', 'kfold' or 'loso'")
 
 
 def _arm(name: str, fold: str | None, cases: Iterable[Case]) -> Arm:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from fusion.bundle.content import FOLDED
 from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
-from fusion.bundle.gate import find_leaks
+from fusion.bundle.gate import find_leaks, find_slice_leaks
 from fusion.bundle.manifest import FilePart, Manifest
 from fusion.bundle.names import CASE_ID, IMAGE_ROLE, NATIVE, NATIVE_ROLE, is_safe_path
 from fusion.bundle.opened import Opened, sha256_at
@@ -24,6 +25,8 @@ from fusion.bundle.pixels import Decoded, decode, words_beside
 from fusion.bundle.privacy import find_names, find_private
 from fusion.bundle.views import descriptions
 from fusion.bundle.write import BUILD_INFO, SUMS, view_files
+from fusion.imaging.hashes import slice_signatures
+from fusion.imaging.volume import Grid, Picture, Volume
 
 TEXT_SUFFIXES = (".json", ".jsonl", ".md", ".txt", ".cff", ".bib", ".tsv", ".html", ".py")
 REQUIRED_FILES = (
@@ -42,6 +45,7 @@ class Subject:
     opened: Opened
     people: tuple[str, ...] = ()  # names that the sources' headers hold
     decoded_words: list[str] = field(default_factory=list)
+    signed: dict[str, dict[str, Any]] = field(default_factory=dict)  # T2 of each image
 
     @cached_property
     def names(self) -> set[str]:
@@ -186,9 +190,9 @@ def check_origin(subject: Subject) -> Iterator[str]:
 
 def check_splits(subject: Subject) -> Iterator[str]:
     yield from find_leaks(subject.raw_cases)
-    loso = subject.manifest.plan.protocol == "loso"
+    folded = subject.manifest.plan.protocol in FOLDED
     for case in subject.manifest.cases:
-        if isinstance(case.split, dict) != loso:
+        if isinstance(case.split, dict) != folded:
             yield f"{case.id}: split {case.split!r} does not fit the protocol"
         for row in case.files:
             prefix = "all" if isinstance(case.split, dict) else case.split
@@ -211,8 +215,23 @@ def check_pixels(subject: Subject) -> Iterator[str]:
                 yield from _check_image(case.id, one)
             if role not in {"image", NATIVE_ROLE} and image is not None:
                 yield from _check_grid(case.id, image, one, role)
+        if image is not None:
+            subject.signed[case.id] = slice_signatures(_as_read(image)).as_dict()
         if label is not None:
             yield from _check_labels(case.id, label, concepts, case.annotated, case.present)
+
+
+def _as_read(image: Decoded) -> Volume | Picture:
+    if image.affine is None:
+        return Picture(image.array)
+    i, j, k = image.array.shape
+    return Volume(image.array, Grid((i, j, k), image.affine))
+
+
+def check_slices(subject: Subject) -> Iterator[str]:
+    """As `leaks`, for the slices that the pixels themselves show."""
+    rows = [case | {"t2": subject.signed.get(case["id"])} for case in subject.raw_cases]
+    yield from find_slice_leaks(rows)
 
 
 def _decode(subject: Subject, row: FilePart, decoded: dict[str, Decoded]) -> Iterator[str]:
@@ -332,6 +351,7 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "origin": ("every case traces to pinned source files", check_origin),
     "leaks": ("no group and no image is in two splits", check_splits),
     "pixels": ("images and labels decode on one grid with known values", check_pixels),
+    "slices": ("no slice or channel of an image is in two splits", check_slices),
     "croissant": ("croissant.json holds every required field", check_croissant),
     "rows": ("data-meta and annotations have their rows", check_rows),
     "views": ("the files of the views agree with the manifest", check_views),

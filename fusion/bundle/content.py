@@ -16,6 +16,7 @@ from fusion.bundle.names import check_case_id, check_path
 from fusion.bundle.text import dump_json, sha256_text
 
 SPLITS = ("train", "val", "test")
+FOLDED = ("kfold", "loso")
 UNKNOWN_LICENCE = "LicenseRef-unknown"
 FIRST_DATE = "2026-01-01"  # datePublished when no source states a year
 Row = Mapping[str, Any]
@@ -60,8 +61,9 @@ class Content:
         return bool(self.plan.get("build", "private") == "private")
 
     @property
-    def is_loso(self) -> bool:
-        return bool(self.plan.get("protocol") == "loso")
+    def has_folds(self) -> bool:
+        """A case has a split per fold, and none that holds for all."""
+        return self.plan.get("protocol") in FOLDED
 
     @cached_property
     def norm_params(self) -> list[str]:
@@ -71,6 +73,11 @@ class Content:
 
     def source_of(self, case: Row) -> Row:
         return next(source for source in self.sources if source["id"] == case["source"])
+
+    def owner_of(self, case: Row, role: str) -> Row:
+        """The source that a file of this case comes from: another one's for its label layer."""
+        named = next((row.get("source") for row in case["files"] if row["role"] == role), None)
+        return next(s for s in self.sources if s["id"] == (named or case["source"]))
 
     def of_source(self, source_id: str) -> list[Row]:
         return [case for case in self.cases if case["source"] == source_id]

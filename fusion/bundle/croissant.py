@@ -269,7 +269,7 @@ def _split_records() -> dict[str, Any]:
 
 def _case_records(content: Content) -> dict[str, Any]:
     fields = [_field(name, name) for name in ("id", "source", "group", "t1")]
-    if content.is_loso:
+    if content.has_folds:
         folds = sorted({fold for case in content.cases for fold in split_names(case)})
         fields += [_field(f"split_{fold}", f"split.{fold}", is_split=True) for fold in folds]
     else:

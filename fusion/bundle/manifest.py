@@ -64,7 +64,7 @@ class PlanPart(Part):
     channels: list[str]  # names of a case's images in their order; empty: one without a name
     concepts: list[str]
     seed: int
-    protocol: Literal["holdout", "loso"]
+    protocol: Literal["holdout", "kfold", "loso"]
     accept: dict[str, Any]
 
 
@@ -411,7 +411,6 @@ def _label_maps(content: Content) -> list[dict[str, Any]]:
 def _case(
     content: Content, case: Row, written: Sequence[tuple[str, Member]], norm_ref: int | None
 ) -> dict[str, Any]:
-    source = content.source_of(case)
     files = []
     for shard, member in written:
         role = role_of(member.name)
@@ -422,7 +421,9 @@ def _case(
                 "offset": member.offset,
                 "bytes": member.size_bytes,
                 "sha256": member.sha256,
-                "licence": "CC0-1.0" if role == "record" else licence_of(source, part_of(role)),
+                "licence": "CC0-1.0"
+                if role == "record"
+                else licence_of(content.owner_of(case, role), part_of(role)),
                 "role": role,
             }
         )
@@ -434,7 +435,9 @@ def _case(
         },
         "files": files,
         "recipe_only": [
-            str(row["role"]) for row in case["files"] if not is_shipped(source, str(row["role"]))
+            str(row["role"])
+            for row in case["files"]
+            if not is_shipped(content.owner_of(case, row["role"]), str(row["role"]))
         ],
         "spacing": case.get("spacing_mm"),
         "norm_ref": norm_ref,

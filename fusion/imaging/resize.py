@@ -45,6 +45,18 @@ def resize_array(array: Array, shape: tuple[int, int], interpolation: str) -> Ar
     return _as_before(out.reshape(*shape, *array.shape[2:]), array.dtype)
 
 
+def area_resized(array: Array, shape: tuple[int, ...]) -> Array:
+    """Means of what each new cell covers, along every axis: float32 of `shape`."""
+    out: Array = array.astype(np.float32)
+    for axis, size in enumerate(shape):
+        if out.shape[axis] != size:
+            first = np.moveaxis(out, axis, 0)
+            flat = np.ascontiguousarray(first).reshape(len(first), -1)
+            made = (_area(len(first), size) @ flat).reshape(size, *first.shape[1:])
+            out = np.moveaxis(made, 0, axis)
+    return np.ascontiguousarray(out)
+
+
 def _as_before(array: Array, dtype: np.dtype[np.generic]) -> Array:
     if dtype.kind in "ui":
         ends = np.iinfo(dtype)  # type: ignore[type-var]

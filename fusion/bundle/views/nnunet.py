@@ -6,8 +6,8 @@ gaps close. With `lossy`, all concepts are, and in a case where one of them was 
 every voxel without a label gets the value `ignore`: what was seen to be background there is lost.
 
 train and val go to imagesTr and labelsTr (val is the validation fold), test to imagesTs and
-labelsTs; leave-one-source-out puts all in imagesTr and each fold validates on the source that it
-holds out.
+labelsTs. With folds all cases are in imagesTr and each fold validates on what it holds out; only
+what is test in every fold (official test data) goes to imagesTs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from fusion.bundle.content import FOLDED
 from fusion.bundle.manifest import CasePart, Manifest
 from fusion.bundle.pixels import decode, encode_labels
 from fusion.bundle.text import json_bytes
@@ -45,22 +46,24 @@ def view(manifest: Manifest, *, lossy: bool = False) -> View:
     """The view, or the reason why there is none."""
     labelled = [case for case in manifest.cases if label_of(case) and images_of(case)]
     concepts = _concepts(manifest, labelled, lossy=lossy)
-    training = [c for c in labelled if _is_loso(manifest) or c.split != "test"]
+    folds = {fold for case in manifest.cases for fold in folds_of(case)}
+    held = {
+        case.id
+        for case in manifest.cases
+        if all(folds_of(case).get(fold) == "test" for fold in folds)
+    }
+    training = [case for case in labelled if case.id not in held]
     if reason := _reason(manifest, labelled, concepts, training):
         return View({"omitted": reason})
     is_partial = lossy and any(_lacks(case, concepts) for case in labelled)
-    testing = [
-        case
-        for case in manifest.cases
-        if not _is_loso(manifest) and case.split == "test" and images_of(case)
-    ]
+    testing = [case for case in manifest.cases if case.id in held and images_of(case)]
     pixels = [
         placed
         for part, cases in (("Tr", training), ("Ts", testing))
         for case in cases
         for placed in _placed(manifest, case, part, concepts, is_partial=is_partial)
     ]
-    folds = _folds(manifest, training)
+    splits_final = _folds(manifest, training)
     data = {
         "name": dataset_name(manifest.bundle_id, manifest.title),
         "description": f"{manifest.title} (bundle {manifest.bundle_id})",
@@ -73,8 +76,8 @@ def view(manifest: Manifest, *, lossy: bool = False) -> View:
     }
     folder = data["name"]
     files = {f"{folder}/dataset.json": json_bytes(data)}
-    if folds:
-        files[f"{folder}/splits_final.json"] = json_bytes(folds)
+    if splits_final:
+        files[f"{folder}/splits_final.json"] = json_bytes(splits_final)
     facts = {
         "folder": folder,
         "dataset_id": dataset_id(manifest.bundle_id),
@@ -83,13 +86,9 @@ def view(manifest: Manifest, *, lossy: bool = False) -> View:
         "lossy": is_partial,
         "n_training": len(training),
         "n_test": len(testing),
-        "folds": len(folds),
+        "folds": len(splits_final),
     }
     return View(facts, files, tuple(pixels))
-
-
-def _is_loso(manifest: Manifest) -> bool:
-    return manifest.plan.protocol == "loso"
 
 
 def _lacks(case: CasePart, concepts: Sequence[str]) -> bool:
@@ -161,7 +160,7 @@ def _remap(table: np.ndarray, name: str, data: bytes) -> bytes:
 
 
 def _folds(manifest: Manifest, training: Sequence[CasePart]) -> list[dict[str, list[str]]]:
-    held_out = "test" if _is_loso(manifest) else "val"
+    held_out = "test" if manifest.plan.protocol in FOLDED else "val"
     rows: dict[str, dict[str, list[str]]] = {}
     for case in training:
         for fold, split in sorted(folds_of(case).items()):
