@@ -202,12 +202,10 @@ def _harmonise(
     if plan.profile != "grid" or plan.spacing_mm is None:
         return measured, label, None
     grid = target_grid(turned.grid, plan.spacing_mm)
-    moved = resample(measured, grid, smooth=True, fill=_outside(measured))
+    kind = np.int16 if measured.unit == "hu" else np.float32
+    moved = resample(measured, grid, smooth=True, fill=_outside(measured), dtype=kind)
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
     steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
-    if moved.unit == "hu":
-        moved, more = as_hounsfield(moved)
-        steps += [change.as_dict() for change in more]
     if label is None:
         return moved, None, None
     on_grid, flags = resample_labels(label, grid)

@@ -60,6 +60,7 @@ def resample(
     backend: str = "auto",
     device: str = "cpu",
     fill: float = 0.0,
+    dtype: type = np.float32,
 ) -> Volume:
     """Sample `volume` at the voxel centres of `grid`.
 
@@ -74,6 +75,7 @@ def resample(
         backend: "auto" takes numba on a CPU (numpy where numba is missing), torch elsewhere.
         device: a torch device, such as "cuda:0".
         fill: value of voxels outside the source; labels get 0.
+        dtype: of a linear interpolation; whole numbers are rounded and must hold every value.
     """
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is {interpolation!r}, expected one of {INTERPOLATIONS}")
@@ -84,9 +86,14 @@ def resample(
     array = volume.array
     labels = as_integers(array) if interpolation == "one_hot" else array
     sigmas = _sigmas(volume.grid, grid) if smooth else (0.0, 0.0, 0.0)
-    sampled = _sample(labels, volume.grid, grid, interpolation, backend, device, fill, sigmas)
+    sampled = _sample(
+        labels, volume.grid, grid, interpolation, backend, device, fill, sigmas, dtype
+    )
     if interpolation == "one_hot":
         sampled = sampled.astype(array.dtype, copy=False)
+    elif interpolation == "linear" and sampled.dtype != dtype:
+        whole = np.dtype(dtype).kind in "iu"
+        sampled = (np.rint(sampled) if whole else sampled).astype(dtype)
     return replace(volume, array=sampled, grid=grid)
 
 
@@ -99,11 +106,12 @@ def _sample(
     device: str,
     fill: float,
     sigmas: Sigmas,
+    dtype: type,
 ) -> Array:
     aligned = align(source, target)
     view = None if aligned is None or any(sigmas) else as_view(array, aligned)
     if view is not None:
-        return view.astype(np.float32, copy=False) if kind == "linear" else view
+        return view.astype(dtype, copy=False) if kind == "linear" else view
     if any(sigmas) and (backend != "numba" or aligned is None):
         array = _smoothed(array, sigmas)
     module, more = _sampler(backend, device)
@@ -112,7 +120,7 @@ def _sample(
         matrix = to_source(source, target)
         sampled = module.sample_rotated(array, matrix, target.shape, kind, fill, *more)
     else:
-        more = (sigmas,) if backend == "numba" else more
+        more = (sigmas, dtype) if backend == "numba" else more
         sampled = module.sample_aligned(array, aligned, kind, fill, *more)
     return sampled
 

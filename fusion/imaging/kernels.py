@@ -11,6 +11,7 @@ keep the compiler from using vectors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numba
@@ -27,6 +28,7 @@ from fusion.imaging.sampling import (
 from fusion.imaging.volume import Affine, Array, Shape
 
 _TIE = 1e-6
+_PLANES = 4
 _EDGE = 0.5 + 1e-6
 _compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)
 
@@ -242,8 +244,9 @@ def sample_aligned(
     kind: str,
     fill: float,
     sigmas: Sequence[float] = (0, 0, 0),
+    dtype: type = np.float32,
 ) -> Array:
-    """`kind` is linear (float32 out), nearest or one_hot (type kept).
+    """`kind` is linear (`dtype` out, rounded where it is whole), nearest or one_hot (type kept).
 
     `sigmas` smooth each axis of `array` before a linear interpolation, in the same pass.
     """
@@ -251,13 +254,16 @@ def sample_aligned(
     tables = held.tables(aligned)
     shape = tuple(len(table.low) for table in tables)
     inside = np.array([table.span for table in tables])
-    out = np.empty(shape, np.float32 if kind == "linear" else held.array.dtype)
-    if kind == "linear" and any(sigmas):
-        parts = [part for table in _taps(held, aligned, sigmas) for part in table]
-        _run(_filtered, shape, held.array, *parts, inside, np.float32(fill), out)
-    elif kind == "linear":
-        parts = [part for table in tables for part in _weights(table, np.float32)]
-        _run(_linear, shape, held.array, *parts, inside, np.float32(fill), out)
+    out = np.empty(shape, dtype if kind == "linear" else held.array.dtype)
+    if kind == "linear":
+        smooth = any(sigmas)
+        columns = (
+            _taps(held, aligned, sigmas)
+            if smooth
+            else [_weights(table, np.float32) for table in tables]
+        )
+        kernel = partial(_filtered if smooth else _linear, held.array)
+        _interpolate(kernel, columns, inside, np.float32(fill), out)
     elif kind == "one_hot":
         parts = [part for table in tables for part in _weights(table, np.float64)]
         _run(_vote, shape, held.array, *parts, inside, out)
@@ -276,6 +282,33 @@ def sample_rotated(array: Array, matrix: Affine, shape: Shape, kind: str, fill: 
     value = out.dtype.type(0 if kind == "one_hot" else fill)
     _run(_rotated, shape, held.array, held.matrix(matrix), code, value, out)
     return _typed(out, array, kind)
+
+
+def _interpolate(
+    kernel: Callable[..., Any],
+    tables: Sequence[tuple[Array, ...]],
+    inside: Array,
+    fill: np.float32,
+    out: Array,
+) -> None:
+    """Fill `out`; whole numbers are rounded a few planes at a time: no float copy of all."""
+    rest = [part for table in tables[1:] for part in table]
+    if out.dtype == np.float32:
+        _run(kernel, out.shape, *tables[0], *rest, inside, fill, out)
+        return
+
+    def slab(start: int, stop: int) -> None:
+        planes = np.empty((min(_PLANES, stop - start), *out.shape[1:]), np.float32)
+        for first in range(start, stop, _PLANES):
+            part = slice(first, min(first + _PLANES, stop))
+            some = planes[: part.stop - first]
+            own = [np.ascontiguousarray(column[..., part]) for column in tables[0]]
+            span = inside.copy()
+            span[0] -= first
+            kernel(*own, *rest, span, fill, some, 0, len(some))
+            out[part] = np.rint(some, out=some)
+
+    in_slabs(slab, len(out))
 
 
 def _run(kernel: Callable[..., Any], shape: Sequence[int], *arguments: Any) -> None:

@@ -402,3 +402,19 @@ def test_cuda_gives_the_cpu_values():
         voted = resample(labels, target, interpolation="one_hot")
         there = resample(labels, target, interpolation="one_hot", device="cuda:0")
         np.testing.assert_array_equal(there.array, voted.array)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_whole_numbers_are_the_rounded_ones(backend, smooth):
+    """A CT goes to int16 without a float copy of the whole: the same values, rounded."""
+    source = placed((23, 31, 19), (0.9, 0.7, 1.9), "LPI")
+    volume = replace(noise(source), array=np.rint(noise(source).array * 500).astype(np.int16))
+    grid = target_grid(source, (1.3, 1.3, 1.3))
+
+    exact = resample(volume, grid, smooth=smooth, backend=backend, fill=-1024)
+    whole = resample(volume, grid, smooth=smooth, backend=backend, fill=-1024, dtype=np.int16)
+
+    assert whole.array.dtype == np.int16
+    assert np.array_equal(whole.array, np.rint(exact.array))
+    assert len(np.unique(whole.array)) > 100
