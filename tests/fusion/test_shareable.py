@@ -79,6 +79,17 @@ def test_the_reader_tells_cases_without_files_apart(partly):
         assert {case["source"] for case in bundle.recipe_only()} == {"b"}
 
 
+def test_a_bundle_of_recipe_entries_alone_verifies_and_can_be_completed(tmp_path):
+    views = ["nnunet", "monai", "bids", "huggingface"]
+    built = shared(sources(tmp_path), licensed("a", UNKNOWN), licensed("b", UNKNOWN), views=views)
+
+    assert verify_bundle(built.build.out).ok, verify_bundle(built.build.out)
+    assert built.manifest["shards"] == []
+    assert all(view["omitted"] for view in built.manifest["views"].values())
+    made = rebuild(built.build.out, tmp_path, tmp_path / "whole", Silent(), complete=True)
+    assert len(packed(made.bundle)) == 3 * 10
+
+
 def test_the_first_page_says_what_holds_for_all_files(partly):
     text = (partly.build.out / "README.md").read_text()
     use = partly.manifest["use"]

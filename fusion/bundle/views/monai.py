@@ -19,6 +19,8 @@ SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 def view(manifest: Manifest) -> View:
     """The view: `datalist.json` with paths beside it."""
     cases = [case for case in manifest.cases if images_of(case)]
+    if not cases:
+        return View({"omitted": "no case is in this bundle's files"})
     rows: dict[str, list[dict[str, Any]]] = {section: [] for section in SECTIONS.values()}
     for case in cases:
         rows[_section(case)].append(_row(manifest, case))
