@@ -138,8 +138,12 @@ def _by_value(
     from fusion.imaging.label_kernels import count  # compiled: not for web processes
 
     integers = label_values.as_integers(raw.array)
-    seen = np.flatnonzero(count(integers)).tolist()
+    counts = count(integers)
+    seen = np.flatnonzero(counts).tolist()
     row["label_values"] = sorted({*row.get("label_values", ()), *seen})
+    for value in sorted({int(v) for v in layer.ignore_values} & set(seen)):
+        detail = f"{path.name}: value {value} of {counts[value]} voxels became background"
+        row["findings"].append({"code": "values_ignored", "detail": detail})
     table = {0: 0} | {
         value: value_of.get(concept, 0) if concept != IGNORE else 0
         for value, concept in layer.table().items()

@@ -283,6 +283,7 @@ def look_up(
         CaseError: unreadable, when a table cannot be read or lacks a column.
     """
     cases, findings = list(found), list(_encodings(description, root))
+    findings += _unused(description, root, cases)
     if (rule := description.cases.subject_column) is not None:
         need_columns(root, rule, [rule.column])
         subjects = [_one_cell(root, rule, rule.column, case) for case in cases]
@@ -296,6 +297,22 @@ def look_up(
         lists = dict(_listed(root, part))
         cases = [with_split(c, c.split or _split_of(root, part, lists, c)) for c in cases]
     return cases, findings
+
+
+def _unused(
+    description: SourceDescription, root: Path, cases: Sequence[FoundCase]
+) -> Iterator[dict[str, str]]:
+    """Rows that speak of no case, per table."""
+    told = set()
+    for rule in (description.classes, description.cases.subject_column):
+        if rule is None or not rule.table or tuple(rule.table) in told:
+            continue
+        told.add(tuple(rule.table))
+        keys = _index(root, rule)
+        if lost := len(keys.keys() - {key_of(rule, case) for case in cases}):
+            # Names of people whose images are elsewhere do not belong in a bundle: counts only.
+            detail = f"{', '.join(rule.table)}: {lost} of {len(keys)} names have no image here"
+            yield {"code": "table_rows_unused", "detail": detail}
 
 
 def _split_of(root: Path, part: SplitFrom, lists: Mapping[str, str], case: FoundCase) -> str | None:

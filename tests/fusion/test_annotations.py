@@ -324,3 +324,19 @@ def test_outlines_by_different_protocols_are_not_one_concept_unless_accepted():
     plan = source_recipe(sources, accept={"protocol": {"liver": "lesions are small here"}})
     assert any("lesions are small here" in limit for limit in plan.known_limits)
     assert source_recipe([described("made", inside=True), described("other", inside=True)])
+
+
+def test_values_left_out_on_purpose_are_counted(root):
+    (root / "made" / "masks").mkdir()
+    for i in range(COUNT):
+        mask = square(i).astype(np.uint8)
+        mask[2:9, 20:24] = 255
+        Image.fromarray(mask).save(root / "made" / "masks" / f"{i}.png")
+
+    build(colour_recipe({"1": "lesion"}, ignore_values=[255]), root)
+
+    assert int(labels(root)["0"].sum()) == 49
+    report = json.loads((root / "out" / "report.json").read_text())
+    found = [f["detail"] for f in report["findings"] if f["code"] == "values_ignored"]
+    assert len(found) == COUNT
+    assert "0.png: value 255 of 28 voxels became background" in found

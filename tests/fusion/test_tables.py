@@ -182,7 +182,9 @@ def test_every_kind_of_table_says_the_same(tmp_path, name, more):
     assert states(tmp_path, rule, "é1")["pneumonia"] == 1
     assert states(tmp_path, rule, "é2")["pneumonia"] == 0
     _, findings = look_up(described(rule), tmp_path, [])
-    assert [f["code"] for f in findings] == (["table_encoding"] if name == "latin.csv" else [])
+    said = {f["code"]: f["detail"] for f in findings}
+    assert ("table_encoding" in said) == (name == "latin.csv")
+    assert said["table_rows_unused"].endswith("2 of 2 names have no image here"), "no names"
 
 
 def test_several_tables_are_one_and_a_lacking_column_is_named(tmp_path):
@@ -218,7 +220,7 @@ def test_subjects_and_splits_come_from_columns_fields_and_lists(tmp_path):
     assert [c.split for c in cases] == ["train", "test", "train", None]
     assert cases[0].subject == cases[1].subject == "7"
     assert cases[2].subject == cases[3].subject != "7", "blank subjects are one group"
-    assert [f["code"] for f in findings] == ["subjects_unknown"]
+    assert [f["code"] for f in findings] == ["subjects_unknown"], "d has no row, no row has no case"
     assert description.cases.has_subjects
 
 
