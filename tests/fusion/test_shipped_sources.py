@@ -181,3 +181,30 @@ def test_of_117_masks_only_those_that_were_asked_for_are_read(tmp_path):
 
     assert progress.codes == {}
     assert rows_of(made)["s0011"]["present"]["spleen"] > 0
+
+
+def test_left_right_and_lesions_of_five_publishers_meet_in_one_kidney():
+    names = ("kits23", "btcv-abdomen", "flare22", "amos22-ct", "totalsegmentator")
+    sources = [
+        {
+            "id": name,
+            "dataset": SHIPPED[name].dataset,
+            "location": {"kind": "local", "path": name},
+            "description": SHIPPED[name].model_dump(mode="json", by_alias=True),
+        }
+        for name in names
+    ]
+    recipe = {
+        "schema": "imaging-x/recipe/1",
+        "title": "kidneys of five publishers",
+        "task": "segmentation",
+        "concepts": ["kidney"],
+        "sources": sources,
+    }
+
+    plan = make_plan(check_recipe(recipe, SLUGS))
+
+    assert all(source["annotated"] == ["kidney"] for source in plan.sources)
+    to_kidney = {s["id"]: {c for c, t in s["mapping"].items() if t} for s in plan.sources}
+    assert to_kidney["kits23"] == {"kidney_parenchyma", "kidney_tumour", "kidney_cyst"}
+    assert to_kidney["btcv-abdomen"] == {"kidney_left", "kidney_right"}
