@@ -186,13 +186,25 @@ def _scaled(plane: Array, size: Sequence[int]) -> Array:
 
 
 def _contours(label: Array, size: Sequence[int]) -> npt.NDArray[np.uint16]:
-    """Inner outline of each value, in value order; the smallest structure keeps one pixel."""
+    """Inner outline of each value; a pixel is of the value that covers most of it.
+
+    The smallest structure keeps one pixel.
+    """
     out = np.zeros((size[0], size[1]), np.uint16)
+    owner, most = np.zeros_like(out), np.zeros(out.shape, np.float32)
+    places = []
     for value in np.unique(label):
         if value == 0:
             continue
         share = _scaled((label == value).astype(np.float32), size)
-        mask = share >= min(COVERED, float(share.max()))
+        owner[share > most] = value
+        most = np.maximum(most, share)
+        places.append((value, np.unravel_index(share.argmax(), share.shape)))
+    owner[most < COVERED] = 0
+    for value, place in places:
+        mask = owner == value
+        if not mask.any():
+            mask[place] = True
         inside = np.pad(mask, 1)
         kept = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
         out[mask & ~kept] = value

@@ -114,6 +114,19 @@ def test_a_single_labelled_pixel_of_a_large_picture_is_still_drawn():
     assert draw(Picture(picture), Picture(mask)).shown == (1,)
 
 
+def test_a_nucleus_keeps_its_outline_inside_its_cell():
+    rows, columns = np.indices((90, 90)) - 44
+    away = np.hypot(rows, columns)
+    cell = np.where(away < 20, 1, np.where(away < 40, 2, 0)).astype(np.uint8)
+
+    drawn = pixels(draw(Picture(np.zeros((90, 90, 3), np.uint8)), Picture(cell)).png)
+
+    scale = 192 / 90
+    for colour, radius in ((PALETTE[0], 20), (PALETTE[1], 40)):
+        found = (drawn == colour).all(axis=-1).sum()
+        assert found > 5.5 * radius * scale, "less than a circle"
+
+
 @pytest.mark.parametrize(
     "image",
     [
