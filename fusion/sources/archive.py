@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 import shutil
@@ -73,7 +74,12 @@ def unpack(archive: Path, cache: Path, limits: ArchiveLimits | None = None) -> P
             partial.replace(folder)
     except _DAMAGED as error:
         raise BuildError("source_failed", f"{archive.name} is damaged: {error}") from error
-    except (igzip.BadGzipFile, NotImplementedError, RuntimeError, ValueError) as error:
+    except OSError as error:
+        # A wrong checksum has no number, a wrong offset is invalid; else it is a full disk, say.
+        if error.errno not in {None, errno.EINVAL}:
+            raise
+        raise BuildError("source_failed", f"{archive.name} is damaged: {error}") from error
+    except (NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, BuildError):
             raise
         raise BuildError("source_failed", f"{archive.name} cannot be read: {error}") from error
@@ -166,6 +172,8 @@ class _Unpacking:
                 if info.flag_bits & _ENCRYPTED:
                     raise BuildError("source_failed", f"{self.archive.name} is encrypted")
                 name = info.orig_filename  # as stored: a NUL in it would cut `filename` short
+                if not info.filename:
+                    raise self._unsafe(f"member {name!r} has no name")
                 if info.is_dir():
                     yield name, True, 0, None
                     continue

@@ -154,6 +154,23 @@ def test_damaged_archives_fail_the_source(tmp_path, name):
         assert refusal(tmp_path / name, tmp_path / "cache").code == "source_failed"
 
 
+def test_a_zip_with_an_empty_name_or_a_wrong_offset_is_refused(tmp_path):
+    whole = zipped(tmp_path / "a.zip", {"\0b": b"x"}).read_bytes().replace(b"_b", b"\0b")
+    (tmp_path / "a.zip").write_bytes(whole)
+    assert refusal(tmp_path / "a.zip", tmp_path / "cache").code == "archive_unsafe"
+    content = bytearray(zipped(tmp_path / "b.zip", {"b": b"x"}).read_bytes())
+    at = content.rindex(b"PK\x05\x06")
+    content[at + 16 : at + 20] = (2**31).to_bytes(4, "little")
+    (tmp_path / "b.zip").write_bytes(content)
+    assert refusal(tmp_path / "b.zip", tmp_path / "cache").code == "source_failed"
+
+
+def test_a_wrong_checksum_fails_the_source(tmp_path):
+    whole = tarred(tmp_path / "a.tgz").read_bytes()
+    (tmp_path / "a.tgz").write_bytes(whole[:-8] + bytes(4) + whole[-4:])
+    assert refusal(tmp_path / "a.tgz", tmp_path / "cache").code == "source_failed"
+
+
 def test_an_encrypted_zip_says_so(tmp_path):
     content = bytearray(zipped(tmp_path / "a.zip", {"a": b"x"}).read_bytes())
     at = content.rindex(b"PK\x01\x02")
