@@ -240,7 +240,26 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
             for concept in _own(member, recipe.task)
             if len(targets := targets_of(concept, wanted)) > 1
         ]
-    return wanted, gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
+    gates = gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
+    return wanted, gates + _left_to_background(recipe, wanted)
+
+
+def _left_to_background(recipe: Recipe, wanted: list[str]) -> list[Gate]:
+    """A union that nobody spelled out leaves out what lies above a finer concept: say so."""
+    if recipe.concepts or recipe.mode != "union":
+        return []
+    return [
+        Gate(
+            "E05",
+            "warn",
+            f"{member.id}: {concept} lies above {', '.join(below)} and becomes background there; "
+            "list it under `concepts` to keep it instead",
+        )
+        for member in recipe.sources
+        for concept in _own(member, recipe.task)
+        if not targets_of(concept, wanted)
+        and (below := [w for w in wanted if concept in concepts.ancestors(w)])
+    ]
 
 
 def _in_use(member: Member, task: str) -> SourceDescription:

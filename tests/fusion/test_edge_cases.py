@@ -76,6 +76,20 @@ def test_sources_without_a_common_concept_are_refused_with_what_each_has():
         make_plan(check_recipe(data, {"a", "b"}))
 
 
+def test_a_union_says_which_broad_concept_it_leaves_to_the_background():
+    data = recipe(
+        values("a", {"1": "kidney", "2": "spleen"}),
+        values("b", {"1": "kidney_left", "2": "kidney_right"}),
+        mode="union", concepts=[],
+    )  # fmt: skip
+
+    limits = " ".join(make_plan(check_recipe(data, {"a", "b"})).known_limits)
+    spelled = make_plan(check_recipe(data | {"concepts": ["kidney", "spleen"]}, {"a", "b"}))
+
+    assert "a: kidney lies above kidney_left, kidney_right and becomes background" in limits
+    assert "becomes background" not in " ".join(spelled.known_limits)
+
+
 def test_a_source_that_loses_all_its_cases_stops_the_build_and_names_why(one):
     write_source(one / "b", {f"d{i}": np.zeros((8, 8, 8), np.uint8) for i in range(3)})
 
