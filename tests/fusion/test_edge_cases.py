@@ -77,11 +77,10 @@ def test_sources_without_a_common_concept_are_refused_with_what_each_has():
 
 
 def test_a_union_says_which_broad_concept_it_leaves_to_the_background():
-    data = recipe(
-        values("a", {"1": "kidney", "2": "spleen"}),
-        values("b", {"1": "kidney_left", "2": "kidney_right"}),
-        mode="union", concepts=[],
-    )  # fmt: skip
+    sides = values("b", {"1": "kidney_left", "2": "kidney_right"})
+    sides["description"]["covers"] = ["kidney"]
+    broad = values("a", {"1": "kidney", "2": "spleen"})
+    data = recipe(broad, sides, mode="union", concepts=[])
 
     limits = " ".join(make_plan(check_recipe(data, {"a", "b"})).known_limits)
     spelled = make_plan(check_recipe(data | {"concepts": ["kidney", "spleen"]}, {"a", "b"}))
