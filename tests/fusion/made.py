@@ -28,6 +28,12 @@ def brain(seed: int, shape=(20, 18, 16)) -> np.ndarray:
     return np.round(array).astype(np.float32)
 
 
+def person(seed: int) -> np.ndarray:
+    """The same with coarse structure of its own: no two of them look alike."""
+    coarse = np.random.default_rng(seed).normal(0, 150, (5, 6, 4))
+    return brain(seed) + np.kron(coarse, np.ones((4, 3, 4))).astype(np.float32)
+
+
 def body(seed: int, shape=(20, 18, 16)) -> np.ndarray:
     """A CT-like volume in HU: air around soft tissue; int16."""
     rng = np.random.default_rng(seed)

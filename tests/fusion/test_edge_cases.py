@@ -19,7 +19,17 @@ from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError, CancelledError, RecipeError
 from fusion.plan import make_plan
 from fusion.recipe import check_recipe
-from tests.fusion.made import RAS, block, brain, fuse, member, recipe, write_nifti, write_source
+from tests.fusion.made import (
+    RAS,
+    block,
+    brain,
+    fuse,
+    member,
+    person,
+    recipe,
+    write_nifti,
+    write_source,
+)
 from tests.fusion.test_real_cases import Silent
 
 
@@ -244,7 +254,8 @@ def test_names_that_differ_in_case_alone_or_are_no_ascii_get_ids_of_their_own(tm
 
 
 def test_the_same_id_in_two_sources_is_two_people(one):
-    write_source(one / "b", {f"c{i}": brain(i + 50) for i in range(6)})
+    write_source(one / "a", {f"c{i}": person(i) for i in range(6)})
+    write_source(one / "b", {f"c{i}": person(i + 50) for i in range(6)})
     for path in (one / "b" / "labels").iterdir():
         write_nifti(path, np.roll(np.asarray(nib.load(path).dataobj), 1, axis=0))
 
