@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from fusion.arrays import array_cases
 from fusion.bundle.content import file_of
@@ -697,7 +698,6 @@ def _write_build_info(build: Build) -> None:
 def summarise(bundle: Path) -> dict[str, Any]:
     """What a person wants to know first about a bundle folder."""
     manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
-    whole = Manifest.model_validate(manifest)
     info_path = bundle / "build_info.json"
     info = json.loads(info_path.read_text("utf-8")) if info_path.is_file() else {}
     datasets = {s["id"]: s["dataset"] for s in manifest["plan"].get("sources", [])}
@@ -728,9 +728,18 @@ def summarise(bundle: Path) -> dict[str, Any]:
         "exclusions": report.get("exclusions", []),
         "measured": (report.get("measured") or {}).get("overview"),
         "known_limits": manifest["known_limits"],
-        "views": {name: make_view(name, whole).omitted for name in VIEWS},
+        "views": _views(manifest),
         "baseline": info.get("baseline"),
     }
+
+
+def _views(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """View -> why it cannot be had, "" where it can; a bundle of an earlier version has none."""
+    try:
+        whole = Manifest.model_validate(manifest)
+    except ValidationError:
+        return {}
+    return {name: make_view(name, whole).omitted for name in VIEWS}
 
 
 _STAGES: dict[str, Callable[[Build, Progress], None]] = {

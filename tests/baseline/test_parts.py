@@ -33,7 +33,7 @@ def case(number: int, source: str, split: str = "train", **more) -> Case:
         "pixel_mm": None,
         "channels": 1,
         "unit": "unknown",
-        "image": Path("image.png"),
+        "images": (Path("image.png"),),
         "label": Path("label.png"),
     }
     return Case(**{**known, **more})
