@@ -256,7 +256,8 @@ def _round_trip(
     back = resample(on_grid, native.grid, interpolation="one_hot").array
     size = len(plan.concepts) + 1
     before, after = value_counts(native.array, size), value_counts(back, size)
-    same = value_counts(np.where(native.array == back, native.array, 0), size)
+    pairs = zip(native.array, back, strict=True)  # plane by plane: no copy of the whole
+    same = np.sum([np.bincount(one[one == other], minlength=size) for one, other in pairs], axis=0)
     row["roundtrip"] = {}
     for value, concept in enumerate(plan.concept_ids(), start=1):
         voxels = int(before[value])

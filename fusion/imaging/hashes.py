@@ -307,7 +307,11 @@ def look(image: Volume | Picture) -> Look:
     else:
         array = to_ras(image)[0].array.transpose(2, 1, 0)
         low, high = np.percentile(_sampled(array), _RANGE)
-        small = area_resized(np.clip(array, low, high), SOLID_THUMB)
+        # Plane by plane: no float copy of the whole.
+        ends = np.float32(low), np.float32(high)
+        planes = (np.clip(plane.astype(np.float32), *ends) for plane in array)
+        flat = np.stack([area_resized(plane, SOLID_THUMB[1:]) for plane in planes])
+        small = area_resized(flat, SOLID_THUMB)
     if high <= low:
         low, high = float(small.min()), float(small.max())
     scaled = (np.clip(small, low, high) - low) * (255 / max(high - low, 1e-30))
