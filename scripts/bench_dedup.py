@@ -1,6 +1,7 @@
+#!/usr/bin/env python
 """Near-duplicate join and the whole search for copies, against plain numpy on the same hashes.
 
-    python scripts/bench_dedup.py [hashes] [cases]
+    scripts/bench_dedup.py [hashes] [cases]
 
 Peers: bands and a sort in numpy (exact), and brute force on a sample of queries, scaled.
 """
@@ -12,10 +13,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fusion.dedup import Access, find_duplicates
 from fusion.imaging.pairs import near_pairs
@@ -98,7 +102,7 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    cases = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000  # noqa: PLR2004
+    cases = int(sys.argv[2]) if len(sys.argv) > 2 else 20_000  # noqa: PLR2004
     near_pairs(planted(1000), MAX_BITS)  # compiled
     for name, hashes in (("planted", planted(count)), ("crowded", crowded(count))):
         ours = timed(f"{count} {name}: near_pairs", partial(near_pairs, hashes, MAX_BITS))
