@@ -487,7 +487,7 @@ class SourceDescription(Part):
     doi: str = ""
     citation: str = ""
     documented: str = ""  # where the publisher, or code that reads these files, shows the layout
-    checked: Literal["", "documentation", "files"] = ""  # held against the one or the other
+    checked: Literal["", "documentation", "files"] = ""  # tried on files, or only written from what is published
     licence: LicenceOfParts = LicenceOfParts()
     modality: str  # DICOM (0008,0060)
     family: str  # modality family, as in catalog/vocabulary/modalities.yaml
