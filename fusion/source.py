@@ -487,7 +487,8 @@ class SourceDescription(Part):
     doi: str = ""
     citation: str = ""
     documented: str = ""  # where the publisher, or code that reads these files, shows the layout
-    checked: Literal["", "documentation", "files"] = ""  # tried on files, or only written from what is published
+    #: documentation: written from what is published of the layout, never tried on the files.
+    checked: Literal["", "documentation", "files"] = ""
     licence: LicenceOfParts = LicenceOfParts()
     modality: str  # DICOM (0008,0060)
     family: str  # modality family, as in catalog/vocabulary/modalities.yaml
