@@ -26,7 +26,6 @@ from fusion.bundle.verify import verify_bundle
 from fusion.bundle.views import VIEWS, make_view
 from fusion.bundle.write import write_bundle
 from fusion.cases import ArrayRow, FoundCase, find_cases
-from fusion.codes import FINDINGS
 from fusion.dedup import (
     THRESHOLDS,
     Access,
@@ -564,7 +563,6 @@ def _findings(build: Build) -> list[dict[str, str]]:
     found += build.load("split.json")["notes"]
     for case in _cases(build):
         found += case["findings"]
-    found += _findings_of_gates(build.plan)
     return [{"severity": "warning", **row} for row in found]
 
 
@@ -587,12 +585,6 @@ def _report(build: Build, progress: Progress) -> None:
     )
     build.save("report.json", added)
     progress.advance(100)
-
-
-def _findings_of_gates(plan: Plan) -> list[dict[str, str]]:
-    """Eligibility rules that did not pass and whose text begins with a finding's code."""
-    rows = (gate["detail"].partition(": ") for gate in plan.gates if gate["verdict"] != "pass")
-    return [{"code": code, "detail": detail} for code, _, detail in rows if code in FINDINGS]
 
 
 def _package(build: Build, progress: Progress) -> None:

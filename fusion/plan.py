@@ -171,7 +171,7 @@ def findings_of(plan: Plan) -> list[dict[str, str]]:
             if not licence(stated[part]).known:
                 detail = f"{source['id']}: licence of {part}: {stated[part] or 'none stated'}"
                 found.append({"code": "licence_unknown", "detail": detail})
-            if not terms["redistribute"]:
+            if not terms["redistribute"] or source["ships"][part] == "recipe":
                 detail = f"{source['id']}: {part} may not be passed on"
                 found.append({"code": "recipe_only", "detail": detail})
     found += [
@@ -181,7 +181,10 @@ def findings_of(plan: Plan) -> list[dict[str, str]]:
     ]
     known = {"E10": "class_confounded", "E11": "subjects_unknown", "E12": "face_unattested"}
     return found + [
-        {"code": known[gate["code"]], "detail": gate["detail"]}
+        {
+            "code": known[gate["code"]],
+            "detail": gate["detail"].removeprefix(f"{known[gate['code']]}: "),
+        }
         for gate in plan.gates
         if gate["code"] in known and (gate["verdict"] == "accepted" or gate["code"] == "E11")
     ]

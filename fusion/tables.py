@@ -83,11 +83,6 @@ def cross_ids_of(root: Path, rules: Sequence[CrossId], case: FoundCase) -> list[
     return found
 
 
-def sheets_of(root: Path, table: Table) -> list[Sheet]:
-    """Every table of the rule, in order."""
-    return [sheet(root / name, table) for name in table.table]
-
-
 def sheet(path: Path, table: Table) -> Sheet:
     """One table.
 

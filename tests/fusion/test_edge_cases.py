@@ -72,6 +72,9 @@ def test_what_was_known_before_any_file_is_among_the_findings(one):
 
     findings = fuse(data, one).report["findings"]
 
+    texts = [(row["code"], row["detail"]) for row in findings]
+    assert len(texts) == len(set(texts))
+    assert [code for code, _ in texts].count("licence_unknown") == 2, "images and labels of b"
     told = {(row["code"], row["detail"].split(":")[0]) for row in findings}
     assert ("overlap_certain", "a and b") in told
     assert {("licence_unknown", "b"), ("recipe_only", "b"), ("subjects_unknown", "b")} <= told
