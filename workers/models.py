@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce
 from django.utils.timezone import now
 
@@ -30,11 +30,12 @@ class RunQuerySet(models.QuerySet["Run"]):
     def claimable(self) -> RunQuerySet:
         """Runs that nobody works on and that are due.
 
-        Queued; between two stages (running without a lease); or with a lease that ran out.
+        Queued; between two stages (running without a lease); or with a lease that ran out. A run
+        whose stage is done in chunks waits for the last of them.
         """
         idle = Q(lease_until=None) | Q(lease_until__lt=now())
         due = Q(retry_at=None) | Q(retry_at__lte=now())
-        return self.unfinished().filter(idle, due)
+        return self.unfinished().filter(idle, due, chunks_open=0)
 
     def held_by(self, worker: str) -> RunQuerySet:
         """Runs that `worker` still holds: every write of a worker goes through this."""
@@ -84,6 +85,7 @@ class Run(models.Model):
     enqueued_at = models.DateTimeField(null=True)  # when the last message about it was sent
     retry_at = models.DateTimeField(null=True)  # not before this, after a fault that may pass
     cancel_requested = models.BooleanField(default=False)
+    chunks_open = models.PositiveIntegerField(default=0)  # of its stage: it goes on when all ended
     quality = models.JSONField(null=True)  # what the report stage measured, and its findings
     error_code = models.CharField(max_length=60, blank=True)
     error = models.TextField(blank=True)
@@ -169,3 +171,86 @@ class RunCase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source}/{self.name} {self.state}"
+
+
+class RunChunkQuerySet(models.QuerySet["RunChunk"]):
+    """Reads, and the one write that decides who works on a chunk."""
+
+    def in_work(self) -> RunChunkQuerySet:
+        """Chunks of the stages at which their runs stand."""
+        runs = Run.objects.filter(pk=OuterRef("run_id"), stage=OuterRef("stage"))
+        return self.filter(Exists(runs.filter(state=Run.State.RUNNING)))
+
+    def claimable(self) -> RunChunkQuerySet:
+        """Chunks that nobody works on and that are due."""
+        idle = Q(lease_until=None) | Q(lease_until__lt=now())
+        due = Q(retry_at=None) | Q(retry_at__lte=now())
+        wished = Run.objects.filter(pk=OuterRef("run_id"), cancel_requested=True)
+        waiting = self.in_work().filter(idle, due, state=RunChunk.State.WAITING)
+        return waiting.exclude(Exists(wished))
+
+    def held_by(self, worker: str) -> RunChunkQuerySet:
+        """Chunks that `worker` still holds: every write of a worker goes through this."""
+        return self.in_work().filter(worker=worker, state=RunChunk.State.WAITING)
+
+    def claim(self, pk: int, worker: str) -> RunChunk | None:
+        """Take one chunk; None when someone else has it or it is done."""
+        taken = (
+            self.claimable()
+            .filter(pk=pk)
+            .update(
+                worker=worker,
+                lease_until=lease_end(),
+                retry_at=None,
+                attempts=F("attempts") + 1,
+                started_at=Coalesce("started_at", now()),
+            )
+        )
+        return self.select_related("run").get(pk=pk) if taken else None
+
+
+class RunChunk(models.Model):
+    """Some cases of one stage of a run, done by one worker beside those that do the others.
+
+    `done` never falls. What came of a case stands in RunCase and, under its key, in the store of
+    case results; the exclusions are kept here so that the run goes on without them.
+    """
+
+    class State(models.TextChoices):
+        """Where a chunk stands. Waiting with a lease: somebody works on it."""
+
+        WAITING = "waiting"
+        DONE = "done"
+        SPLIT = "split"  # killed its workers: its cases have chunks of their own
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="chunks")
+    stage = models.CharField(max_length=20)
+    number = models.PositiveIntegerField()
+    cases = models.JSONField()  # [place in the list of cases, key of its result]
+    state = models.CharField(max_length=20, choices=State, default=State.WAITING)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField()
+    excluded = models.JSONField(default=list)
+    attempts = models.PositiveSmallIntegerField(default=0)  # claims since the last progress
+    worker = models.CharField(max_length=200, blank=True)  # who holds it, or did it
+    lease_until = models.DateTimeField(null=True)
+    enqueued_at = models.DateTimeField(null=True)
+    retry_at = models.DateTimeField(null=True)
+    error_code = models.CharField(max_length=60, blank=True)
+    error = models.TextField(blank=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = RunChunkQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["run", "stage", "number"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "stage", "number"], name="one_row_per_run_and_chunk"
+            )
+        ]
+        indexes = [models.Index(fields=["state", "lease_until"], name="chunk_state_and_lease")]
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.number}: {self.done}/{self.total}"
