@@ -1,23 +1,31 @@
 #!/usr/bin/env bash
-# Real servers for the tests: Elasticsearch 8, PostgreSQL and Redis on 127.0.0.1.
+# Real servers for the tests: Elasticsearch 8, PostgreSQL, Redis and RabbitMQ on 127.0.0.1.
 #
-#   scripts/services.sh start [elasticsearch] [postgres] [redis]   install, start, wait until ready
-#   scripts/services.sh stop  [elasticsearch] [postgres] [redis]   end what `start` started
-#   scripts/services.sh env   [elasticsearch] [postgres] [redis]   print the variables again
+#   scripts/services.sh start [NAME...]   install, start, wait until ready
+#   scripts/services.sh stop  [NAME...]   end what `start` started
+#   scripts/services.sh env   [NAME...]   print the variables again
 #
-# Without names all three are meant. `start` writes progress to stderr and `export ...` lines to
-# stdout, so `eval "$(scripts/services.sh start)"` leaves a shell in which `pytest` finds them.
-# Data, logs and process ids lie in $IMAGINGX_SERVICES_DIR (default var/services). Missing Debian
-# packages are installed with apt-get, which needs root. Elasticsearch and PostgreSQL refuse to run
-# as root: for root the script makes and uses the account "imagingx-services".
+# NAME is elasticsearch, postgres, redis or rabbitmq; without names all four are meant. `start`
+# writes progress to stderr and `export ...` lines to stdout, so `eval "$(scripts/services.sh start)"`
+# leaves a shell in which `pytest` finds them. Data, logs and process ids lie in
+# $IMAGINGX_SERVICES_DIR (default var/services). Missing Debian packages are installed with apt-get,
+# which needs root. Elasticsearch and PostgreSQL refuse to run as root: for root the script makes and
+# uses the account "imagingx-services".
+#
+# A second set beside the first has its own folder and ports: IMAGINGX_SERVICES_ES_PORT (9201),
+# _PG_PORT (5544), _REDIS_PORT (6399), _RABBITMQ_PORT (5679; it also takes the two ports 20000 and
+# 20001 above). IMAGINGX_SERVICES_HOST is the address to listen on; the servers ask for no password,
+# so it must be one that only this machine reaches.
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 DIR="$(realpath -m "${IMAGINGX_SERVICES_DIR:-$ROOT/var/services}")"
 ES_VERSION=8.19.21 # the client's major and minor version: see requirements.txt
-ES_PORT=9201
-PG_PORT=5544
-REDIS_PORT=6399
+HOST="${IMAGINGX_SERVICES_HOST:-127.0.0.1}"
+ES_PORT="${IMAGINGX_SERVICES_ES_PORT:-9201}"
+PG_PORT="${IMAGINGX_SERVICES_PG_PORT:-5544}"
+REDIS_PORT="${IMAGINGX_SERVICES_REDIS_PORT:-6399}"
+RABBITMQ_PORT="${IMAGINGX_SERVICES_RABBITMQ_PORT:-5679}"
 ACCOUNT=imagingx-services
 
 say() { echo "services: $*" >&2; }
@@ -31,6 +39,16 @@ need() {
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -y -qq --no-install-recommends "$2" >&2 ||
         { apt-get update -qq >&2 && apt-get install -y -qq --no-install-recommends "$2" >&2; }
+}
+
+# COMMAND...: while Debian's packages may start nothing of their own.
+refuse_system_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then "$@"; return; fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    ("$@") || { rm -f "$policy"; die "$* failed"; }
+    rm -f "$policy"
 }
 
 # Run a command as an ordinary user in a folder that user may read.
@@ -54,7 +72,7 @@ make_folder() {
 # alive PIDFILE: the process that `start` wrote down still runs.
 alive() { [ -s "$1" ] && kill -0 "$(head -n 1 "$1")" 2>/dev/null; }
 
-port_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+port_taken() { (exec 3<>"/dev/tcp/$HOST/$1") 2>/dev/null; }
 
 refuse_foreign() { # NAME PORT
     ! port_taken "$2" || die "$1: port $2 is taken by a process that this script did not start"
@@ -87,7 +105,7 @@ end() {
 
 # ---- Elasticsearch: the minimal distribution that Elastic publishes for integration tests ----
 elasticsearch_health() {
-    curl -sf --noproxy '*' "http://127.0.0.1:$ES_PORT/_cluster/health?wait_for_status=yellow&timeout=1s"
+    curl -sf --noproxy '*' "http://$HOST:$ES_PORT/_cluster/health?wait_for_status=yellow&timeout=1s"
 }
 start_elasticsearch() {
     local folder="$DIR/elasticsearch"
@@ -109,7 +127,7 @@ start_elasticsearch() {
     cat >"$home/config/elasticsearch.yml" <<YAML
 cluster.name: imagingx-tests
 discovery.type: single-node
-network.host: 127.0.0.1
+network.host: $HOST
 http.port: $ES_PORT
 path.data: $folder/data
 path.logs: $folder/logs
@@ -125,7 +143,7 @@ YAML
     await elasticsearch 120 "$DIR/elasticsearch.log" elasticsearch_health
 }
 stop_elasticsearch() { end elasticsearch "$DIR/elasticsearch/pid"; }
-env_elasticsearch() { echo "export IMAGINGX_TEST_SEARCH_URL=http://127.0.0.1:$ES_PORT"; }
+env_elasticsearch() { echo "export IMAGINGX_TEST_SEARCH_URL=http://$HOST:$ES_PORT"; }
 
 # ---- PostgreSQL: Debian's, with a cluster of our own ----
 postgres_bin() {
@@ -150,23 +168,24 @@ start_postgres() {
         unprivileged "$bin/initdb" -D "$folder/data" -U imagingx --auth=trust --encoding=UTF8 \
             --locale=C.UTF-8 >"$DIR/postgres.log" 2>&1 ||
             { tail -n 30 "$DIR/postgres.log" >&2; die "initdb failed"; }
+        [ "$HOST" = 127.0.0.1 ] || echo "host all all samenet trust" >>"$folder/data/pg_hba.conf"
     fi
     unprivileged "$bin/pg_ctl" -D "$folder/data" -w -t 60 -l "$folder/log" \
-        -o "-p $PG_PORT -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off" \
+        -o "-p $PG_PORT -c listen_addresses=$HOST -c unix_socket_directories= -c fsync=off" \
         start >>"$DIR/postgres.log" 2>&1 </dev/null ||
         { tail -n 30 "$folder/log" >&2; die "postgres did not start"; }
-    "$bin/psql" -h 127.0.0.1 -p "$PG_PORT" -U imagingx -d postgres -qAtc \
+    "$bin/psql" -h "$HOST" -p "$PG_PORT" -U imagingx -d postgres -qAtc \
         "SELECT 1 FROM pg_database WHERE datname = 'imagingx'" | grep -q 1 ||
-        "$bin/createdb" -h 127.0.0.1 -p "$PG_PORT" -U imagingx imagingx
+        "$bin/createdb" -h "$HOST" -p "$PG_PORT" -U imagingx imagingx
     say "postgres is ready"
 }
 stop_postgres() { end postgres "$DIR/postgres/data/postmaster.pid"; }
 env_postgres() {
-    echo "export IMAGINGX_TEST_DATABASE_URL=postgres://imagingx@127.0.0.1:$PG_PORT/imagingx"
+    echo "export IMAGINGX_TEST_DATABASE_URL=postgres://imagingx@$HOST:$PG_PORT/imagingx"
 }
 
 # ---- Redis ----
-redis_ping() { redis-cli -h 127.0.0.1 -p "$REDIS_PORT" ping | grep -q PONG; }
+redis_ping() { redis-cli -h "$HOST" -p "$REDIS_PORT" ping | grep -q PONG; }
 start_redis() {
     local folder="$DIR/redis"
     command -v redis-cli >/dev/null 2>&1 && alive "$folder/pid" && redis_ping &&
@@ -174,25 +193,61 @@ start_redis() {
     refuse_foreign redis "$REDIS_PORT"
     need redis-server redis-server
     make_folder "$folder"
-    unprivileged redis-server --bind 127.0.0.1 --port "$REDIS_PORT" --dir "$folder" --daemonize yes \
+    unprivileged redis-server --bind "$HOST" --protected-mode no --port "$REDIS_PORT" --dir "$folder" --daemonize yes \
         --pidfile "$folder/pid" --logfile "$folder/log" --save "" --appendonly no >/dev/null
     await redis 30 "$folder/log" redis_ping
 }
 stop_redis() { end redis "$DIR/redis/pid"; }
-env_redis() { echo "export IMAGINGX_TEST_BROKER_URL=redis://127.0.0.1:$REDIS_PORT/0"; }
+env_redis() { echo "export IMAGINGX_TEST_BROKER_URL=redis://$HOST:$REDIS_PORT/0"; }
+
+# ---- RabbitMQ: Debian's, as a node of our own with its own epmd, cookie and data ----
+rabbitmq_run() { # COMMAND...: with the environment of our node
+    local folder="$DIR/rabbitmq"
+    unprivileged env HOME="$folder" LC_ALL=C.UTF-8 \
+        ERL_EPMD_PORT=$((RABBITMQ_PORT + 20001)) ERL_EPMD_ADDRESS=127.0.0.1 \
+        RABBITMQ_NODENAME="imagingx-$RABBITMQ_PORT@localhost" \
+        RABBITMQ_NODE_IP_ADDRESS="$HOST" RABBITMQ_NODE_PORT="$RABBITMQ_PORT" \
+        RABBITMQ_DIST_PORT=$((RABBITMQ_PORT + 20000)) RABBITMQ_PID_FILE="$folder/pid" \
+        RABBITMQ_MNESIA_BASE="$folder/data" RABBITMQ_LOG_BASE="$folder/logs" \
+        RABBITMQ_CONF_ENV_FILE="$folder/none" RABBITMQ_CONFIG_FILE="$folder/rabbitmq" \
+        RABBITMQ_ENABLED_PLUGINS_FILE="$folder/plugins" "$@"
+}
+rabbitmq_ready() { rabbitmq_run "$RABBITMQ_BIN/rabbitmqctl" -q await_startup --timeout 2; }
+RABBITMQ_BIN=/usr/lib/rabbitmq/bin # the commands in the PATH insist on Debian's account
+start_rabbitmq() {
+    local folder="$DIR/rabbitmq"
+    alive "$folder/pid" && port_taken "$RABBITMQ_PORT" && { say "rabbitmq runs"; return; }
+    refuse_foreign rabbitmq "$RABBITMQ_PORT"
+    if [ ! -x "$RABBITMQ_BIN/rabbitmq-server" ]; then
+        [ "$(id -u)" = 0 ] || die "RabbitMQ is missing; as root: apt-get install rabbitmq-server"
+        refuse_system_services need no-such-command rabbitmq-server
+    fi
+    mkdir -p "$folder"
+    echo "[]." >"$folder/plugins"
+    printf '%s\n' "loopback_users = none" "disk_free_limit.absolute = 50MB" >"$folder/rabbitmq.conf"
+    rm -f "$folder/pid"
+    make_folder "$folder"
+    rabbitmq_run setsid "$RABBITMQ_BIN/rabbitmq-server" >"$DIR/rabbitmq.log" 2>&1 </dev/null &
+    await rabbitmq 120 "$DIR/rabbitmq.log" rabbitmq_ready
+}
+stop_rabbitmq() {
+    end rabbitmq "$DIR/rabbitmq/pid"
+    ! command -v epmd >/dev/null || rabbitmq_run epmd -kill >/dev/null 2>&1 || true
+}
+env_rabbitmq() { echo "export IMAGINGX_TEST_RABBITMQ_URL=amqp://guest:guest@$HOST:$RABBITMQ_PORT//"; }
 
 main() {
     local action="${1:-}"
     case "$action" in
     start | stop | env) shift ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    *) sed -n '2,20s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
-    [ $# -gt 0 ] || set -- elasticsearch postgres redis
+    [ $# -gt 0 ] || set -- elasticsearch postgres redis rabbitmq
     local name
     for name in "$@"; do
         case "$name" in
-        elasticsearch | postgres | redis) ;;
-        *) die "unknown service '$name', expected elasticsearch, postgres or redis" ;;
+        elasticsearch | postgres | redis | rabbitmq) ;;
+        *) die "unknown service '$name', expected elasticsearch, postgres, redis or rabbitmq" ;;
         esac
     done
     mkdir -p "$DIR"

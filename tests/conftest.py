@@ -53,6 +53,11 @@ def redis_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def rabbitmq_url() -> str:
+    return _url("IMAGINGX_TEST_RABBITMQ_URL", "RabbitMQ")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """Path of a Chromium that Playwright drives."""
     for name in ("chromium", "chromium-browser", "google-chrome"):

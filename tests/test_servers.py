@@ -1,4 +1,4 @@
-"""The main job on servers, chosen by environment alone: PostgreSQL, Redis, Elasticsearch and S3."""
+"""The main job on servers, chosen by environment alone."""
 
 from __future__ import annotations
 
@@ -91,6 +91,48 @@ assert answer.status_code == 200, answer.status_code
 Path(TARGET).write_bytes(b"".join(answer.streaming_content))
 print("id", bundle.pk)
 """
+
+
+@pytest.fixture
+def amqp(rabbitmq_url: str) -> Iterator[str]:
+    """RabbitMQ with empty queues."""
+    from kombu import Connection
+
+    def left() -> dict[str, int]:
+        with Connection(rabbitmq_url) as connection:
+            queues = [connection.SimpleQueue(name) for name in ("cpu", "gpu")]
+            return {queue.queue.name: queue.clear() for queue in queues}
+
+    left()
+    yield rabbitmq_url
+    assert not any(left().values()), "messages left behind"
+
+
+def test_a_run_on_rabbitmq_survives_its_worker_and_leaves_no_message(
+    amqp, database, sample_data, tmp_path
+):
+    site = Servers(tmp_path / "site", sample_data)
+    site.state.mkdir()
+    site.extra = {"IMAGINGX_DATABASE_URL": database, "IMAGINGX_BROKER_URL": amqp}
+    recipe = demo_recipe()
+    try:
+        site.manage("migrate", "-v0")
+        names = [source["dataset"] for source in recipe["sources"]]
+        made = f"Dataset(slug=s, name=s, digest='0' * 64) for s in {names}"
+        code = f"from catalog.models import Dataset; Dataset.objects.bulk_create({made})"
+        site.manage("shell", "-v0", "-c", code)
+        run = site.submit(recipe)
+        worker = site.start_worker()
+        site.wait(lambda: site.state_of(run) == "running")
+        site.kill(worker)
+        worker = site.start_worker()
+
+        assert site.wait_for_end(run) == "succeeded", site.logs()
+        worker.terminate()
+        assert worker.wait(60) == 0
+    finally:
+        site.close()
+    assert "ok" in site.manage("verify_bundle", str(next(site.state.glob("bundles/*")))).lower()
 
 
 def test_the_same_bundle_comes_from_servers_as_from_the_embedded_stores(
