@@ -64,6 +64,8 @@ FINDINGS: dict[str, str] = {
     "subjects_unknown": "subject ids are not published; cases of one person may be split",
     "fold_partial": "cases have no part in a fold, so that no group is on both sides",
     "small_stratum": "too few groups to split; all go to train",
+    "shortcut_risk": "the picture tells the source, and the source the label: a way to cheat",
+    "label_doubtful": "the network contradicts this label with confidence; a person should look",
     "shared_scale": "this copy was resized by its host and taken back to the native size",
 }
 

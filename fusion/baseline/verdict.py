@@ -32,7 +32,7 @@ class Gains:
             "delta": DELTA[self.metric],
             "G": {source: figure_row(figure) for source, figure in self.own.items()},
             "U": {source: figure_row(figure) for source, figure in self.unseen.items()},
-            "mean_U": figure_row(self.mean_unseen),
+            "mean": figure_row(self.mean_unseen),
         }
 
 

@@ -1,0 +1,156 @@
+"""baseline.json: its schema."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = "imaging-x/baseline/1"
+
+
+class Part(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FigurePart(Part):
+    """A figure; without a value `reason` says why. `ci` is of 95 %."""
+
+    value: float | None
+    ci: tuple[float, float] | Literal["unreliable"] | None
+    n_groups: int
+    reason: str
+
+
+class CellPart(FigurePart):
+    """Trained as `arm`, tested on `source`; concept null is the mean over the concepts of both.
+
+    `silver`: labels of the test cases were mined from text.
+    """
+
+    arm: str
+    source: str
+    concept: str | None
+    metric: str
+    n_cases: int
+    n_empty_excluded: int
+    n_positive: int | None
+    silver: bool
+
+
+class GainsPart(Part):
+    """G: fused against the source alone. U: all others against the best single one of them."""
+
+    metric: str
+    delta: float
+    G: dict[str, FigurePart]
+    U: dict[str, FigurePart]
+    mean: FigurePart  # of U
+
+
+class ArmPart(Part):
+    arm: str
+    seed: int
+    fold: str
+    state: Literal["done", "failed"]
+    reason: str
+    steps: int
+    best_step: int | None
+    val_quality: float | None
+    last_loss: float | None
+    n_train: int
+    n_val: int
+    n_test: int
+    device: str
+    notes: list[str]
+
+
+class IndexPart(Part):
+    value: float | None
+    balanced_accuracy: float | None
+    p: float | None
+    reason: str
+
+
+class ShiftPart(Part):
+    before: IndexPart
+    after: IndexPart
+    matched: bool
+    n_cases: dict[str, int]
+    cramers_v: dict[str, float]
+    shortcut_risk: bool
+
+
+class BinPart(Part):
+    said: float
+    seen: float
+    n: int
+
+
+class CalibrationPart(Part):
+    source: str | None  # null: all sources together
+    n: int
+    ece: float
+    brier: float
+    bins: list[BinPart]
+
+
+class LabelQualityPart(Part):
+    duplicates: dict[str, Any]
+    volume_shifts: list[dict[str, Any]]
+    doubtful: list[dict[str, Any]]
+    outliers: list[dict[str, Any]]
+
+
+class WorstPart(Part):
+    case: str
+    source: str
+    name: str
+    score: float
+    says: str
+
+
+class FindingPart(Part):
+    code: str
+    severity: Literal["info", "warning", "error"]
+    detail: str
+
+
+class Baseline(Part):
+    """The whole of baseline.json."""
+
+    schema_version: Literal["imaging-x/baseline/1"] = "imaging-x/baseline/1"
+    bundle_id: str
+    title: str
+    tier: str
+    task: str
+    protocol: str
+    seed: int
+    seeds: list[int]
+    sources: list[str]
+    concepts: dict[str, str]  # id -> label
+    metric: str
+    verdict: Literal["helps", "harms", "mixed", "neutral", "inconclusive"] | None
+    reason: str
+    reasons: list[str]
+    gains: GainsPart | None
+    arms: list[ArmPart]
+    matrix: list[CellPart]
+    shift: ShiftPart | None
+    calibration: list[CalibrationPart]
+    label_quality: LabelQualityPart | None
+    worst: list[WorstPart]
+    findings: list[FindingPart]
+    training: dict[str, Any] = Field(description="device, versions, steps, sizes")
+    notes: list[str]
+
+
+def baseline_schema() -> dict[str, Any]:
+    """JSON Schema of baseline.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:{SCHEMA_VERSION.replace('/', ':')}",
+        **Baseline.model_json_schema(),
+    }
