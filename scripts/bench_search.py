@@ -10,7 +10,7 @@ IMAGINGX_TEST_SEARCH_URL is set. What the bare ones do:
 - tantivy, exact / fuzzy: all words as they are / within the edit distance, name above text, the
   same facets and hits of the same index. Nothing is understood, sorted out or explained.
 - Elasticsearch, plain: the same fuzzy words on the server. Elasticsearch, bare: the very request
-  that our search sends, ready made, sent with the client.
+  that our search sends, ready made, sent with the client, which brings the documents along.
 """
 
 from __future__ import annotations
@@ -191,6 +191,7 @@ def bare_elastic(engine: ElasticEngine) -> Ask:
         reading = interpret(text, engine.look_up(words_to_look_up(text)))
         query = Query(text=text, filters=chosen, limit=LIMIT)
         body = request(make_plan(query, reading))
+        del body["stored_fields"]
         bodies.append(body | {"source": True})
 
     def ask(place: int) -> int:
