@@ -10,7 +10,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export MALLOC_TOP_PAD_ ?= 67108864
 
-.PHONY: help setup setup-dev sample demo up test check bench search-eval lock clean
+.PHONY: help setup setup-dev sample demo up test check bench chaos search-eval lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ check: setup-dev  ## ruff, mypy, import-linter, migrations, deploy check
 
 bench: setup-dev  ## ratios against peers, measured in the same run
 	for script in scripts/bench_*.py; do $(BIN)/python $$script; done
+
+chaos: setup-dev  ## break servers, workers, disks and networks under real runs (ARGS: --list)
+	$(BIN)/python scripts/chaos.py $(ARGS)
 
 search-eval: setup-dev  ## score the search on the judged queries, beside plain BM25 (ARGS)
 	$(BIN)/python scripts/search_eval.py $(ARGS)

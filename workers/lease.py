@@ -13,10 +13,10 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.utils.timezone import now
 
 from fusion.errors import CancelledError
 from fusion.models import Bundle
+from workers.clock import now
 from workers.models import Run, RunStage, lease_end
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ class Heartbeat:
         self.lease = lease
         self._lost = threading.Event()
         self._cancelled = threading.Event()
+        self._extended = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
@@ -117,10 +118,13 @@ class Heartbeat:
 
         Raises:
             CancelledError: the user asked for it.
-            LeaseLostError: another worker took the run over.
+            LeaseLostError: another worker took the run over, or may have: for as long as a lease
+                the database could not be told that this one lives.
         """
         if self._lost.is_set():
             raise LeaseLostError(f"run {self.lease.run_id}: taken over by another worker")
+        if time.monotonic() - self._extended > settings.RUN_LEASE_SECONDS:
+            raise LeaseLostError(f"run {self.lease.run_id}: its lease ran out without a heartbeat")
         if self._cancelled.is_set():
             raise CancelledError(f"run {self.lease.run_id}: cancelled")
 
@@ -138,13 +142,13 @@ class Heartbeat:
         self._thread.join(timeout=settings.RUN_LEASE_SECONDS)
 
     def _beat(self) -> None:
-        extended = time.monotonic()
         try:
             while not self._stop.wait(BEAT_SECONDS) and not self._lost.is_set():
                 try:
-                    if time.monotonic() - extended > settings.RUN_LEASE_SECONDS / 4:
+                    asked = time.monotonic()
+                    if asked - self._extended > settings.RUN_LEASE_SECONDS / 4:
                         self.lease.extend()
-                        extended = time.monotonic()
+                        self._extended = asked
                     self._listen()
                 except LeaseLostError:
                     self._lost.set()

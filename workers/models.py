@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
+from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce
-from django.utils.timezone import now
 
 from fusion.models import Bundle
+from workers.clock import now
 
 
-def lease_end() -> datetime:
+def lease_end() -> CombinedExpression:
     """Until when a heartbeat of now keeps a run."""
     return now() + timedelta(seconds=settings.RUN_LEASE_SECONDS)
 

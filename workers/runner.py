@@ -38,6 +38,8 @@ PASSING = frozenset(
         "OperationalError",  # the database
     }
 )
+#: And by code: a disk that others fill, or that somebody makes room on.
+PASSING_CODES = frozenset({"disk_full"})
 
 
 def work_on(run_id: uuid.UUID, stage: str) -> None:
@@ -141,8 +143,10 @@ def remove_folder(run: Run) -> None:
 
 
 def may_pass(error: BaseException) -> bool:
-    """A full GPU, a lost connection or a busy server, here or as the cause."""
+    """A full disk or GPU, a lost connection or a busy server, here or as the cause."""
     causes = list(_causes(error))
+    if any(getattr(one, "code", None) in PASSING_CODES for one in causes):
+        return True
     names = {kind.__name__ for one in causes for kind in type(one).__mro__}
     return not PASSING.isdisjoint(names) or any(_is_busy(one) for one in causes)
 

@@ -15,11 +15,11 @@ from celery import current_app
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils.timezone import now
 
 from catalog.models import Dataset
 from catalog.services import facts_of, overlap_graph
 from fusion.recipe import Recipe, check_recipe
+from workers.clock import now
 from workers.identity import is_gone
 from workers.models import Run, RunStage
 from workers.publish import is_published

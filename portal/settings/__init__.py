@@ -98,6 +98,22 @@ if _database["ENGINE"].endswith("sqlite3"):
             "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=30000;"
         ),
     }
+elif _database["ENGINE"].endswith("postgresql"):
+    # A peer that vanished is noticed on both ends within half a minute, and what it had locked is
+    # free again, so that another worker can take its runs over. Options of the URL go first.
+    _patience = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 4}
+    _session = {
+        **_patience,
+        "tcp_user_timeout": 30_000,
+        "idle_in_transaction_session_timeout": 60_000,
+    }
+    _database["OPTIONS"] = {
+        "connect_timeout": 10,
+        "tcp_user_timeout": 30_000,
+        **{name.removeprefix("tcp_"): value for name, value in _patience.items()},
+        "options": " ".join(f"-c {name}={value}" for name, value in _session.items()),
+        **_database.get("OPTIONS", {}),
+    }
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

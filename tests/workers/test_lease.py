@@ -55,6 +55,18 @@ def test_an_abandoned_run_is_claimed_again(make_run: MakeRun):
     assert Run.objects.claim(run.pk, "w2").attempts == 2
 
 
+def test_a_worker_that_cannot_prove_to_be_alive_stops_before_another_goes_on(
+    make_run: MakeRun, settings: Any
+):
+    settings.RUN_LEASE_SECONDS = 0.2
+    heartbeat = Heartbeat(claimed(make_run()))
+    heartbeat.check()
+    time.sleep(0.3)
+
+    with pytest.raises(LeaseLostError, match="without a heartbeat"):
+        heartbeat.check()
+
+
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
 def test_an_ended_run_is_not_claimed(make_run: MakeRun, state: str):
     assert Run.objects.claim(make_run(state=state).pk, "w1") is None

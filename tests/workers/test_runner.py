@@ -120,12 +120,13 @@ def test_a_run_that_someone_else_holds_is_left_alone(make_run: MakeRun):
     assert (run.state, run.worker) == ("running", "elsewhere/1/1/1/x")
 
 
-def test_lost_connections_and_full_gpus_may_pass_and_bad_data_may_not():
+def test_lost_connections_and_full_disks_may_pass_and_bad_data_may_not():
     wrapped = BuildError("source_failed", "not fetched")
     wrapped.__cause__ = TimeoutError("no answer")
 
     assert may_pass(ConnectionResetError("gone"))
     assert may_pass(wrapped)
+    assert may_pass(BuildError("disk_full", "stage harmonise: no space left"))
     assert not may_pass(BuildError("source_failed", "no file"))
     assert not may_pass(ValueError("bad"))
 
