@@ -219,7 +219,7 @@ class CatalogFacts(Part):
 class BaselineChoice(Part):
     """Which baseline check runs."""
 
-    tier: Literal["none", "smoke"] = "smoke"
+    tier: Literal["none", "smoke", "small", "standard"] = "smoke"
 
 
 class Recipe(Part):

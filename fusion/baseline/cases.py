@@ -6,9 +6,13 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+FUSED, SINGLE, WITHOUT = "fused", "single:", "without:"
+_LEARNT = frozenset({"train", "val"})
+_VAL_SHARE = 5  # one group of so many, where a protocol sets no val cases aside
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,13 @@ class Case:
     """One case of the build's work folder, as its case.json describes it.
 
     Attributes:
-        split: train, val or test; with leave-one-source-out, fold name to one of these.
+        split: train, val or test; with folds, fold name to one of these.
         annotated: concepts that somebody looked for; absent from it means unknown.
         classes: concept to 1, 0 or -1 (uncertain).
         images: one file per channel, in order; one file where a picture holds three colours.
-        size: extent of one plane in pixels or voxels.
-        pixel_mm: spacing of one plane, None for pictures.
+        shape: extent in pixels or voxels, without channels.
+        spacing_mm: of each axis, None for pictures.
+        norm: how the bundle says that its intensities are scaled; None: unsaid.
     """
 
     id: str
@@ -30,12 +35,13 @@ class Case:
     split: str | Mapping[str, str]
     annotated: frozenset[str]
     classes: Mapping[str, int]
-    size: tuple[int, int]
-    pixel_mm: tuple[float, float] | None
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...] | None
     channels: int
     unit: str
     images: tuple[Path, ...]
     label: Path | None
+    norm: Mapping[str, Any] | None = None
 
     def role(self, fold: str | None) -> str:
         """train, val, test, or "" when the case has no part in this fold."""
@@ -63,6 +69,11 @@ class Arm:
             return f"group {shared[0]} is in training and in test"
         return ""
 
+    @property
+    def learns(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What decides the network: two arms that learn alike are trained once."""
+        return tuple(case.id for case in self.train), tuple(case.id for case in self.val)
+
 
 def read_cases(workdir: Path) -> list[Case]:
     """All cases below `workdir`/cases, in order of id."""
@@ -80,12 +91,13 @@ def _case(path: Path) -> Case:
         split=row["split"],
         annotated=frozenset(row["annotated"]),
         classes=row["classes"] or {},
-        size=(int(row["shape"][0]), int(row["shape"][1])),
-        pixel_mm=(float(spacing[0]), float(spacing[1])) if spacing else None,
+        shape=tuple(int(n) for n in row["shape"][: 3 if spacing else 2]),
+        spacing_mm=tuple(float(mm) for mm in spacing) if spacing else None,
         channels=int(row["channels"]),
         unit=row["unit"],
         images=tuple(path for role, path in files.items() if role.startswith("image")),
         label=files.get("label"),
+        norm=row.get("norm"),
     )
 
 
@@ -103,23 +115,45 @@ def limited(cases: Sequence[Case], most: int, seed: int) -> list[Case]:
     return sorted((case for _, _, case in kept), key=lambda case: case.id)
 
 
-def _draw(case_id: str, seed: int) -> str:
-    return hashlib.sha256(f"{seed}\0{case_id}".encode()).hexdigest()
+def _draw(name: str, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).hexdigest()
 
 
-def arms_of(cases: Sequence[Case], sources: Sequence[str], protocol: str) -> list[Arm]:
-    """Arms of a protocol: one for holdout and kfold (its first fold), one per source for loso.
+def arms_of(
+    cases: Sequence[Case], sources: Sequence[str], protocol: str, seed: int = 0
+) -> list[Arm]:
+    """Every arm of a protocol, fold by fold.
+
+    Holdout and k-fold: all sources together, each alone, all but each; every arm is tested on the
+    test cases of every source. Leave-one-source-out: all but each, tested on the one left out, and
+    each alone, tested on whatever it does not learn from. A protocol that sets no val cases aside
+    gets one group in five of each source's training groups as val.
 
     Raises:
-        ValueError: an unknown protocol.
+        ValueError: an unknown protocol, or a fold that trains on the source left out.
     """
-    if protocol == "holdout":
-        return [_arm("fused", None, cases)]
+    several = len(sources) > 1
     if protocol == "loso":
-        return [_left_out(source, f"fold{i}", cases) for i, source in enumerate(sources)]
-    if protocol == "kfold":
-        return [_arm("fused", "fold0", cases)]
-    raise ValueError(f"protocol: found {protocol!r}, expected 'holdout', 'kfold' or 'loso'")
+        arms = [_left_out(source, f"fold{i}", cases) for i, source in enumerate(sources)]
+        if several:
+            arms += [_alone(source, i, len(sources), cases) for i, source in enumerate(sources)]
+    elif protocol in {"holdout", "kfold"}:
+        arms = []
+        for fold in [None] if protocol == "holdout" else _folds(cases):
+            fused = _arm(FUSED, fold, cases)
+            arms.append(fused)
+            if several:
+                arms += [_only(fused, f"{SINGLE}{s}", {s}) for s in sources]
+                arms += [_only(fused, f"{WITHOUT}{s}", set(sources) - {s}) for s in sources]
+    else:
+        raise ValueError(f"protocol: found {protocol!r}, expected 'holdout', 'kfold' or 'loso'")
+    return [_with_val(arm, seed) for arm in arms]
+
+
+def _folds(cases: Iterable[Case]) -> list[str]:
+    return sorted(
+        {fold for case in cases if isinstance(case.split, Mapping) for fold in case.split}
+    )
 
 
 def _arm(name: str, fold: str | None, cases: Iterable[Case]) -> Arm:
@@ -129,13 +163,48 @@ def _arm(name: str, fold: str | None, cases: Iterable[Case]) -> Arm:
     return Arm(name, fold, tuple(parts["train"]), tuple(parts["val"]), tuple(parts["test"]))
 
 
+def _only(arm: Arm, name: str, sources: set[str]) -> Arm:
+    """The arm with the training and val cases of `sources` alone, and all of its test cases."""
+    kept = [tuple(case for case in part if case.source in sources) for part in (arm.train, arm.val)]
+    return Arm(name, arm.fold, *kept, arm.test)
+
+
 def _left_out(source: str, fold: str, cases: Iterable[Case]) -> Arm:
-    arm = _arm(f"without:{source}", fold, cases)
+    arm = _arm(f"{WITHOUT}{source}", fold, cases)
     if strangers := [case.id for case in arm.test if case.source != source]:
         raise ValueError(f"{fold} tests {strangers[0]}, expected cases of {source} only")
     if own := [case.id for case in (*arm.train, *arm.val) if case.source == source]:
         raise ValueError(f"{fold} trains on {own[0]} of {source}, the source left out")
     return arm
+
+
+def _alone(source: str, number: int, folds: int, cases: Sequence[Case]) -> Arm:
+    """A source alone: what every other fold learns from of it; tested on all other groups."""
+    others = [f"fold{i}" for i in range(folds) if i != number]
+    parts: dict[str, list[Case]] = {"train": [], "val": []}
+    for case in cases:
+        roles = {case.role(fold) for fold in others}
+        if case.source == source and len(roles) == 1 and roles <= _LEARNT:
+            parts[roles.pop()].append(case)
+    learnt = {case.group for part in parts.values() for case in part}
+    test = tuple(case for case in cases if case.group not in learnt)
+    return Arm(f"{SINGLE}{source}", "", tuple(parts["train"]), tuple(parts["val"]), test)
+
+
+def _with_val(arm: Arm, seed: int) -> Arm:
+    """Val cases from the training groups where there are none; a small source gives none."""
+    if arm.val:
+        return arm
+    groups: dict[str, set[str]] = defaultdict(set)
+    for case in arm.train:
+        groups[case.source].add(case.group)
+    held: set[str] = set()
+    for source in sorted(groups):
+        order = sorted(groups[source], key=lambda group: _draw(group, seed))
+        held |= set(order[: len(order) // _VAL_SHARE])
+    train = tuple(case for case in arm.train if case.group not in held)
+    val = tuple(case for case in arm.train if case.group in held)
+    return replace(arm, train=train, val=val)
 
 
 def source_weights(cases: Sequence[Case]) -> list[float]:

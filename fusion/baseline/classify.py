@@ -1,9 +1,10 @@
-"""Classification: a small 2D DenseNet over planes; a volume is the mean of its planes."""
+"""Classification: a small DenseNet over whole planes or volumes; a cut volume is their mean."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 from fusion.baseline.cases import Arm, Case
 from fusion.baseline.fit import Batch, Plan
-from fusion.baseline.planes import Stack
+from fusion.baseline.grid import SOLID, Canvas, Stack
 from fusion.baseline.pool import Pool, spread
-from fusion.baseline.score import CaseGuess, best_threshold
+from fusion.baseline.segment import Predictor
 from fusion.baseline.tier import Tier
 
 _PLANES = 8  # of one volume
@@ -22,69 +23,81 @@ _PLANES = 8  # of one volume
 
 @dataclass(frozen=True)
 class Classifier:
-    """One output per concept; uncertain and unannotated truths are never learnt or scored."""
+    """One output per concept; uncertain and unannotated truths are never learnt or scored.
+
+    Attributes:
+        exclusive: every case has exactly one of the classes: probabilities sum to 1. Else each
+            class is a yes or no of its own.
+    """
 
     concepts: Sequence[str]
-    channels: int
+    exclusive: bool
+    canvas: Canvas
     stacks: Mapping[str, Stack]
-    device: torch.device
 
-    def network(self) -> nn.Module:
-        """A DenseNet with three blocks of two layers."""
-        net: nn.Module = DenseNet(
-            spatial_dims=2,
-            in_channels=self.channels,
-            out_channels=len(self.concepts),
-            init_features=16,
-            growth_rate=12,
-            block_config=(2, 2, 2),
-            norm=("instance", {"affine": True}),  # small batches of mixed sources
-        )
-        return net.to(self.device)
+    def design(self, tier: Tier) -> dict[str, Any]:
+        """Arguments of `dense_net`."""
+        return {
+            "spatial_dims": self.canvas.dims,
+            "in_channels": self.canvas.channels,
+            "out_channels": len(self.concepts),
+            "init_features": tier.features[0],
+        }
 
-    def plan(self, arm: Arm, tier: Tier, steps: int, seed: int) -> Plan:
+    def plan(self, arm: Arm, tier: Tier, seed: int, predictor: Predictor) -> Plan:
         """What to train on, with which loss, chosen by the mean likelihood of the val cases."""
-        planes = {case.id: self._planes(case) for case in arm.train}
-        pool = Pool(arm.train, self.stacks, planes, np.random.default_rng(seed))
+        pool = Pool(arm.train, self.stacks, self.canvas.patch, seed)
+        size = tier.batch_3d if self.canvas.dims == SOLID else tier.batch
 
-        def draw() -> Batch:
-            drawn = pool.draw(tier.batch)
-            truths = [truth_of(case, self.concepts) for case, _ in drawn]
-            hot = [[float(truth.get(c, 0)) for c in self.concepts] for truth in truths]
-            mask = [[c in truth for c in self.concepts] for truth in truths]
-            return Batch(
-                pool.images(drawn, self.device),
-                torch.tensor(hot, device=self.device),
-                torch.tensor(mask, device=self.device),
-            )
+        def draw(step: int) -> Batch:
+            windows = pool.draw(step, size)
+            truths = [truth_of(window.case, self.concepts) for window in windows]
+            hot = np.array([[t.get(c, 0) for c in self.concepts] for t in truths], np.float32)
+            mask = np.array([[c in truth for c in self.concepts] for truth in truths])
+            return Batch(pool.images(windows), hot, mask)
+
+        val = [arm.val[i] for i in spread(np.arange(len(arm.val)), tier.val_cases)]
 
         def quality(net: nn.Module) -> float:
-            guesses = [self.guess(net, case) for case in arm.val]
-            return float(np.mean([_log_likelihood(guess) for guess in guesses]))
+            found = [self.outcome(net, case, predictor) for case in val]
+            return float(np.mean([_log_likelihood(one) for one in found]))
 
-        return Plan(draw, masked_cross_entropy, quality if arm.val else None, steps)
+        loss = exclusive_cross_entropy if self.exclusive else masked_cross_entropy
+        return Plan(draw, lambda hot: hot, loss, quality if val else None, 0)
 
-    def guess(self, net: nn.Module, case: Case) -> CaseGuess:
-        """Probability of each concept in a case."""
-        images = torch.from_numpy(self.stacks[case.id].images[self._planes(case)])
-        net.eval()
-        with torch.inference_mode():
-            logits = net(images.to(self.device, torch.float32)).mean(dim=0)
-        probability = torch.sigmoid(logits).double().tolist()
-        return CaseGuess(
-            case.source,
-            case.group,
-            dict(zip(self.concepts, probability, strict=True)),
-            truth_of(case, self.concepts),
-        )
+    def outcome(self, net: nn.Module, case: Case, predictor: Predictor) -> dict[str, Any]:
+        """Probability of each concept annotated in a case, and the truth where it is certain."""
+        truth = truth_of(case, self.concepts)
+        found = self.probabilities(net, self.stacks[case.id], predictor)
+        return {
+            "probability": {c: p for c, p in found.items() if c in case.annotated},
+            "truth": truth,
+        }
 
-    def thresholds(self, net: nn.Module, val: Sequence[Case]) -> dict[str, float]:
-        """Per concept, chosen on the val cases; 0.5 without."""
-        guesses = [self.guess(net, case) for case in val]
-        return {concept: _threshold(guesses, concept) for concept in self.concepts}
+    def probabilities(self, net: nn.Module, stack: Stack, predictor: Predictor) -> dict[str, float]:
+        """Of each concept in one image."""
+        planes = spread(np.arange(len(stack.images)), _PLANES)
+        logits = torch.from_numpy(predictor.logits(net, stack.images[planes])).double().mean(dim=0)
+        values = logits.softmax(dim=0) if self.exclusive else torch.sigmoid(logits)
+        return dict(zip(self.concepts, values.tolist(), strict=True))
 
-    def _planes(self, case: Case) -> np.ndarray:
-        return spread(np.arange(len(self.stacks[case.id].images)), _PLANES)
+
+def dense_net(**design: Any) -> nn.Module:
+    """MONAI's DenseNet with three blocks of two layers."""
+    return DenseNet(
+        growth_rate=12,
+        block_config=(2, 2, 2),
+        norm=("instance", {"affine": True}),  # small batches of mixed sources
+        **design,
+    )
+
+
+def is_exclusive(cases: Sequence[Case], concepts: Sequence[str]) -> bool:
+    """Whether every case has exactly one of several classes, and all are known."""
+    truths = [truth_of(case, concepts) for case in cases]
+    return len(concepts) > 1 and all(
+        len(truth) == len(concepts) and sum(truth.values()) == 1 for truth in truths
+    )
 
 
 def truth_of(case: Case, concepts: Sequence[str]) -> dict[str, int]:
@@ -103,14 +116,14 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor, annotated: Tensor) -> 
     return nn.functional.binary_cross_entropy_with_logits(logits[annotated], targets[annotated])
 
 
-def _log_likelihood(guess: CaseGuess) -> float:
+def exclusive_cross_entropy(logits: Tensor, targets: Tensor, _: Tensor) -> Tensor:
+    """Cross-entropy of classes (B, K) of which each input has one."""
+    return nn.functional.cross_entropy(logits, targets)
+
+
+def _log_likelihood(found: Mapping[str, Mapping[str, float]]) -> float:
     hits = [
-        p if guess.truth[c] else 1 - p for c, p in guess.probability.items() if c in guess.truth
+        found["probability"][c] if true else 1 - found["probability"][c]
+        for c, true in found["truth"].items()
     ]
     return float(np.mean(np.log(np.clip(hits, 1e-6, 1)))) if hits else 0.0
-
-
-def _threshold(guesses: Sequence[CaseGuess], concept: str) -> float:
-    known = [guess for guess in guesses if concept in guess.truth]
-    probability = np.array([guess.probability[concept] for guess in known])
-    return best_threshold(probability, np.array([guess.truth[concept] for guess in known]))

@@ -2,36 +2,94 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
 
 import torch
+from torch import Tensor, nn
 
 _FREE_BYTES = 1 << 30  # the smoke tier needs less; the rest is room for the CUDA context
+_PLANE_INPUT, _SOLID_INPUT = 4, 5  # axes of a batch
 
 
 def pick(wanted: str) -> torch.device:
     """`auto` is the GPU with most free memory, or the CPU when none has 1 GiB free.
 
+    Only the GPUs that CUDA_VISIBLE_DEVICES shows are seen.
+
     Raises:
         ValueError: cuda is asked for and there is none, or the name is unknown.
     """
+    return _ranked(wanted)[0]
+
+
+def _ranked(wanted: str) -> list[torch.device]:
+    """Devices to try, best first."""
     if wanted == "cpu":
-        return torch.device("cpu")
+        return [torch.device("cpu")]
     if wanted not in {"auto", "cuda"}:
         raise ValueError(f"device: found {wanted!r}, expected auto, cpu or cuda")
     if not torch.cuda.is_available():
         if wanted == "cuda":
             raise ValueError("device: found 'cuda', expected 'auto' or 'cpu': torch sees no GPU")
-        return torch.device("cpu")
+        return [torch.device("cpu")]
     free = [torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count())]
-    best = max(range(len(free)), key=free.__getitem__)
-    if wanted == "auto" and free[best] < _FREE_BYTES:
-        return torch.device("cpu")
-    return torch.device("cuda", best)
+    return ranked_by(free, wanted)
+
+
+def ranked_by(free: list[int], wanted: str) -> list[torch.device]:
+    """GPUs by their free bytes, the emptiest first; `auto` takes the CPU where none has room."""
+    order = sorted(range(len(free)), key=lambda i: (-free[i], i))
+    if wanted == "auto" and free[order[0]] < _FREE_BYTES:
+        return [torch.device("cpu")]
+    return [torch.device("cuda", i) for i in order if wanted == "cuda" or free[i] >= _FREE_BYTES]
+
+
+@contextmanager
+def held(wanted: str, folder: Path | None = None) -> Iterator[torch.device]:
+    """The emptiest device that no other baseline on this host holds; a GPU serves one at a time.
+
+    Where all GPUs are held it waits for the emptiest.
+    """
+    devices = _ranked(wanted)
+    if devices[0].type == "cpu":
+        yield devices[0]
+        return
+    chosen, lock = _lock(devices, folder or Path(tempfile.gettempdir()))
+    with lock:
+        yield chosen
+
+
+def _lock(devices: list[torch.device], folder: Path) -> tuple[torch.device, IO[bytes]]:
+    for device in devices:
+        file = lock_file(folder, _uuid(device)).open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+        else:
+            return device, file
+    file = lock_file(folder, _uuid(devices[0])).open("ab")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return devices[0], file
+
+
+def lock_file(folder: Path, name: str) -> Path:
+    """Freed by the system when its holder ends, however it ends."""
+    return folder / f"imagingx-gpu-{name}.lock"
+
+
+def _uuid(device: torch.device) -> str:
+    """The same for one GPU in every process, whatever CUDA_VISIBLE_DEVICES makes its number."""
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def name_of(device: torch.device) -> str:
@@ -57,15 +115,62 @@ def thread_count(wanted: int) -> int:
     return os.cpu_count() or 1
 
 
+def memory_format(images: Tensor) -> torch.memory_format:
+    """Channels last: what convolutions are fastest with."""
+    if images.ndim == _PLANE_INPUT:
+        return torch.channels_last
+    return torch.channels_last_3d if images.ndim == _SOLID_INPUT else torch.contiguous_format
+
+
+def settled(net: nn.Module, place: torch.device, dims: int) -> nn.Module:
+    """The network on its device, channels last."""
+    form = torch.channels_last if dims == _PLANE_INPUT - 2 else torch.channels_last_3d
+    return net.to(place).to(memory_format=form)  # type: ignore[call-overload, no-any-return]
+
+
+@dataclass
+class Precision:
+    """Mixed precision where it is safe: on a GPU, bf16 or else fp16 with scaled gradients."""
+
+    place: torch.device
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.scaler = torch.amp.GradScaler(self.place.type, enabled=self.dtype == torch.float16)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What convolutions compute in."""
+        if self.place.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+    def cast(self) -> Any:
+        """Where a network runs."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.place.type, dtype=self.dtype)
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        self.scaler.step(optimiser)
+        self.scaler.update()
+
+
 @contextmanager
-def repeatable(seed: int, threads: int) -> Iterator[None]:
-    """Fixed seed and threads, deterministic kernels; the process gets its own back after."""
+def repeatable(seed: int, threads: int, place: torch.device) -> Iterator[None]:
+    """Fixed seed and threads, deterministic kernels; the process gets its own back after.
+
+    A GPU has no such kernel for some steps of volumes (pooling backwards): it warns there.
+    """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(mode=True)
+        torch.use_deterministic_algorithms(mode=True, warn_only=place.type == "cuda")
         try:
             yield
         finally:

@@ -1,25 +1,29 @@
-"""Segmentation: a small 2D U-Net over planes, scored over whole cases."""
+"""Segmentation: a U-Net over patches of planes or volumes, scored over whole cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from monai.inferers.utils import sliding_window_inference
 from monai.losses.dice import DiceCELoss
-from monai.metrics.meandice import DiceMetric
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 from fusion.baseline.cases import Arm, Case
-from fusion.baseline.fit import Batch, Plan
-from fusion.baseline.planes import Stack
-from fusion.baseline.pool import Pool, annotated_mask, labelled_planes
-from fusion.baseline.score import CaseScore
+from fusion.baseline.device import Precision, memory_format
+from fusion.baseline.fit import Batch, Plan, Room
+from fusion.baseline.grid import SOLID, Canvas, Stack
+from fusion.baseline.masks import mask_score
+from fusion.baseline.pool import Pool, annotated_mask, spread
 from fusion.baseline.tier import Tier
 
-_PREDICT = 32  # planes at once
+_WINDOWS = {2: 32, SOLID: 8}  # through the network at once
+_OVERLAP = 0.25
 _DICE_CE = DiceCELoss(sigmoid=True, batch=True)
 
 
@@ -31,69 +35,135 @@ class Segmenter:
     """
 
     concepts: Sequence[str]
-    channels: int
+    lesions: frozenset[str]
+    canvas: Canvas
     stacks: Mapping[str, Stack]
-    device: torch.device
 
-    def network(self) -> nn.Module:
-        """A U-Net with 16 to 128 features."""
-        net: nn.Module = UNet(
-            spatial_dims=2,
-            in_channels=self.channels,
-            out_channels=len(self.concepts),
-            channels=(16, 32, 64, 128),
-            strides=(2, 2, 2),
-        )
-        return net.to(self.device)
+    def design(self, tier: Tier) -> dict[str, Any]:
+        """Arguments of `unet`."""
+        solid = self.canvas.dims == SOLID
+        return {
+            "spatial_dims": self.canvas.dims,
+            "in_channels": self.canvas.channels,
+            "out_channels": len(self.concepts),
+            "channels": list(tier.features_3d if solid else tier.features),
+        }
 
-    def plan(self, arm: Arm, tier: Tier, steps: int, seed: int) -> Plan:
+    def plan(self, arm: Arm, tier: Tier, seed: int, predictor: Predictor) -> Plan:
         """What to train on, with which loss, chosen by mean Dice of the val cases."""
-        planes = {case.id: labelled_planes(self.stacks[case.id]) for case in arm.train}
-        pool = Pool(arm.train, self.stacks, planes, np.random.default_rng(seed))
+        pool = Pool(arm.train, self.stacks, self.canvas.patch, seed, self.concepts)
+        size = tier.batch_3d if self.canvas.dims == SOLID else tier.batch
 
-        def draw() -> Batch:
-            drawn = pool.draw(tier.batch)
-            labels = np.stack([self._labels(case)[plane] for case, plane in drawn])
-            mask = annotated_mask([case for case, _ in drawn], self.concepts, self.device)
-            return Batch(pool.images(drawn, self.device), self._one_hot(labels, 1), mask)
+        def draw(step: int) -> Batch:
+            windows = pool.draw(step, size)
+            labels = np.stack([self.labels(w.case)[w.plane][w.within] for w in windows])
+            mask = annotated_mask([w.case for w in windows], self.concepts)
+            return Batch(pool.images(windows), labels.astype(np.int32), mask)
+
+        def targets(labels: Tensor) -> Tensor:
+            values = torch.arange(1, len(self.concepts) + 1, device=labels.device)
+            shape = (1, -1, *[1] * (labels.ndim - 1))
+            return (labels[:, None] == values.view(shape)).float()
+
+        val = [arm.val[i] for i in spread(np.arange(len(arm.val)), tier.val_cases)]
 
         def quality(net: nn.Module) -> float:
-            dice = [d for case in arm.val for d in self.score(net, case).dice.values()]
-            return float(np.mean([d for d in dice if d is not None] or [0.0]))
+            dice = [d for case in val for d in self._dice(net, case, predictor)]
+            return float(np.mean(dice or [0.0]))
 
-        return Plan(draw, partial_loss, quality if arm.val else None, steps)
+        steps = 0  # set by who knows the budget
+        return Plan(draw, targets, partial_loss, quality if val else None, steps)
 
-    def score(self, net: nn.Module, case: Case) -> CaseScore:
-        """Dice over all planes of the case, for the concepts annotated in it."""
-        known = [k for k, concept in enumerate(self.concepts) if concept in case.annotated]
-        predicted = self._predict(net, case)[known]
-        reference = self._one_hot(self._labels(case), 0)[known] > 0
-        dice = case_dice(predicted, reference)
-        return CaseScore(
-            case.source, case.group, dict(zip([self.concepts[k] for k in known], dice, strict=True))
-        )
+    def outcome(self, net: nn.Module, case: Case, predictor: Predictor) -> dict[str, Any]:
+        """Scores of each concept annotated in the case."""
+        stack = self.stacks[case.id]
+        predicted, reference = self._pair(net, case, predictor)
+        return {
+            "masks": {
+                concept: mask_score(
+                    predicted[concept],
+                    reference[concept],
+                    stack.spacing,
+                    has_mm=stack.has_mm,
+                    is_lesion=concept in self.lesions,
+                )
+                for concept in predicted
+            }
+        }
 
-    def _predict(self, net: nn.Module, case: Case) -> Tensor:
-        """(K, Z, edge, edge) of bool."""
-        images = torch.from_numpy(self.stacks[case.id].images)
-        net.eval()
-        with torch.inference_mode():
-            parts = [
-                net(part.to(self.device, torch.float32)) > 0
-                for part in torch.split(images, _PREDICT)
-            ]
-        return torch.cat(parts).movedim(1, 0)
+    def _dice(self, net: nn.Module, case: Case, predictor: Predictor) -> list[float]:
+        predicted, reference = self._pair(net, case, predictor)
+        sums = {c: int(predicted[c].sum()) + int(reference[c].sum()) for c in predicted}
+        return [
+            2 * int((predicted[c] & reference[c]).sum()) / total
+            for c, total in sums.items()
+            if total
+        ]
 
-    def _labels(self, case: Case) -> np.ndarray:
+    def _pair(
+        self, net: nn.Module, case: Case, predictor: Predictor
+    ) -> tuple[dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.bool_]]]:
+        """Predicted and true mask (N, ...) of each annotated concept."""
+        stack, labels = self.stacks[case.id], self.labels(case)
+        logits = stack.unpadded(predictor.logits(net, stack.images))
+        known = [(k, c) for k, c in enumerate(self.concepts) if c in case.annotated]
+        inner = stack.unpadded(labels)
+        return {c: logits[:, k] > 0 for k, c in known}, {c: inner == k + 1 for k, c in known}
+
+    def labels(self, case: Case) -> npt.NDArray[np.uint16]:
+        """The label map of a case, which it must have."""
         labels = self.stacks[case.id].labels
         if labels is None:
             raise ValueError(f"{case.id}: found no label file, expected one for segmentation")
         return labels
 
-    def _one_hot(self, labels: np.ndarray, axis: int) -> Tensor:
-        values = np.arange(1, len(self.concepts) + 1, dtype=labels.dtype)
-        hot = np.stack([labels == value for value in values], axis=axis)
-        return torch.from_numpy(hot).to(self.device, torch.float32)
+
+@dataclass(frozen=True)
+class Predictor:
+    """Sliding windows over whole images, as many at once as fit."""
+
+    canvas: Canvas
+    place: torch.device
+    room: Room
+
+    def logits(self, net: nn.Module, images: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
+        """(N, K, ...) of images (N, C, ...)."""
+        net.eval()
+        precision = Precision(self.place)
+
+        def run(windows: Tensor) -> Tensor:
+            windows = windows.to(self.place, memory_format=memory_format(windows))
+            with precision.cast():
+                return net(windows).float()  # type: ignore[no-any-return]
+
+        parts, start = [], 0
+        with torch.inference_mode():
+            while start < len(images):
+                size = min(self.room.windows, _WINDOWS[self.canvas.dims])
+                # A volume is cut into windows; planes are many already.
+                chunk = 1 if self.canvas.dims == SOLID else size
+                inputs = torch.from_numpy(images[start : start + chunk].astype(np.float32))
+                try:
+                    parts.append(self._slide(inputs, size, run))
+                except torch.OutOfMemoryError:
+                    self.room.halve("windows", size)
+                    continue
+                start += chunk
+        return np.concatenate(parts)
+
+    def _slide(self, inputs: Tensor, size: int, run: Any) -> npt.NDArray[np.float32]:
+        roi = (self.canvas.patch,) * self.canvas.dims
+        if tuple(inputs.shape[2:]) == roi:
+            return np.asarray(run(inputs).cpu())
+        slid = sliding_window_inference(
+            inputs, roi, size, run, overlap=_OVERLAP, mode="gaussian", device=torch.device("cpu")
+        )
+        return np.asarray(torch.as_tensor(slid))
+
+
+def unet(**design: Any) -> nn.Module:
+    """MONAI's U-Net; each level halves the one before."""
+    return UNet(strides=(2,) * (len(design["channels"]) - 1), **design)
 
 
 def partial_loss(logits: Tensor, targets: Tensor, annotated: Tensor) -> Tensor:
@@ -102,8 +172,8 @@ def partial_loss(logits: Tensor, targets: Tensor, annotated: Tensor) -> Tensor:
     Concept k is learnt only from inputs with `annotated[:, k]`: the others give it no gradient.
 
     Args:
-        logits: (B, K, H, W).
-        targets: (B, K, H, W) of 0 and 1.
+        logits: (B, K, ...).
+        targets: (B, K, ...) of 0 and 1.
         annotated: (B, K) of bool.
     """
     losses = [
@@ -112,21 +182,3 @@ def partial_loss(logits: Tensor, targets: Tensor, annotated: Tensor) -> Tensor:
         if known.any()
     ]
     return torch.stack(losses).mean() if losses else logits.new_zeros(())
-
-
-def case_dice(predicted: Tensor, reference: Tensor) -> list[float | None]:
-    """Dice of each concept over all planes; both empty gives None, one empty 0.
-
-    Args:
-        predicted: (K, Z, H, W) of bool.
-        reference: the same.
-    """
-    if not len(reference):
-        return []
-    metric = DiceMetric(include_background=True, reduction="none", ignore_empty=False)
-    dice = metric(predicted[None].float(), reference[None].float())
-    filled = (predicted | reference).flatten(1).any(dim=1).tolist()
-    return [
-        value if any_voxel else None
-        for value, any_voxel in zip(torch.as_tensor(dice)[0].tolist(), filled, strict=True)
-    ]

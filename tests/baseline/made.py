@@ -13,7 +13,8 @@ from PIL import Image
 
 from fusion.baseline.tier import Tier
 
-QUICK = Tier(steps=60, fewest_steps=40)
+QUICK = Tier(steps=16, fewest_steps=8, validations=2)
+LEARNING = Tier(steps=100, fewest_steps=60)
 
 
 @dataclass

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fusion.baseline.cases import Case, limited, source_weights
-from fusion.baseline.planes import area_weights, canvas_for, load, shrunk_labels
+from fusion.baseline.grid import area_weights, canvas_for, load, shrunk_labels
+from fusion.baseline.masks import lesions, mask_score
 from fusion.baseline.score import (
     CaseScore,
     Report,
@@ -16,7 +17,7 @@ from fusion.baseline.score import (
     dice_rows,
     interval,
 )
-from fusion.baseline.segment import case_dice, partial_loss
+from fusion.baseline.segment import partial_loss
 from fusion.baseline.tier import SMOKE
 from tests.baseline.made import Work
 
@@ -29,8 +30,8 @@ def case(number: int, source: str, split: str = "train", **more) -> Case:
         "split": split,
         "annotated": frozenset({"disc"}),
         "classes": {},
-        "size": (60, 48),
-        "pixel_mm": None,
+        "shape": (60, 48),
+        "spacing_mm": None,
         "channels": 1,
         "unit": "unknown",
         "images": (Path("image.png"),),
@@ -50,21 +51,61 @@ def test_a_concept_gets_no_gradient_from_inputs_that_are_not_annotated_for_it():
         assert known.abs().sum() > 0
 
 
-def test_dice_is_of_the_whole_volume_and_not_the_mean_of_its_planes():
-    reference = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
-    predicted = reference.clone()
-    reference[0, 0], predicted[0, 0] = True, True
-    predicted[0, 1, 0, 0] = True  # its plane alone would score 0
+def score(predicted: np.ndarray, reference: np.ndarray, *spacing: float, has_mm=True, lesion=False):
+    return mask_score(predicted, reference, spacing, has_mm=has_mm, is_lesion=lesion)
 
-    assert case_dice(predicted, reference) == [pytest.approx(32 / 33)]
+
+def test_dice_is_of_the_whole_volume_and_not_the_mean_of_its_planes():
+    reference = np.zeros((2, 4, 4), bool)
+    predicted = reference.copy()
+    reference[0], predicted[0] = True, True
+    predicted[1, 0, 0] = True  # its plane alone would score 0
+
+    found = score(predicted, reference, 5.0, 1.0, 2.0)
+
+    assert found.dice == pytest.approx(32 / 33)
+    assert (found.reference_mm3, found.predicted_mm3) == (160.0, 170.0)
 
 
 def test_both_empty_is_no_score_and_one_empty_is_zero():
-    empty = torch.zeros(3, 1, 4, 4, dtype=torch.bool)
-    reference, predicted = empty.clone(), empty.clone()
-    reference[1], predicted[2] = True, True
+    empty, full = np.zeros((1, 4, 4), bool), np.ones((1, 4, 4), bool)
 
-    assert case_dice(predicted, reference) == [None, 0.0, 0.0]
+    found = [score(*pair, 1.0, 1.0, 1.0) for pair in ((empty, empty), (empty, full), (full, empty))]
+
+    assert [(one.dice, one.nsd) for one in found] == [(None, None), (0.0, 0.0), (0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "has_mm", "shift", "expected"),
+    [
+        ((1.0, 1.0, 1.0), True, 2, 1.0),  # 2 mm away: within the tolerance
+        ((1.0, 1.0, 1.0), True, 3, 0.5),  # of two sheets each, two lie within
+        ((3.0, 3.0, 3.0), True, 1, 1.0),  # one voxel is 3 mm: as far as can be asked
+        ((1.0, 1.0, 1.0), False, 2, 0.5),  # no mm: one pixel
+    ],
+)
+def test_surfaces_may_be_two_millimetres_or_one_voxel_apart(spacing, has_mm, shift, expected):
+    reference, predicted = np.zeros((2, 1, 30, 40), bool)
+    reference[0, 10], predicted[0, 10 + shift] = True, True  # a line each: all surface
+    if expected < 1:
+        reference[0, 25], predicted[0, 25] = True, True  # and one that both see
+
+    found = score(predicted, reference, *spacing[1:], spacing[0], has_mm=has_mm)
+
+    assert found.nsd == pytest.approx(expected)
+
+
+def test_lesions_are_counted_one_by_one():
+    reference, predicted = np.zeros((2, 20, 20), bool)
+    reference[0:4, 0:4] = reference[10:14, 10:14] = True
+    predicted[0:4, 2:6] = True  # IoU 1/3
+    predicted[13:17, 13:17] = True  # IoU 1/31
+    predicted[0:2, 15:17] = True
+
+    assert lesions(predicted, reference) == (1, 2, 1)
+    assert lesions(np.zeros_like(predicted), reference) == (0, 0, 2)
+    assert score(predicted[None], reference[None], 1.0, 1.0, 1.0, lesion=True).lesions == (1, 2, 1)
+    assert score(predicted[None], reference[None], 1.0, 1.0, 1.0).lesions is None
 
 
 def test_empty_cases_are_excluded_and_counted():
@@ -120,16 +161,35 @@ def test_shrinking_keeps_the_mean(size: int, target: int):
 
 def test_a_millimetre_is_as_long_in_every_volume():
     cases = [
-        case(0, "a", size=(256, 256), pixel_mm=(1.0, 1.0)),
-        case(1, "b", size=(100, 50), pixel_mm=(0.5, 2.0)),
+        case(0, "a", shape=(256, 256, 9), spacing_mm=(1.0, 1.0, 5.0)),
+        case(1, "b", shape=(100, 50, 9), spacing_mm=(0.5, 2.0, 5.0)),
     ]
 
     canvas = canvas_for(cases, SMOKE)
 
-    assert canvas.edge == 96
-    assert canvas.shape_of(cases[0]) == (96, 96)
-    rows, columns = canvas.shape_of(cases[1])  # 50 x 100 mm
-    assert (rows, columns) == (19, 38)
+    assert (canvas.dims, canvas.axis, canvas.edge) == (2, 2, 96)
+    assert canvas.shape_of(cases[0].shape, cases[0].spacing_mm) == (96, 96)
+    assert canvas.shape_of(cases[1].shape, cases[1].spacing_mm) == (19, 38)  # 50 x 100 mm
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "dims", "axis"),
+    [
+        ((40, 50, 30), (1.0, 1.0, 1.5), 3, None),
+        ((256, 256, 24), (0.9, 0.9, 5.0), 2, 2),  # thick axial planes
+        ((20, 256, 256), (4.0, 0.9, 0.9), 2, 0),  # thick sagittal ones
+        ((200, 200, 6), (1.0, 1.0, 1.0), 2, 2),  # few
+    ],
+)
+def test_the_voxels_say_whether_a_volume_is_learnt_whole_or_plane_by_plane(
+    shape, spacing, dims, axis
+):
+    cases = [case(i, "a", shape=shape, spacing_mm=spacing) for i in range(3)]
+
+    canvas = canvas_for(cases, SMOKE)
+
+    assert (canvas.dims, canvas.axis) == (dims, axis)
+    assert len(canvas.shape_of(shape, spacing)) == dims
 
 
 def test_small_planes_are_padded_and_never_resampled(tmp_path: Path):

@@ -6,13 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.baseline import Tier, run_baseline
+from fusion.baseline import FOLDER, Tier, run_baseline
+from fusion.baseline.results import FILE, read_results
 from fusion.errors import CancelledError
-from tests.baseline.made import QUICK, Work, disc, holdout, plan
+from tests.baseline.made import LEARNING, QUICK, Work, disc, holdout, plan
 
 
 def run(plan_data, work, tier=QUICK, **more):
     return run_baseline(plan_data, work.root, device="cpu", threads=1, tier=tier, **more)
+
+
+def records(work):
+    return [arm.record for arm in read_results(work.root / FOLDER / FILE)]
 
 
 def dice(result, source, concept="disc"):
@@ -21,7 +26,7 @@ def dice(result, source, concept="disc"):
 
 @pytest.mark.parametrize("kind", ["picture", "volume"])
 def test_a_learnable_pattern_is_learnt_in_every_source(tmp_path: Path, kind: str):
-    result = run(plan("a", "b"), holdout(Work(tmp_path), kind), tier=Tier(steps=150))
+    result = run(plan("a", "b"), holdout(Work(tmp_path), kind), tier=LEARNING)
 
     assert dice(result, "a") > 0.8
     assert dice(result, "b") > 0.8
@@ -38,16 +43,21 @@ def test_labels_of_another_image_are_not_learnt(tmp_path: Path):
         other = disc(1000 + len(work.cases), (60, 48))[1]
         work.picture("a", split, label=other)
 
-    assert dice(run(plan("a"), work), "a") < 0.5
+    assert dice(run(plan("a"), work, LEARNING), "a") < 0.5
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(tmp_path: Path):
     work = holdout(Work(tmp_path))
 
-    first, again = run(plan("a", "b"), work), run(plan("a", "b"), work)
+    first = run(plan("a", "b"), work)
+    weights = (work.root / FOLDER / "weights.safetensors").read_bytes()
+    kept = read_results(work.root / FOLDER / FILE)
     other = run(plan("a", "b", seed=8), work)
+    again = run(plan("a", "b"), work)  # from the start: another job's folder is cleared
 
     assert first == again
+    assert (work.root / FOLDER / "weights.safetensors").read_bytes() == weights
+    assert read_results(work.root / FOLDER / FILE) == kept
     assert first["arms"][0]["last_loss"] != other["arms"][0]["last_loss"]
 
 
@@ -58,9 +68,10 @@ def test_what_the_numbers_depend_on_is_recorded(tmp_path: Path):
 
     assert set(result["versions"]) >= {"python", "torch", "monai", "numpy"}
     assert (result["seed"], result["device"], result["threads"]) == (7, "cpu", 1)
-    assert result["steps"] == 60
-    assert [done for done, _ in seen] == list(range(1, len(work.cases) + 60 + 6 + 1))
-    assert seen[-1][0] == seen[-1][1]
+    assert result["steps"] == 10
+    done = [done for done, _ in seen]
+    assert done == list(range(1, len(done) + 1))
+    assert seen[-1] == (len(done), len(work.cases) + (10 + 8) + 2 * (10 + 7))
 
 
 def test_a_left_out_source_is_never_trained_on(tmp_path: Path):
@@ -72,10 +83,13 @@ def test_a_left_out_source_is_never_trained_on(tmp_path: Path):
 
     result = run(plan("a", "b", "c", protocol="loso"), work)
 
-    assert [arm["name"] for arm in result["arms"]] == ["without:a", "without:b", "without:c"]
-    for source, arm in zip("abc", result["arms"], strict=True):
-        assert {case.split("__")[0] for case in arm["train_cases"]} == set("abc") - {source}
-        assert {case.split("__")[0] for case in arm["test_cases"]} == {source}
+    arms = {arm.arm: arm for arm in records(work)}
+    assert list(arms) == [f"{kind}:{source}" for kind in ("without", "single") for source in "abc"]
+    for source in "abc":
+        for kind, learnt in (("without", set("abc") - {source}), ("single", {source})):
+            arm = arms[f"{kind}:{source}"]
+            assert {case.split("__")[0] for case in arm.train_cases} == learnt
+            assert {case.split("__")[0] for case in arm.test_cases} == set("abc") - learnt
         assert result["per_source"][source]["disc"]["n_cases"] == 4
 
 
@@ -123,7 +137,7 @@ def test_a_concept_is_scored_only_where_it_is_annotated(tmp_path: Path):
         work.picture("a", split)
         work.picture("b", split, annotated=["other"])
 
-    result = run(plan("a", "b", concepts=[{"id": "disc"}, {"id": "other"}]), work)
+    result = run(plan("a", "b", concepts=[{"id": "disc"}, {"id": "other"}]), work, LEARNING)
 
     assert dice(result, "a") > 0.6
     row = result["per_source"]["b"]["disc"]
@@ -160,7 +174,7 @@ def test_a_time_limit_fails_the_arm(tmp_path: Path):
 
     result = run_baseline(plan("a", "b"), work.root, device="cpu", tier=Tier(seconds=0.0))
 
-    assert result["arms"][0]["reason"].startswith("timeout: 1 of 200 steps")
+    assert {arm["reason"] for arm in result["arms"]} == {"timeout: 1 of 133 steps"}
 
 
 def test_no_case_and_an_unknown_device_are_named(tmp_path: Path):
@@ -180,7 +194,7 @@ def test_a_class_is_learnt_and_one_class_alone_has_no_auroc(tmp_path: Path):
         work.picture("b", split, label=None, classes={"disc": 1})
     work.picture("b", "test", label=None, classes={"disc": -1})
 
-    rows = run(plan("a", "b", task="classification"), work)["per_source"]
+    rows = run(plan("a", "b", task="classification"), work, LEARNING)["per_source"]
 
     assert rows["a"]["disc"]["auroc"] > 0.9
     assert rows["a"]["disc"]["balanced_accuracy"] > 0.8
