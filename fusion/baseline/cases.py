@@ -165,8 +165,10 @@ def _arm(name: str, fold: str | None, cases: Iterable[Case]) -> Arm:
 
 def _only(arm: Arm, name: str, sources: set[str]) -> Arm:
     """The arm with the training and val cases of `sources` alone, and all of its test cases."""
-    kept = [tuple(case for case in part if case.source in sources) for part in (arm.train, arm.val)]
-    return Arm(name, arm.fold, *kept, arm.test)
+    train, val = (
+        tuple(case for case in part if case.source in sources) for part in (arm.train, arm.val)
+    )
+    return Arm(name, arm.fold, train, val, arm.test)
 
 
 def _left_out(source: str, fold: str, cases: Iterable[Case]) -> Arm:

@@ -125,7 +125,7 @@ def memory_format(images: Tensor) -> torch.memory_format:
 def settled(net: nn.Module, place: torch.device, dims: int) -> nn.Module:
     """The network on its device, channels last."""
     form = torch.channels_last if dims == _PLANE_INPUT - 2 else torch.channels_last_3d
-    return net.to(place).to(memory_format=form)  # type: ignore[call-overload, no-any-return]
+    return net.to(place).to(memory_format=form)
 
 
 @dataclass
