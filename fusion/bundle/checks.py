@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from fusion.baseline.document import Baseline
 from fusion.bundle.content import FOLDED
 from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
@@ -24,7 +25,7 @@ from fusion.bundle.originals import ORIGINALS
 from fusion.bundle.pixels import Decoded, decode, words_beside
 from fusion.bundle.privacy import find_names, find_private
 from fusion.bundle.views import descriptions
-from fusion.bundle.write import BUILD_INFO, SUMS, view_files
+from fusion.bundle.write import BASELINE, BUILD_INFO, SUMS, view_files
 from fusion.imaging.hashes import slice_signatures
 from fusion.imaging.volume import Grid, Picture, Volume
 
@@ -54,7 +55,16 @@ class Subject:
     @cached_property
     def sums(self) -> dict[str, str]:
         """Path -> expected SHA-256."""
-        rows = (line.partition("  ") for line in self.text(SUMS).splitlines())
+        return self._sums(SUMS)
+
+    @cached_property
+    def baseline_sums(self) -> dict[str, str]:
+        """The same of the baseline's folder; empty where there is none."""
+        name = f"{BASELINE}/{SUMS}"
+        return self._sums(name) if name in self.names else {}
+
+    def _sums(self, name: str) -> dict[str, str]:
+        rows = (line.partition("  ") for line in self.text(name).splitlines())
         return {path: sha256 for sha256, _, path in rows}
 
     @cached_property
@@ -96,9 +106,10 @@ def check_names(subject: Subject) -> Iterator[str]:
 
 
 def check_files(subject: Subject) -> Iterator[str]:
-    listed = set(subject.sums)
+    listed = {*subject.sums, *subject.baseline_sums}
     yield from (f"{n}: in {SUMS}, but missing" for n in sorted(listed - subject.names))
-    extra = subject.names - listed - {SUMS, BUILD_INFO}
+    outside = {SUMS, BUILD_INFO, f"{BASELINE}/{SUMS}"}
+    extra = subject.names - listed - outside
     yield from (f"{n}: found, but not in {SUMS}" for n in sorted(extra))
     yield from (f"{n}: missing" for n in REQUIRED_FILES if n not in subject.names)
     if list(subject.sums) != sorted(subject.sums):
@@ -106,7 +117,7 @@ def check_files(subject: Subject) -> Iterator[str]:
 
 
 def check_sums(subject: Subject) -> Iterator[str]:
-    for name, expected in subject.sums.items():
+    for name, expected in (subject.sums | subject.baseline_sums).items():
         found = subject.found.get(name)
         if found and found != expected:
             yield f"{name}: found SHA-256 {found}, expected {expected}"
@@ -322,6 +333,21 @@ def check_views(subject: Subject) -> Iterator[str]:
                 yield f"{name}: differs from what the manifest gives"
 
 
+def check_baseline(subject: Subject) -> Iterator[str]:
+    """A bundle may have none; one that it has must be its own."""
+    name = f"{BASELINE}/baseline.json"
+    if name not in subject.names:
+        return
+    try:
+        found = Baseline.model_validate_json(subject.text(name)).bundle_id
+    except ValidationError as error:
+        for row in error.errors()[:20]:
+            yield f"{name}: {'.'.join(map(str, row['loc']))}: {row['msg']}"
+        return
+    if found != subject.manifest.bundle_id:
+        yield f"{name}: found bundle {found}, expected {subject.manifest.bundle_id}"
+
+
 def check_privacy(subject: Subject) -> Iterator[str]:
     """Words beside the pixels, and text files. build_info.json may name the machine."""
     yield from subject.decoded_words
@@ -355,5 +381,6 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "croissant": ("croissant.json holds every required field", check_croissant),
     "rows": ("data-meta and annotations have their rows", check_rows),
     "views": ("the files of the views agree with the manifest", check_views),
+    "baseline": ("baseline.json fits its schema and is of this bundle", check_baseline),
     "privacy": ("no identifier, path or machine name", check_privacy),
 }

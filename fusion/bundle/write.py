@@ -43,6 +43,7 @@ from fusion.bundle.views import descriptions
 from fusion.bundle.views.view import View
 
 SUMS, BUILD_INFO, REPORT = "SHA256SUMS", "build_info.json", "report"
+BASELINE = "baseline"  # a folder with sums of its own
 TOOLS = ("read_bundle.py", "masked.py")  # CC0-1.0, copied into every bundle
 
 
@@ -78,7 +79,7 @@ def write_bundle(
         report: a folder that becomes `report/`.
         measured: what was measured of the cases, for report.json; its `compatibility` goes to the
             manifest.
-        build_info: times, host, versions, device, baseline result; outside SHA256SUMS.
+        build_info: times, host, versions, device; outside SHA256SUMS.
         cap_bytes: largest size of one shard.
 
     Raises:
@@ -111,11 +112,11 @@ def write_bundle(
 
 
 def write_sums(folder: Path) -> None:
-    """SHA256SUMS over every file but itself and build_info.json, in order of path."""
+    """SHA256SUMS over every file in order of path, but for itself and what depends on a machine."""
     lines = [
         f"{sha256_of(folder / path)}  {path}\n"
         for path in list_files(folder)
-        if path not in (SUMS, BUILD_INFO)
+        if path not in (SUMS, BUILD_INFO) and not path.startswith(f"{BASELINE}/")
     ]
     write_text(folder / SUMS, "".join(lines))
 

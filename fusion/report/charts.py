@@ -123,6 +123,72 @@ def strips(values: Mapping[str, Sequence[float]], unit: str, title: str) -> str:
     return _svg(STRIP_WIDTH, height, title, "".join(parts))
 
 
+def forest(
+    rows: Sequence[tuple[str, float, Sequence[float] | None]], delta: float, title: str
+) -> str:
+    """Changes with their intervals around 0; the band is what does not matter, plus minus `delta`.
+
+    Args:
+        rows: (name, value, low and high or None where the interval is unreliable).
+    """
+    far = [abs(v) for _, value, span in rows for v in (value, *(span or ()))]
+    reach = 1.1 * max([*far, 2 * delta])
+    inner = STRIP_WIDTH - LABEL - 60
+
+    def x(value: float) -> float:
+        return LABEL + (value / reach + 1) / 2 * inner
+
+    height = 14 + len(rows) * ROW + 12
+    floor = height - 14
+    wide = x(delta) - x(-delta)
+    parts = [
+        f'<rect class="band" x="{x(-delta):.1f}" y="0" width="{wide:.1f}" height="{floor}"/>',
+        f'<line class="axis" x1="{x(0):.1f}" y1="0" x2="{x(0):.1f}" y2="{floor}"/>',
+    ]
+    for n, (name, value, span) in enumerate(rows):
+        y = 14 + n * ROW
+        parts += [
+            _text(LABEL - 10, y + 4, _shortened(name), "end"),
+            _text(STRIP_WIDTH - 2, y + 4, f"{value:+.3f}", "end"),
+        ]
+        if span:
+            ends = f'x1="{x(span[0]):.1f}" x2="{x(span[1]):.1f}"'
+            parts.append(f'<line class="line" {ends} y1="{y}" y2="{y}"/>')
+        kind = "dot" if span else "hollow"
+        parts.append(f'<circle class="{kind}" cx="{x(value):.1f}" cy="{y}" r="4"/>')
+    parts += [
+        _text(x(place), height - 2, f"{place:+.3g}" if place else "0", "middle")
+        for place in (-reach / 1.1, 0, reach / 1.1)
+    ]
+    return _svg(STRIP_WIDTH, height, title, "".join(parts))
+
+
+def reliability(points: Sequence[tuple[float, float]], title: str) -> str:
+    """(Said, seen) pairs, 0 to 1, as a line; on the diagonal all is well."""
+    side, edge = 240, 26
+    inner = side - 2 * edge
+
+    def place(said: float, seen: float) -> tuple[float, float]:
+        return edge + said * inner, side - edge - seen * inner
+
+    def line(kind: str, pairs: Sequence[tuple[float, float]]) -> str:
+        joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*pair) for pair in pairs))
+        return f'<polyline class="{kind}" fill="none" points="{joined}"/>'
+
+    parts = [line("axis", [(0, 1), (0, 0), (1, 0)]), line("axis later", [(0, 0), (1, 1)])]
+    parts.append(line("line", points))
+    for x, y in (place(*pair) for pair in points):
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+    parts += [
+        _text(side / 2, side - 6, "probability said", "middle"),
+        _text(edge, edge - 8, "share seen", "start"),
+        _text(edge - 4, side - edge + 10, "0", "end"),
+        _text(side - edge, side - edge + 12, "1", "middle"),
+        _text(edge - 6, edge + 4, "1", "end"),
+    ]
+    return _svg(side, side, title, "".join(parts))
+
+
 def _jitter(n: int) -> float:
     """The same small shifts in every report."""
     return ((n * 7) % 11 - 5) * 1.0

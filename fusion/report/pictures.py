@@ -87,6 +87,21 @@ def draw(image: Volume | Picture, label: Volume | Picture | None) -> Drawing:
     return _compose(tiles, side, low, high, window)
 
 
+def compare(image: Array, reference: Array | None, prediction: Array | None) -> Drawing:
+    """One slice or picture alone, with the outlines of its reference, and of a prediction.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        reference: (H, W), value v is concept v; None where the labels are no masks.
+        prediction: the same.
+    """
+    low, high, window = _window_2d(Picture(image))
+    marked = [("reference", reference), ("prediction", prediction)]
+    tiles = [Plane("image", image, None, (1.0, 1.0), "")]
+    tiles += [Plane(n, image, marks, (1.0, 1.0), "") for n, marks in marked if marks is not None]
+    return _compose(tiles, SIDE_2D, low, high, window)
+
+
 def planes(image: Volume, label: Array | None) -> tuple[Plane, Plane, Plane]:
     """Axial, coronal and sagittal slice, seen from below, in front and the left.
 

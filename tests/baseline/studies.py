@@ -62,3 +62,18 @@ def classes(arm: str, source: str, said: Sequence[float], truth: Sequence[int], 
 def spread(n: int, width: float = 0.05) -> float:
     """Fixed noise of a case, the same in every arm."""
     return float(np.sin(12.9898 * (n + 1)) * width)
+
+
+def shifted(own: float, other: float, fused: float, rest: float):
+    """Dice on its own source, of another source, fused, and of all the others together."""
+
+    def dice(arm: str, source: str, n: int) -> float:
+        if arm == "fused":
+            base = fused
+        elif arm.startswith("without:"):
+            base = rest if arm.endswith(f":{source}") else fused
+        else:
+            base = own if arm.endswith(f":{source}") else other
+        return base + spread(n)
+
+    return dice

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from fusion.baseline.matrix import matrix
 from fusion.baseline.study import Study
 from fusion.baseline.verdict import gains, judge
-from tests.baseline.studies import arms_of, case_result, classes, mask, record, spread, study
+from tests.baseline.studies import (
+    arms_of,
+    case_result,
+    classes,
+    mask,
+    record,
+    shifted,
+    spread,
+    study,
+)
 
 
 def cell(found, arm, source, concept="disc", metric="dice"):
@@ -24,21 +33,6 @@ def cell(found, arm, source, concept="disc", metric="dice"):
 def judged(made: Study, tier: str = "small"):
     cells = matrix(made)
     return judge(made, gains(made, cells), tier)
-
-
-def shifted(own: float, other: float, fused: float, rest: float):
-    """Dice on its own source, of another source, fused, and of all the others together."""
-
-    def dice(arm: str, source: str, n: int) -> float:
-        if arm == "fused":
-            base = fused
-        elif arm.startswith("without:"):
-            base = rest if arm.endswith(f":{source}") else fused
-        else:
-            base = own if arm.endswith(f":{source}") else other
-        return base + spread(n)
-
-    return dice
 
 
 def test_matrix_gains_and_verdict_of_a_known_shift_are_those_computed_by_hand():
