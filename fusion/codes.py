@@ -76,6 +76,7 @@ FAILURES: dict[str, str] = {
     "leak_detected": "an image or a group stands in two splits",
     "verify_failed": "the built bundle does not verify",
     "disk_full": "there is no room left; what is finished is used when the build is started again",
+    "storage_quota": "the bundles of a user, or of all, would take more room than they may",
     "cancelled": "somebody asked for it to stop",
     "busy": "another build works in this folder",
     "recipe_invalid": "the recipe cannot be run",

@@ -7,6 +7,12 @@ from django.db import models
 REPORT, COVER = "report/report.html", "report/cases.png"  # in every bundle's folder
 
 
+class BundleQuerySet(models.QuerySet["Bundle"]):
+    def kept(self) -> BundleQuerySet:
+        """Bundles whose files were not removed."""
+        return self.filter(removed_at=None)
+
+
 class Bundle(models.Model):
     """A built and verified bundle."""
 
@@ -19,6 +25,11 @@ class Bundle(models.Model):
     files = models.JSONField()  # [{path, bytes, sha256}] in the order of SHA256SUMS
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    pinned = models.BooleanField(default=False)  # no retention rule may remove it
+    removed_at = models.DateTimeField(null=True, blank=True)  # its files are gone, the row stays
+    removed_why = models.CharField(max_length=300, blank=True)
+
+    objects = BundleQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

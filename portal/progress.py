@@ -1,12 +1,13 @@
-"""How far a run has come, per source: one reading for the pages and the API."""
+"""How far a run has come and what it waits for: one reading for the pages and the API."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from django.db.models import Count
+from django.utils.timezone import now
 
-from workers.models import Run, RunCase
+from workers.models import Run, RunCase, no_place
 
 
 @dataclass
@@ -42,3 +43,16 @@ def by_source(run: Run) -> list[SourceProgress]:
     for counts in found.values():
         counts.excluded = dict(sorted(counts.excluded.items()))
     return list(found.values())
+
+
+def waits_for(run: Run) -> str:
+    """What a run that nobody works on waits for; "" for one that is worked on or has ended."""
+    if run.has_ended or (run.lease_until is not None and run.lease_until >= now()):
+        return ""
+    if run.state == Run.State.PAUSED:
+        return "somebody to resume it"
+    if run.retry_at is not None and run.retry_at > now():
+        return f"a fault to pass: {run.error}"
+    if run.state == Run.State.QUEUED and (reason := no_place(run)):
+        return f"a place: {reason}"
+    return "a worker"

@@ -19,6 +19,7 @@ from portal.web import (
     datasets,
     feed,
     home,
+    operations,
     recipes,
     rules,
     runs,
@@ -60,7 +61,11 @@ api = [
     path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
     path("runs/", api_runs.RunList.as_view(), name="runs"),
     path("runs/<uuid:run_id>/", api_runs.RunDetail.as_view(), name="run"),
+    path("runs/<uuid:run_id>/pause/", api_runs.RunPause.as_view(), name="run-pause"),
+    path("runs/<uuid:run_id>/resume/", api_runs.RunResume.as_view(), name="run-resume"),
+    path("runs/<uuid:run_id>/retry/", api_runs.RunRetry.as_view(), name="run-retry"),
     path("runs/<uuid:run_id>/cancel/", api_runs.RunCancel.as_view(), name="run-cancel"),
+    path("runs/<uuid:run_id>/priority/", api_runs.RunPriority.as_view(), name="run-priority"),
     path("bundles/", api_bundles.BundleList.as_view(), name="bundles"),
     path("bundles/<slug:bundle_id>/", api_bundles.BundleDetail.as_view(), name="bundle"),
     path("bundles/<slug:bundle_id>/files/", api_bundles.BundleFiles.as_view(), name="bundle-files"),
@@ -96,11 +101,18 @@ urlpatterns = [
     path("runs/", runs.index, name="runs"),
     path("runs/<uuid:run_id>/", runs.detail, name="run"),
     path("runs/<uuid:run_id>/progress/", runs.progress, name="run-progress"),
-    path("runs/<uuid:run_id>/cancel/", runs.cancel, name="run-cancel"),
+    *(
+        path(f"runs/<uuid:run_id>/{action}/", runs.act, {"action": action}, name=f"run-{action}")
+        for action in (*runs.ACTIONS, "priority")
+    ),
     path("bundles/", bundles.index, name="bundles"),
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
     path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
+    path("healthz", operations.healthz, name="healthz"),
+    path("readyz", operations.readyz, name="readyz"),
+    path("metrics", operations.metrics, name="metrics"),
+    path("status/", operations.status, name="status"),
     path("api/v1/", include((api, "api"))),
 ]
 

@@ -13,15 +13,21 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
+from django.db.models import F
 
 from fusion.errors import CancelledError
 from fusion.models import Bundle
 from workers.clock import now
 from workers.models import Run, RunStage, lease_end
+from workers.submit import rest_paused_runs, send_waiting_runs
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0  # how soon a worker hears of a cancellation
 LONGEST_WAIT_SECONDS = 900
+
+
+class PausedError(CancelledError):
+    """The user asked for the run to rest; what is finished is kept."""
 
 
 class LeaseLostError(Exception):
@@ -82,6 +88,12 @@ class Lease:
         """The user's wish was fulfilled."""
         self._end(Run.State.CANCELLED, error_code="cancelled")
 
+    def paused(self) -> None:
+        """Let go of the run; it rests, unless it was resumed meanwhile."""
+        self.write(worker="", lease_until=None, enqueued_at=None, attempts=0)
+        rest_paused_runs()
+        send_waiting_runs()
+
     def retry_later(self, code: str, message: str, attempts: int) -> None:
         """Let go of the run until a fault may have passed, ever longer."""
         wait = min(settings.RUN_RETRY_SECONDS * 2**attempts, LONGEST_WAIT_SECONDS)
@@ -92,15 +104,17 @@ class Lease:
             retry_at=now() + timedelta(seconds=wait),
             error_code=code[:60],
             error=message,
+            retries=F("retries") + 1,
         )
 
     def _end(self, state: Run.State, **fields: Any) -> None:
         fields = {"error_code": "", "error": "", **fields}
         self.write(state=state, worker="", lease_until=None, finished_at=now(), **fields)
+        transaction.on_commit(send_waiting_runs, robust=True)  # its place is free
 
 
 class Heartbeat:
-    """A thread that extends the lease while the process lives, and hears of cancellations.
+    """A thread that extends the lease while the process lives, and hears of the user's wishes.
 
     Long stages that report nothing keep their run by it; `check` is cheap enough for inner loops.
     """
@@ -109,6 +123,7 @@ class Heartbeat:
         self.lease = lease
         self._lost = threading.Event()
         self._cancelled = threading.Event()
+        self._paused = threading.Event()
         self._extended = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -118,6 +133,7 @@ class Heartbeat:
 
         Raises:
             CancelledError: the user asked for it.
+            PausedError: the user asked for a rest.
             LeaseLostError: another worker took the run over, or may have: for as long as a lease
                 the database could not be told that this one lives.
         """
@@ -127,6 +143,8 @@ class Heartbeat:
             raise LeaseLostError(f"run {self.lease.run_id}: its lease ran out without a heartbeat")
         if self._cancelled.is_set():
             raise CancelledError(f"run {self.lease.run_id}: cancelled")
+        if self._paused.is_set():
+            raise PausedError(f"run {self.lease.run_id}: paused")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -160,8 +178,12 @@ class Heartbeat:
 
     def _listen(self) -> None:
         held = Run.objects.held_by(self.lease.worker).filter(pk=self.lease.run_id)
-        wish = held.values_list("cancel_requested", flat=True).first()
-        if wish is None:
+        wishes = held.values_list("cancel_requested", "pause_requested").first()
+        if wishes is None:
             self._lost.set()
-        elif wish:
+            return
+        cancel, pause = wishes
+        if cancel:
             self._cancelled.set()
+        if pause:
+            self._paused.set()

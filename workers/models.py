@@ -7,13 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 from django.conf import settings
-from django.db import models
-from django.db.models import Exists, F, OuterRef, Q
+from django.db import connection, models, transaction
+from django.db.models import Case, Exists, F, OuterRef, Q, When
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce
 
 from fusion.models import Bundle
 from workers.clock import now
+
+ADMISSION = 0x1A6E  # the advisory lock under which PostgreSQL gives out places to run
 
 
 def lease_end() -> CombinedExpression:
@@ -26,33 +28,47 @@ class RunQuerySet(models.QuerySet["Run"]):
 
     def unfinished(self) -> RunQuerySet:
         """Runs with something still to happen."""
-        return self.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING])
+        return self.filter(state__in=[Run.State.QUEUED, Run.State.RUNNING, Run.State.PAUSED])
+
+    def idle(self) -> RunQuerySet:
+        """Runs with something still to happen that nobody works on.
+
+        Queued; paused; between two stages (running without a lease); or with a lease that ran out.
+        """
+        return self.unfinished().filter(Q(lease_until=None) | Q(lease_until__lt=now()))
 
     def claimable(self) -> RunQuerySet:
-        """Runs that nobody works on and that are due.
+        """Runs that nobody works on, that are due and that somebody may go on with.
 
-        Queued; between two stages (running without a lease); or with a lease that ran out. A run
-        whose stage is done in chunks waits for the last of them.
+        A run whose stage is done in chunks waits for the last of them.
         """
-        idle = Q(lease_until=None) | Q(lease_until__lt=now())
         due = Q(retry_at=None) | Q(retry_at__lte=now())
-        return self.unfinished().filter(idle, due, chunks_open=0)
+        free = self.idle().filter(due, pause_requested=False, chunks_open=0)
+        return free.exclude(state=Run.State.PAUSED)
 
     def held_by(self, worker: str) -> RunQuerySet:
         """Runs that `worker` still holds: every write of a worker goes through this."""
         return self.filter(worker=worker, state=Run.State.RUNNING)
 
+    @transaction.atomic
     def claim(self, pk: uuid.UUID, worker: str) -> Run | None:
-        """Take one run; None when someone else has it or it has ended.
+        """Take one run; None when someone else has it, it has ended, or it has no place yet.
 
-        One UPDATE decides the race, so a message that arrives twice does its work once.
+        One UPDATE decides the race, so a message that arrives twice does its work once. A run
+        that has no place loses its message: it gets a new one when a place is free.
         """
+        if no_place(self.filter(pk=pk, state=Run.State.QUEUED).first()):
+            self.filter(pk=pk, state=Run.State.QUEUED).update(enqueued_at=None)
+            return None
+        number = models.PositiveIntegerField()
+        was_lost = When(lease_until__lt=now(), then=F("lost_leases") + 1)
         taken = (
             self.claimable()
             .filter(pk=pk)
             .update(
                 state=Run.State.RUNNING,
                 worker=worker,
+                lost_leases=Case(was_lost, default=F("lost_leases"), output_field=number),
                 lease_until=lease_end(),
                 retry_at=None,
                 attempts=F("attempts") + 1,
@@ -60,6 +76,25 @@ class RunQuerySet(models.QuerySet["Run"]):
             )
         )
         return self.get(pk=pk) if taken else None
+
+
+def no_place(run: Run | None) -> str:
+    """Why a queued run has no place among those that run at once; "" when it has one.
+
+    Inside a transaction it is decided for one run after the other. Without limits: no query.
+    """
+    most, each = settings.RUNS_AT_ONCE, settings.RUNS_AT_ONCE_PER_USER
+    if run is None or not (most or each):
+        return ""
+    if connection.vendor == "postgresql" and connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADMISSION])
+    running = Run.objects.filter(state=Run.State.RUNNING)
+    if most and (found := running.count()) >= most:
+        return f"{found} runs are under way, {most} may be at once"
+    if each and (found := running.filter(owner=run.owner_id).count()) >= each:
+        return f"{found} runs of {run.owner_words} are under way, {each} may be at once"
+    return ""
 
 
 class Run(models.Model):
@@ -70,14 +105,26 @@ class Run(models.Model):
 
         QUEUED = "queued"
         RUNNING = "running"
+        PAUSED = "paused"
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
+
+    class Priority(models.IntegerChoices):
+        """Which of the waiting runs goes first."""
+
+        LOW = 1
+        NORMAL = 5
+        HIGH = 9
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     idempotency_key = models.CharField(max_length=100, unique=True, null=True)
     title = models.CharField(max_length=300)
     recipe = models.JSONField()  # resolved: source descriptions inlined
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
+    )
+    priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
     state = models.CharField(max_length=20, choices=State, default=State.QUEUED, db_index=True)
     stage = models.CharField(max_length=20, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)  # claims since the last progress
@@ -87,6 +134,11 @@ class Run(models.Model):
     retry_at = models.DateTimeField(null=True)  # not before this, after a fault that may pass
     cancel_requested = models.BooleanField(default=False)
     chunks_open = models.PositiveIntegerField(default=0)  # of its stage: it goes on when all ended
+    pause_requested = models.BooleanField(default=False)
+    lost_leases = models.PositiveIntegerField(default=0)  # holds that ended by death or silence
+    retries = models.PositiveIntegerField(default=0)  # after faults that may pass, and by hand
+    bytes_asked = models.PositiveBigIntegerField(default=0)  # what its bundle will have, about
+    bytes_in = models.PositiveBigIntegerField(null=True)  # of the source files, once listed
     quality = models.JSONField(null=True)  # what the report stage measured, and its findings
     error_code = models.CharField(max_length=60, blank=True)
     error = models.TextField(blank=True)
@@ -110,8 +162,13 @@ class Run(models.Model):
         return self.state in {self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED}
 
     @property
+    def owner_words(self) -> str:
+        """Whose it is, for people: runs without an owner are one anonymous user's."""
+        return f"user {self.owner}" if self.owner else "visitors without an account"
+
+    @property
     def folder(self) -> Path:
-        """Scratch of this run; gone when the run has ended."""
+        """Scratch of this run; gone when it has succeeded or was cancelled."""
         return Path(settings.WORK_DIR) / str(self.pk)
 
 
@@ -172,6 +229,27 @@ class RunCase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source}/{self.name} {self.state}"
+
+
+class WorkerProcess(models.Model):
+    """A worker that lives, or did: it says so itself every RUN_WATCH_SECONDS."""
+
+    name = models.CharField(max_length=200, primary_key=True)  # place/process/start
+    host = models.CharField(max_length=80)
+    pid = models.PositiveIntegerField()
+    queues = models.JSONField()
+    concurrency = models.PositiveSmallIntegerField()
+    children = models.JSONField(default=list)  # process ids of its pool
+    device = models.CharField(max_length=120)
+    versions = models.JSONField()  # package -> version
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["host", "pid"]
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.pid}"
 
 
 class RunChunkQuerySet(models.QuerySet["RunChunk"]):

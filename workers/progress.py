@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from django.db import transaction
 from django.db.models import F, QuerySet
 
 from workers.lease import Heartbeat
+from workers.logs import bind, bound
 from workers.models import Run, RunCase, RunStage, lease_end
 
+logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.5
 FLUSH_CASES = 500
 
@@ -35,6 +38,7 @@ class DatabaseProgress:
         """A stage starts; its total may not be known yet."""
         self.flush()
         self._stage = name
+        bind(stage=name)
         with transaction.atomic():
             self.lease.write(lease_until=lease_end())
             self._row().update(state=RunStage.State.RUNNING)
@@ -60,6 +64,9 @@ class DatabaseProgress:
         self, source: str, name: str, state: str, *, stage: str, code: str = "", detail: str = ""
     ) -> None:
         """What became of one case."""
+        if code:
+            with bound(source=source, case=name):
+                logger.info("case %s: %s: %s", state, code, detail)
         self._cases[source, name] = RunCase(
             run_id=self.lease.run_id,
             source=source,

@@ -56,6 +56,8 @@ def publish(finished: Path, plan: Plan, recipe: Mapping[str, Any]) -> Bundle:
                 "baseline": summary.get("baseline"),
                 "files": files,
                 "size_bytes": sum(file["bytes"] for file in files),
+                "removed_at": None,
+                "removed_why": "",
             },
         )
     return bundle

@@ -16,10 +16,12 @@ from django.db import transaction
 from fusion.errors import BuildError, CancelledError, RecipeError
 from fusion.recipe import check_recipe
 from workers.identity import new_token
-from workers.lease import Heartbeat, Lease, LeaseLostError
+from workers.lease import Heartbeat, Lease, LeaseLostError, PausedError
+from workers.logs import bind
 from workers.models import Run
 from workers.progress import DatabaseProgress
 from workers.publish import publish
+from workers.room import asked_bytes, check_disks
 from workers.submit import enqueue, free_runs_of_dead_workers
 
 if TYPE_CHECKING:
@@ -54,10 +56,14 @@ def work_on(run_id: uuid.UUID, stage: str) -> None:
     if run is None:
         logger.info("run %s: %s is not to be done here and now", run_id, stage)
         return
+    bind(worker=lease.worker, attempt=run.attempts)
     try:
         _attempt(run, lease)
     except LeaseLostError as lost:
         logger.warning("%s", lost)
+    except PausedError:
+        lease.paused()
+        logger.info("run %s: paused in stage %s", run_id, stage)
     except CancelledError:
         lease.cancelled()
         logger.info("run %s: cancelled in stage %s", run_id, stage)
@@ -96,12 +102,17 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
 
     build = _build_of(run)
     progress = DatabaseProgress(heartbeat)
+    if run.stage == STAGES[0]:
+        check_disks(*asked_bytes(run.recipe["sources"]))
     started = time.monotonic()
     for name in STAGES[: STAGES.index(run.stage) + 1]:
         mark = run.folder / f"{name}.done"
         if not mark.exists():
             progress.begin(name)
             run_stage(name, build, progress)
+            if name == "acquire":
+                files = (one["files"] for one in build.load("lock.json")["sources"].values())
+                lease.write(bytes_in=sum(row["bytes"] for rows in files for row in rows))
             if name == "report":
                 found = build.load("report.json")
                 quality = {**found["overview"], "findings": found["findings"]}
@@ -177,7 +188,6 @@ def _retry(run: Run, lease: Lease, error: Exception) -> None:
 def _fail(run: Run, lease: Lease, code: str, message: str) -> None:
     lease.fail(code, message)
     logger.error("run %s: failed in stage %s: %s: %s", run.pk, run.stage, code, message)
-    remove_folder(run)
 
 
 def _gave_up(run: Run) -> str:

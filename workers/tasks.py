@@ -7,6 +7,7 @@ import uuid
 from celery import shared_task
 
 from workers import watch
+from workers.logs import bound
 from workers.runner import work_on
 
 watch.install()
@@ -15,4 +16,11 @@ watch.install()
 @shared_task(name="workers.tasks.advance")
 def advance(run_id: str, stage: str) -> None:
     """Take a run one stage further; the row decides whether there is anything to do."""
-    work_on(uuid.UUID(run_id), stage)
+    with bound(run=run_id, stage=stage):
+        work_on(uuid.UUID(run_id), stage)
+
+
+@shared_task(name="workers.tasks.tidy")
+def tidy() -> None:
+    """Remove what nobody needs; for sites that run Celery's beat."""
+    watch.tidy_quietly()

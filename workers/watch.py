@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-import shutil
 import threading
 import time
-import uuid
-from pathlib import Path
 from typing import Any
 
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
 from django.db import DatabaseError, connections
 
-from workers.models import Run
+from workers import heartbeat
+from workers.heartbeat import children_of, queues_of
 from workers.submit import requeue_lost_runs
+from workers.tidy import sweep_work_folders, tidy
 
 _LOOKING = threading.Lock()
 logger = logging.getLogger(__name__)
@@ -25,19 +25,32 @@ logger = logging.getLogger(__name__)
 def install() -> None:
     """Look when a worker is ready, then every RUN_WATCH_SECONDS."""
     worker_ready.connect(_start, dispatch_uid="workers.watch")
+    worker_shutdown.connect(_stop, dispatch_uid="workers.watch")
 
 
-def sweep_work_folders() -> int:
-    """Remove the scratch of runs that have ended; returns how many folders went."""
-    root = Path(settings.WORK_DIR)
-    if not root.is_dir():
-        return 0
-    ids = {name for path in root.iterdir() if (name := _uuid(path.name))}
-    ended = Run.objects.filter(pk__in=ids).exclude(pk__in=Run.objects.unfinished())
-    folders = [run.folder for run in ended]
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    return len(folders)
+def beat(consumer: Any) -> None:
+    """Say that this worker lives."""
+    try:
+        children = children_of(os.getpid())
+        heartbeat.beat(queues_of(consumer), _concurrency(consumer), children)
+    except (DatabaseError, OSError):
+        logger.warning("worker: could not say that it lives", exc_info=True)
+    finally:
+        connections.close_all()
+
+
+def _concurrency(consumer: Any) -> int:
+    return int(getattr(consumer.pool, "num_processes", 1) or 1)
+
+
+def tidy_quietly() -> None:
+    """Remove what nobody needs; what cannot be reached is left to the next time."""
+    try:
+        tidy()
+    except (DatabaseError, OSError):
+        logger.warning("could not tidy up", exc_info=True)
+    finally:
+        connections.close_all()
 
 
 def look(patience_seconds: float | None = None) -> None:
@@ -52,7 +65,8 @@ def look(patience_seconds: float | None = None) -> None:
         connections.close_all()
 
 
-def _start(**_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
+    beat(sender)
     look(patience_seconds=0)
     # The pool forks from this process: never in the middle of a look, whose locks the child
     # would inherit locked.
@@ -61,18 +75,26 @@ def _start(**_: Any) -> None:
         after_in_parent=_LOOKING.release,
         after_in_child=_LOOKING.release,
     )
-    threading.Thread(target=_look_for_ever, name="watch", daemon=True).start()
+    threading.Thread(target=_look_for_ever, args=(sender,), name="watch", daemon=True).start()
 
 
-def _look_for_ever() -> None:
+def _stop(**_: Any) -> None:
+    try:
+        heartbeat.forget()
+    except DatabaseError:  # its row grows old by itself
+        logger.warning("worker: could not sign off", exc_info=True)
+    finally:
+        connections.close_all()
+
+
+def _look_for_ever(consumer: Any) -> None:
+    tidied = -math.inf
     while True:
+        with _LOOKING:
+            if time.monotonic() - tidied > settings.TIDY_SECONDS:
+                tidy_quietly()
+                tidied = time.monotonic()
         time.sleep(settings.RUN_WATCH_SECONDS)
         with _LOOKING:
+            beat(consumer)
             look()
-
-
-def _uuid(name: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(name)
-    except ValueError:
-        return None

@@ -142,6 +142,12 @@ class ElasticEngine:
                     self._key = key
                 key = self.key()
 
+    def is_current(self) -> bool:
+        """The alias points at an index of the catalog's present state."""
+        start = f"{self.alias}-{self.key()}-"
+        with server():
+            return any(name.startswith(start) for name in self._indices())
+
     def rebuild(self) -> int:
         """Build the index anew even when it is current; returns the number of documents."""
         key = self.key()

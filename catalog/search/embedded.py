@@ -164,6 +164,10 @@ class EmbeddedEngine:
             self._open = Opened(key, open_searcher(self.folder / key))
             self._clean(key)
 
+    def is_current(self) -> bool:
+        """The index of the catalog's present state is there."""
+        return _is_whole(self.folder / self.key())
+
     def rebuild(self) -> int:
         """Build the index anew even when it is current; returns the number of documents."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from fusion.recipe import HuggingFace, LocalFolder
@@ -15,7 +16,12 @@ def acquire(location: LocalFolder | HuggingFace, *, data_root: Path, cache: Path
         BuildError: code source_failed, naming what is not there or not allowed; archive_unsafe.
     """
     if isinstance(location, LocalFolder):
-        return local.acquire(location.path, data_root, cache)
-    return huggingface.acquire(
-        location.repo_id, location.revision, list(location.allow_patterns), cache
-    )
+        root = local.acquire(location.path, data_root, cache)
+    else:
+        root = huggingface.acquire(
+            location.repo_id, location.revision, list(location.allow_patterns), cache
+        )
+    if root.is_relative_to(cache):  # used just now: what was not for long may be removed
+        kept = cache.joinpath(*root.relative_to(cache).parts[:2])
+        os.utime(kept)
+    return root

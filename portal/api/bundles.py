@@ -27,7 +27,7 @@ from fusion.bundle.manifest import Manifest
 from fusion.bundle.views import VIEWS
 from fusion.models import REPORT, Bundle
 from portal.api import errors, params
-from portal.api.errors import ProblemOut
+from portal.api.errors import GoneError, GoneOut, ProblemOut
 from portal.api.ranges import Span, decide
 
 CHUNK_BYTES = 1 << 20
@@ -116,24 +116,28 @@ class BundleList(APIView):
         """Bundles, the newest first."""
         params.check_known(request.query_params, {"page", "page_size"})
         page = params.read_page(request.query_params)
-        found, envelope = params.paginate(request, Bundle.objects.all(), page)
+        found, envelope = params.paginate(request, Bundle.objects.kept(), page)
         return Response({**envelope, "results": BundleOut(found, many=True).data})
 
 
 class BundleDetail(APIView):
-    @extend_schema(operation_id="bundles_read", responses={200: BundleDetailOut, 404: ProblemOut})
+    @extend_schema(
+        operation_id="bundles_read", responses={200: BundleDetailOut, 404: ProblemOut, 410: GoneOut}
+    )
     def get(self, request: Request, bundle_id: str) -> Response:
         """One bundle: its recipe, summary and baseline."""
         params.check_known(request.query_params, ())
-        return Response(BundleDetailOut(get_object_or_404(Bundle, pk=bundle_id)).data)
+        return Response(BundleDetailOut(_find(bundle_id)).data)
 
 
 class BundleFiles(APIView):
-    @extend_schema(operation_id="bundles_files", responses={200: FileListOut, 404: ProblemOut})
+    @extend_schema(
+        operation_id="bundles_files", responses={200: FileListOut, 404: ProblemOut, 410: GoneOut}
+    )
     def get(self, request: Request, bundle_id: str) -> Response:
         """Every file of a bundle with its size and SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        bundle = _find(bundle_id)
         found = [
             {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
             for file in [*bundle.files, *_outside_sums(bundle)]
@@ -198,6 +202,7 @@ class BundleDownload(Download):
             (206, "application/x-tar"): OpenApiTypes.BINARY,
             400: ProblemOut,
             404: ProblemOut,
+            410: GoneOut,
             409: ProblemOut,
             416: ProblemOut,
         },
@@ -206,7 +211,7 @@ class BundleDownload(Download):
         """The whole bundle, or a view of it, as one tar; it can be resumed, byte for byte."""
         params.check_known(request.query_params, ("view",))
         view = params.choice(request.query_params, "view", tuple(VIEWS))
-        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        bundle = _find(bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
         files = [*bundle.files, *_outside_sums(bundle)]
 
@@ -238,13 +243,14 @@ class BundleFile(Download):
             (200, "application/octet-stream"): OpenApiTypes.BINARY,
             (206, "application/octet-stream"): OpenApiTypes.BINARY,
             404: ProblemOut,
+            410: GoneOut,
             416: ProblemOut,
         },
     )
     def get(self, request: Request, bundle_id: str, path: str) -> HttpResponseBase:
         """One file of a bundle; its entity tag is its SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        bundle = _find(bundle_id)
         files = _outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
         file = next((file for file in files if file["path"] == path), None)
         if file is None:
@@ -256,6 +262,14 @@ class BundleFile(Download):
             opened = storages["bundles"].open(f"{bundle.bundle_id}/{path}")
             response.streaming_content = _read(opened, span)
         return response
+
+
+def _find(bundle_id: str) -> Bundle:
+    """Raises GoneError for one that was removed, Http404 for one that never was."""
+    bundle = get_object_or_404(Bundle, pk=bundle_id)
+    if bundle.removed_at is not None:
+        raise GoneError(bundle)
+    return bundle
 
 
 def _refused(error: BundleError) -> Response:

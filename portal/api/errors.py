@@ -13,13 +13,17 @@ from rest_framework.response import Response
 
 from catalog.rules import RulesError
 from catalog.search import QueryError, SearchUnavailableError
-from fusion.errors import RecipeError
+from fusion.errors import BuildError, RecipeError
+from fusion.models import Bundle
+from workers.submit import RunConflictError
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 10
 
 STATUS_OF: dict[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    BuildError: HTTPStatus.INSUFFICIENT_STORAGE,  # the only one before a run is queued
+    RunConflictError: HTTPStatus.CONFLICT,
     QueryError: HTTPStatus.BAD_REQUEST,
     RulesError: HTTPStatus.BAD_REQUEST,
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -29,6 +33,8 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
 }
 TITLE_OF: dict[type[Exception], str] = {
     RecipeError: "The recipe is not valid",
+    BuildError: "There is no room",
+    RunConflictError: "The run cannot do that now",
     QueryError: "The query is not valid",
     RulesError: "The rules are not valid",
     SearchUnavailableError: "Search is away",
@@ -65,6 +71,23 @@ class ParameterError(exceptions.APIException):
         self.errors = [dict(error) for error in errors]
 
 
+class GoneOut(ProblemOut):
+    """A bundle that was removed: why, and the recipe that builds it again."""
+
+    removed_at = serializers.DateTimeField()
+    recipe = serializers.JSONField()
+
+
+class GoneError(exceptions.APIException):
+    """A bundle whose files were removed by a rule or by hand."""
+
+    status_code = HTTPStatus.GONE
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(f"bundle {bundle.pk[:12]} was removed: {bundle.removed_why}")
+        self.extra = {"removed_at": bundle.removed_at, "recipe": bundle.recipe}
+
+
 def body(
     status: int, detail: str, title: str = "", errors: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, Any]:
@@ -79,6 +102,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
     if kind is not None:
         errors = [_field_error(error) for error in getattr(exc, "errors", ())]
         detail = str(exc) or "No such thing here"
+        if isinstance(exc, BuildError):
+            detail = f"{exc.code}: {exc}"
         if kind is RecursionError:
             detail = "Nesting is limited; send a flatter document"
         data = body(STATUS_OF[kind], detail, TITLE_OF.get(kind, ""), errors)
@@ -105,7 +130,7 @@ def _of_framework(exc: exceptions.APIException) -> Response:
     headers = {}
     if wait := getattr(exc, "wait", None):
         headers["Retry-After"] = str(int(wait))
-    data = body(exc.status_code, detail, errors=errors)
+    data = body(exc.status_code, detail, errors=errors) | getattr(exc, "extra", {})
     return Response(data, exc.status_code, headers=headers, content_type=CONTENT_TYPE)
 
 

@@ -1,24 +1,36 @@
-"""Runs: start one, list them, follow one, cancel it."""
+"""Runs: start one, list them, follow one, steer it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from portal.access import check_may_steer, user_of
 from portal.api import params
 from portal.api.errors import ProblemOut
 from portal.api.recipes import RecipeIn
-from portal.progress import by_source
+from portal.progress import by_source, waits_for
 from workers.models import Run, RunStage
-from workers.submit import cancel_run, submit_run
+from workers.submit import (
+    cancel_run,
+    pause_run,
+    resume_run,
+    retry_run,
+    set_priority,
+    submit_run,
+)
+
+PRIORITIES = [name.lower() for name in Run.Priority.names]
 
 
 class StageOut(serializers.ModelSerializer[RunStage]):
@@ -43,6 +55,8 @@ class RunOut(serializers.ModelSerializer[Run]):
     bundle_id = serializers.CharField(allow_null=True, read_only=True)
     url = serializers.SerializerMethodField()
     page = serializers.SerializerMethodField()
+    priority = serializers.SerializerMethodField()
+    owner = serializers.CharField(source="owner.username", allow_null=True, default=None)
 
     class Meta:
         model = Run
@@ -52,7 +66,10 @@ class RunOut(serializers.ModelSerializer[Run]):
             "state",
             "stage",
             "attempts",
+            "priority",
+            "owner",
             "cancel_requested",
+            "pause_requested",
             "error_code",
             "error",
             "bundle_id",
@@ -62,6 +79,10 @@ class RunOut(serializers.ModelSerializer[Run]):
             "url",
             "page",
         ]
+
+    @extend_schema_field(serializers.ChoiceField(PRIORITIES))
+    def get_priority(self, run: Run) -> str:
+        return Run.Priority(run.priority).name.lower()
 
     def get_url(self, run: Run) -> str:
         return reverse("api:run", args=[run.pk])
@@ -79,8 +100,13 @@ class RunDetailOut(RunOut):
         read_only=True, allow_null=True, help_text="what the files hold, the fit, and findings"
     )
 
+    waits_for = serializers.SerializerMethodField(help_text="empty while it is worked on")
+
     class Meta(RunOut.Meta):
-        fields = [*RunOut.Meta.fields, "stages", "sources", "quality"]
+        fields = [*RunOut.Meta.fields, "waits_for", "stages", "sources", "quality"]
+
+    def get_waits_for(self, run: Run) -> str:
+        return waits_for(run)
 
     @extend_schema(responses=SourceProgressOut(many=True))
     def get_sources(self, run: Run) -> list[dict[str, Any]]:
@@ -93,7 +119,26 @@ class RunListOut(serializers.Serializer[Any]):
     results = RunOut(many=True)
 
 
-class RunList(APIView):
+STEERED = {202: RunDetailOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut}
+
+
+class RunIn(RecipeIn):
+    """A recipe, and which of the waiting runs goes first."""
+
+    priority = serializers.ChoiceField(PRIORITIES, default="normal")
+
+
+class PriorityIn(serializers.Serializer[Any]):
+    priority = serializers.ChoiceField(PRIORITIES)
+
+
+class RunView(APIView):
+    """A user who is signed in owns the runs that are started and may steer them."""
+
+    authentication_classes = [SessionAuthentication]
+
+
+class RunList(RunView):
     @extend_schema(
         operation_id="runs_list",
         parameters=[
@@ -106,7 +151,7 @@ class RunList(APIView):
     def get(self, request: Request) -> Response:
         """Runs, the newest first."""
         params.check_known(request.query_params, {"state", "page", "page_size"})
-        rows = Run.objects.all()
+        rows = Run.objects.select_related("owner")
         if state := params.choice(request.query_params, "state", Run.State.values):
             rows = rows.filter(state=state)
         found, envelope = params.paginate(request, rows, params.read_page(request.query_params))
@@ -114,20 +159,22 @@ class RunList(APIView):
 
     @extend_schema(
         operation_id="runs_create",
-        request=RecipeIn,
-        responses={202: RunDetailOut, 400: ProblemOut, 422: ProblemOut},
+        request=RunIn,
+        responses={202: RunDetailOut, 400: ProblemOut, 422: ProblemOut, 507: ProblemOut},
     )
     def post(self, request: Request) -> Response:
         """Start a fusion; asking again for a recipe that is on its way returns the same run."""
         params.check_known(request.query_params, ())
-        body = RecipeIn(data=request.data)
+        body = RunIn(data=request.data)
         body.is_valid(raise_exception=True)
-        run = submit_run(body.checked().as_dict())
+        priority = Run.Priority[body.validated_data["priority"].upper()]
+        recipe = body.checked().as_dict()
+        run = submit_run(recipe, owner=user_of(request), priority=priority)
         data = RunDetailOut(run).data
         return Response(data, status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 
 
-class RunDetail(APIView):
+class RunDetail(RunView):
     @extend_schema(operation_id="runs_read", responses={200: RunDetailOut, 404: ProblemOut})
     def get(self, request: Request, run_id: UUID) -> Response:
         """One run: its stages and, per source, the cases used and excluded."""
@@ -135,17 +182,54 @@ class RunDetail(APIView):
         return Response(RunDetailOut(_find(run_id)).data)
 
 
-class RunCancel(APIView):
-    @extend_schema(
-        operation_id="runs_cancel", request=None, responses={202: RunDetailOut, 404: ProblemOut}
-    )
+class RunCancel(RunView):
+    @extend_schema(operation_id="runs_cancel", request=None, responses=STEERED)
     def post(self, request: Request, run_id: UUID) -> Response:
         """Ask a run to stop; one that has ended stays as it is."""
-        params.check_known(request.query_params, ())
-        run = _find(run_id)
-        cancel_run(run)
-        return Response(RunDetailOut(_find(run_id)).data, status.HTTP_202_ACCEPTED)
+        return _steer(request, run_id, cancel_run)
+
+
+class RunPause(RunView):
+    @extend_schema(operation_id="runs_pause", request=None, responses=STEERED)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Ask a run to rest; what is finished is kept, and within seconds nobody works on it."""
+        return _steer(request, run_id, pause_run)
+
+
+class RunResume(RunView):
+    @extend_schema(operation_id="runs_resume", request=None, responses=STEERED)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Let a paused run go on from its finished work."""
+        return _steer(request, run_id, resume_run)
+
+
+class RunRetry(RunView):
+    @extend_schema(operation_id="runs_retry", request=None, responses=STEERED)
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Let a failed run try again from where it stopped."""
+        return _steer(request, run_id, retry_run)
+
+
+class RunPriority(RunView):
+    @extend_schema(
+        operation_id="runs_priority", request=PriorityIn, responses={**STEERED, 400: ProblemOut}
+    )
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Let a run go before others, or after them, from its next stage on."""
+        body = PriorityIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        priority = Run.Priority[body.validated_data["priority"].upper()]
+        return _steer(request, run_id, lambda run: set_priority(run, priority))
+
+
+def _steer(request: Request, run_id: UUID, action: Callable[[Run], object]) -> Response:
+    params.check_known(request.query_params, ())
+    run = _find(run_id)
+    check_may_steer(request, run)
+    action(run)
+    return Response(RunDetailOut(_find(run_id)).data, status.HTTP_202_ACCEPTED)
 
 
 def _find(run_id: UUID) -> Run:
-    return get_object_or_404(Run.objects.prefetch_related("stages"), pk=run_id)
+    rows = Run.objects.select_related("owner").prefetch_related("stages")
+    return get_object_or_404(rows, pk=run_id)

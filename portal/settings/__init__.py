@@ -54,6 +54,7 @@ INSTALLED_APPS = [
     "portal",
 ]
 MIDDLEWARE = [
+    "portal.middleware.RequestId",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -144,16 +145,29 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_MEMORY_PER_CHILD = 2_000_000  # KiB; a child above it is replaced between tasks
 CELERY_TASK_DEFAULT_QUEUE = "cpu"
+CELERY_TASK_QUEUE_MAX_PRIORITY = 9  # RabbitMQ orders a queue only where it was declared with it
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {"tidy": {"task": "workers.tasks.tidy", "schedule": 3600.0}}
+CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat")
+TIDY_SECONDS = 3600  # how often each worker removes what nobody needs, beat or no beat
 RUN_WATCH_SECONDS = 10  # how often a worker looks for lost runs
 RUN_MAX_ATTEMPTS = 5  # claims of a run without progress before it fails
 RUN_RETRY_SECONDS = 15  # first wait after a fault that may pass; doubles
+RUNS_AT_ONCE = env.integer("IMAGINGX_RUNS_AT_ONCE")
+RUNS_AT_ONCE_PER_USER = env.integer("IMAGINGX_RUNS_AT_ONCE_PER_USER")
 RUN_LEASE_SECONDS = env.integer("IMAGINGX_RUN_LEASE_SECONDS", minimum=2)
 
 # Fusion: scratch, bundles, compute.
 WORK_DIR = STATE_DIR / "work"
 BUNDLE_DIR = STATE_DIR / "bundles"
+BUNDLE_BYTES = env.integer("IMAGINGX_BUNDLE_GB") * 10**9
+BUNDLE_BYTES_PER_USER = env.integer("IMAGINGX_BUNDLE_GB_PER_USER") * 10**9
+DISK_RESERVE_BYTES = env.integer("IMAGINGX_DISK_RESERVE_GB") * 10**9
+KEEP_FAILED_HOURS = env.integer("IMAGINGX_KEEP_FAILED_HOURS")
+KEEP_BUNDLES = env.integer("IMAGINGX_KEEP_BUNDLES")
+KEEP_BUNDLE_DAYS = env.integer("IMAGINGX_KEEP_BUNDLE_DAYS")
+KEEP_CACHE_DAYS = env.integer("IMAGINGX_KEEP_CACHE_DAYS")
 DEVICE = env.one_of("IMAGINGX_DEVICE", ("auto", "cpu", "cuda"))
 THREADS = env.integer("IMAGINGX_THREADS")
 HARMONISE_WORKERS = env.integer("IMAGINGX_HARMONISE_WORKERS")
@@ -181,6 +195,11 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "bundles": _bundles,
 }
+
+# Who may read /metrics, /readyz and /status/ besides staff (portal/access.py).
+METRICS_TOKEN = env.text("IMAGINGX_METRICS_TOKEN")
+HF_TOKEN = env.text("HF_TOKEN")  # read by the Hub's client; here so that no log line shows it
+METRICS_NETWORKS = env.networks("IMAGINGX_METRICS_NETWORKS")
 
 # Web.
 STATIC_URL = "static/"
@@ -222,8 +241,18 @@ SPECTACULAR_SETTINGS = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "workers.logs.OneLine"},
+        "json": {"()": "workers.logs.JsonLine"},
+    },
+    "filters": {"fields": {"()": "workers.logs.AddFields"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": env.one_of("IMAGINGX_LOG_FORMAT", ("line", "json")),
+            "filters": ["fields"],
+        }
+    },
     # One line per request on stderr otherwise.
     "loggers": {"elastic_transport": {"level": "WARNING"}},
     "root": {

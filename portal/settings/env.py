@@ -7,6 +7,7 @@ that names the variable, the value found and the one expected.
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
 from dataclasses import dataclass
@@ -73,7 +74,51 @@ _VARIABLES = (
     Variable(
         "IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"
     ),
+    Variable(
+        "IMAGINGX_RUNS_AT_ONCE",
+        "0",
+        "runs under way at once for all users, others wait; 0: no limit",
+    ),
+    Variable(
+        "IMAGINGX_RUNS_AT_ONCE_PER_USER",
+        "0",
+        "the same for each user; visitors without an account count as one",
+    ),
+    Variable(
+        "IMAGINGX_BUNDLE_GB", "0", "GB (10^9 bytes) that all bundles together may take; 0: no limit"
+    ),
+    Variable(
+        "IMAGINGX_BUNDLE_GB_PER_USER",
+        "0",
+        "the same for each user; visitors without an account count as one",
+    ),
+    Variable("IMAGINGX_DISK_RESERVE_GB", "1", "GB that a new run must leave free on each disk"),
+    Variable(
+        "IMAGINGX_KEEP_FAILED_HOURS",
+        "24",
+        "so long a failed run keeps its scratch, to be retried from there",
+    ),
+    Variable(
+        "IMAGINGX_KEEP_BUNDLES", "0", "private bundles kept of each recipe, the newest; 0: all"
+    ),
+    Variable("IMAGINGX_KEEP_BUNDLE_DAYS", "0", "days that a private bundle is kept; 0: for ever"),
+    Variable(
+        "IMAGINGX_KEEP_CACHE_DAYS",
+        "30",
+        "days without use after which fetched sources go; 0: never",
+    ),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
+    Variable("IMAGINGX_LOG_FORMAT", "line", "line or json: how log lines are written"),
+    Variable(
+        "IMAGINGX_METRICS_TOKEN",
+        "",
+        "token that /metrics, /readyz and /status/ ask for; empty: none is taken",
+    ),
+    Variable(
+        "IMAGINGX_METRICS_NETWORKS",
+        "127.0.0.0/8,::1/128",
+        "comma list of networks that need no token for them",
+    ),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),
     Variable("HF_ENDPOINT", "", "another Hub address, read by huggingface-hub itself"),
     Variable("HOST", "127.0.0.1", "address that `make up` listens on"),
@@ -110,6 +155,18 @@ def integer(name: str, minimum: int = 0) -> int:
 def words(name: str) -> list[str]:
     """A comma list."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def networks(name: str) -> list[str]:
+    """A comma list of IP networks, such as 10.0.0.0/8."""
+    found = words(name)
+    for network in found:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            msg = f"{name}: found {network!r}, expected networks such as 10.0.0.0/8 or ::1/128"
+            raise ImproperlyConfigured(msg) from error
+    return found
 
 
 def one_of(name: str, allowed: tuple[str, ...]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from django.core.files.storage import storages
@@ -30,7 +32,7 @@ MOODS = {"helps": "good", "harms": "bad", "mixed": "warn"}
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Bundles, the newest first. Two queries."""
-    rows = Bundle.objects.defer("recipe", "baseline", "files")
+    rows = Bundle.objects.kept().defer("recipe", "baseline", "files")
     bundles, pages = paginate(request, rows)
     return render(request, "bundles/list.html", {"bundles": bundles, "pages": pages})
 
@@ -39,6 +41,8 @@ def index(request: HttpRequest) -> HttpResponse:
 def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """One bundle. Two queries."""
     bundle = get_object_or_404(Bundle, pk=bundle_id)
+    if bundle.removed_at is not None:
+        return gone(request, bundle)
     summary = bundle.summary
     slugs = [source.get("dataset", "") for source in summary["sources"]]
     known = set(Dataset.objects.filter(slug__in=slugs).values_list("slug", flat=True))
@@ -69,25 +73,35 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
     return render(request, "bundles/detail.html", context)
 
 
+def gone(request: HttpRequest, bundle: Bundle) -> HttpResponse:
+    """Why a bundle is no longer here, and its recipe, by which it can be built again."""
+    recipe_text = json.dumps(bundle.recipe, indent=2, ensure_ascii=False)
+    context = {"bundle": bundle, "recipe_text": recipe_text}
+    return render(request, "bundles/gone.html", context, status=HTTPStatus.GONE)
+
+
 @require_safe
-def report(_: HttpRequest, bundle_id: str) -> HttpResponse:
+def report(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """The bundle's quality report as it was built. One query.
 
     It brings its own styles and pictures; nothing in it may run or be fetched.
     """
-    response = _file(bundle_id, REPORT, "text/html; charset=utf-8")
-    response["Content-Security-Policy"] = REPORT_POLICY
+    response = _file(request, bundle_id, REPORT, "text/html; charset=utf-8")
+    if response.status_code == HTTPStatus.OK:
+        response["Content-Security-Policy"] = REPORT_POLICY
     return response
 
 
 @require_safe
-def cover(_: HttpRequest, bundle_id: str) -> HttpResponse:
+def cover(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """A few of the bundle's cases in one picture. One query."""
-    return _file(bundle_id, COVER, "image/png")
+    return _file(request, bundle_id, COVER, "image/png")
 
 
-def _file(bundle_id: str, path: str, content_type: str) -> HttpResponse:
+def _file(request: HttpRequest, bundle_id: str, path: str, content_type: str) -> HttpResponse:
     bundle = get_object_or_404(Bundle, pk=bundle_id)
+    if bundle.removed_at is not None:
+        return gone(request, bundle)
     if not bundle.has(path):
         raise Http404(f"{path}: no file of bundle {bundle_id[:12]}")
     with storages["bundles"].open(f"{bundle.pk}/{path}") as opened:

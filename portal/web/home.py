@@ -29,7 +29,7 @@ def home(request: HttpRequest) -> HttpResponse:
     context = {
         "ways": [{"facet": n, "title": t, "options": _most(facets[n])} for n, t in WAYS.items()],
         "totals": _totals(results.total, len(_known(facets["modality"]))),
-        "bundles": list(Bundle.objects.defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
+        "bundles": list(Bundle.objects.kept().defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
         "examples": EXAMPLES,
     }
     return render(request, "home.html", context)
@@ -48,6 +48,6 @@ def _totals(datasets: int, modalities: int) -> list[dict[str, Any]]:
         {"label": "datasets", "count": datasets},
         {"label": "with a known licence", "count": Dataset.objects.exclude(licence="").count()},
         {"label": "modalities", "count": modalities},
-        {"label": "bundles built here", "count": Bundle.objects.count()},
+        {"label": "bundles built here", "count": Bundle.objects.kept().count()},
         {"label": "fusion runs", "count": Run.objects.count()},
     ]

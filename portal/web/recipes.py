@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
 from catalog.services import facts_of, overlap_graph
-from fusion.errors import Problem, RecipeError
+from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import RECIPES, check_recipe, example_recipes, load_recipe, parse, resolve
+from portal.access import user_of
 from workers.submit import submit_run
 
 LARGEST_BYTES = 256 * 1024
@@ -38,9 +40,12 @@ def start(request: HttpRequest) -> HttpResponse:
         if request.POST.get("action") == "check":
             recipe = check_recipe(data, _known_datasets(), overlap_graph(), facts_of)
             return _page(request, text=text, valid=recipe.as_dict())
-        run = submit_run(data)
+        run = submit_run(data, owner=user_of(request))
     except RecipeError as error:
         return _page(request, status=422, problems=error.errors, text=text)
+    except BuildError as error:
+        no_room = {"code": error.code, "message": str(error)}
+        return _page(request, status=HTTPStatus.INSUFFICIENT_STORAGE, no_room=no_room, text=text)
     return redirect("run", run_id=run.pk)
 
 

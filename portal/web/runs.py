@@ -1,8 +1,9 @@
-"""Runs: list them, watch one, cancel it."""
+"""Runs: list them, watch one, steer it."""
 
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +12,27 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from portal.progress import by_source
+from portal.access import check_may_steer
+from portal.progress import by_source, waits_for
 from portal.templatetags.portal_tags import stage_title
 from portal.web.measured import measured
 from portal.web.paging import paginate
 from workers.models import Run, RunCase, RunStage
-from workers.submit import cancel_run
+from workers.submit import (
+    RunConflictError,
+    cancel_run,
+    pause_run,
+    resume_run,
+    retry_run,
+    set_priority,
+)
 
+ACTIONS = {
+    "pause": pause_run,
+    "resume": resume_run,
+    "retry": retry_run,
+    "cancel": cancel_run,
+}
 EXCLUDED_SHOWN, FINDINGS_SHOWN = 50, 20
 
 
@@ -32,9 +47,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @never_cache
 def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """A run with its stages and cases. Four queries."""
-    context = _progress(run_id)
-    recipe_text = json.dumps(context["run"].recipe, indent=2, ensure_ascii=False)
-    return render(request, "runs/detail.html", {**context, "recipe_text": recipe_text})
+    return render(request, "runs/detail.html", _detail(run_id))
 
 
 @require_safe
@@ -51,14 +64,43 @@ def progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
 
 @require_POST
-def cancel(_: HttpRequest, run_id: UUID) -> HttpResponse:
-    """Ask a run to stop."""
-    cancel_run(get_object_or_404(Run, pk=run_id))
+def act(request: HttpRequest, run_id: UUID, action: str) -> HttpResponse:
+    """Pause, resume, retry or cancel a run, or give it another priority.
+
+    What came too late, because the run has moved on meanwhile, shows the run as it is now.
+    """
+    run = get_object_or_404(Run, pk=run_id)
+    check_may_steer(request, run)
+    try:
+        if action == "priority":
+            set_priority(run, _priority(request.POST.get("priority", "")))
+        else:
+            ACTIONS[action](run)
+    except (RunConflictError, ValueError) as error:
+        context = _detail(run_id) | {"refused": str(error)}
+        return render(request, "runs/detail.html", context, status=HTTPStatus.CONFLICT)
     return redirect("run", run_id=run_id)
 
 
+def _priority(text: str) -> Run.Priority:
+    """Raises ValueError for a word that is none."""
+    try:
+        return Run.Priority[text.upper()]
+    except KeyError:
+        expected = ", ".join(name.lower() for name in Run.Priority.names)
+        raise ValueError(f"priority: found {text[:40]!r}, expected one of {expected}") from None
+
+
+def _detail(run_id: UUID) -> dict[str, Any]:
+    context = _progress(run_id)
+    recipe_text = json.dumps(context["run"].recipe, indent=2, ensure_ascii=False)
+    return {**context, "recipe_text": recipe_text}
+
+
 def _progress(run_id: UUID) -> dict[str, Any]:
-    run = get_object_or_404(Run.objects.prefetch_related("stages"), pk=run_id)
+    run = get_object_or_404(
+        Run.objects.select_related("owner").prefetch_related("stages"), pk=run_id
+    )
     stages = list(run.stages.all())
     findings = (run.quality or {}).get("findings", [])
     excluded = run.cases.filter(state=RunCase.State.EXCLUDED)[:EXCLUDED_SHOWN]
@@ -72,6 +114,8 @@ def _progress(run_id: UUID) -> dict[str, Any]:
         "findings": findings[:FINDINGS_SHOWN],
         "hidden_findings": max(0, len(findings) - FINDINGS_SHOWN),
         "status": _status(run),
+        "waits_for": waits_for(run),
+        "priorities": [(one.name.lower(), one.label, one) for one in Run.Priority],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import current_app
 
 from catalog.models import Dataset
 from fusion.build import STAGES
@@ -52,6 +54,32 @@ def make_run(db: None) -> Callable[..., Run]:  # noqa: ARG001
         return run
 
     return make
+
+
+@pytest.fixture
+def messages(tmp_path: Path) -> Iterator[Callable[[], list[tuple[str, list[str]]]]]:
+    """The messages in an embedded broker of this test's own, as (queue, arguments)."""
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    mine = {
+        "broker_url": "filesystem://localhost",
+        "broker_transport": "workers.broker:Transport",
+        "broker_transport_options": {"data_folder_in": folder, "data_folder_out": folder},
+    }
+    before = {key: current_app.conf[key] for key in mine}
+    current_app.conf.update(mine)
+    current_app._after_fork()  # forget the connections made with other settings
+
+    def read() -> list[tuple[str, list[str]]]:
+        found = []
+        for path in sorted(folder.glob("*.msg")):
+            body = json.loads(path.read_text())["body"]
+            found.append((path.name.split(".")[1], json.loads(base64.b64decode(body))[0]))
+        return found
+
+    yield read
+    current_app.conf.update(before)
+    current_app._after_fork()
 
 
 @pytest.fixture(scope="session")

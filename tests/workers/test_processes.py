@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,17 @@ until = time.monotonic() + 100
 while not run.stages.get(name="baseline").done and time.monotonic() < until:
     time.sleep(0.05)
 cancel_run(run)
+"""
+
+
+PAUSE_IN_HARMONISE = """
+import time
+from workers.submit import *
+run = Run.objects.get(pk='{run}')
+until = time.monotonic() + 100
+while run.stages.get(name="harmonise").state != "running" and time.monotonic() < until:
+    time.sleep(0.02)
+pause_run(run)
 """
 
 
@@ -93,6 +105,44 @@ def test_two_workers_and_doubled_messages_do_the_work_once(make_site: MakeSite, 
     assert site.logs().count("is not to be done here and now") >= 3
 
 
+def test_a_run_paused_in_harmonise_rests_and_ends_with_the_same_bundle(
+    make_site: MakeSite, undisturbed: str
+):
+    site = make_site("paused")
+    run = site.submit(demo_recipe())
+    site.start_worker()
+    site.manage("shell", "-v0", "-c", PAUSE_IN_HARMONISE.format(run=run))
+
+    assert site.wait(lambda: site.state_of(run) == "paused", 20) < 8
+    assert site.stage_state(run, "harmonise")[0] == "waiting", site.logs()
+    assert (site.state / "work" / _dashed(run) / "work" / "lock.json").is_file()
+    time.sleep(2)
+    assert site.state_of(run) == "paused"
+
+    site.manage("steer_run", "resume", run)
+    assert site.wait_for_end(run) == "succeeded", site.logs()
+    assert site.sums() == undisturbed
+
+
+def test_a_failed_run_goes_on_where_it_stopped_when_its_fault_is_mended(
+    make_site: MakeSite, undisturbed: str
+):
+    site = make_site("retried")
+    data = site.data
+    site.data = site.state / "no data yet"
+    run = site.submit(demo_recipe())
+    worker = site.start_worker()
+    assert site.wait_for_end(run) == "failed"
+    site.kill(worker)
+    site.data = data
+
+    site.manage("steer_run", "retry", run)
+    site.start_worker()
+
+    assert site.wait_for_end(run) == "succeeded", site.logs()
+    assert site.sums() == undisturbed
+
+
 def test_a_cancelled_training_ends_within_seconds(make_site: MakeSite):
     site = make_site("cancelled")
     run = site.submit(demo_recipe(baseline={"tier": "smoke"}))
@@ -116,7 +166,6 @@ def test_a_missing_source_fails_the_run_with_its_reason(make_site: MakeSite):
     code, error = site.one("SELECT error_code, error FROM workers_run WHERE id = ?", run)
     assert code == "source_failed"
     assert "nowhere" in error
-    site.wait(lambda: not list((site.state / "work").iterdir()), 15)
 
 
 def test_a_terminated_idle_worker_ends_by_itself(make_site: MakeSite):

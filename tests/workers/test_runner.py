@@ -18,7 +18,7 @@ from tests.fusion.test_real_cases import made_source
 from tests.workers.conftest import demo_recipe
 from workers.models import Run
 from workers.runner import may_pass, work_on
-from workers.watch import sweep_work_folders
+from workers.tidy import sweep_work_folders
 
 MakeRun = Callable[..., Run]
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -49,7 +49,9 @@ def test_a_message_for_another_stage_does_nothing(make_run: MakeRun):
     assert (run.state, run.attempts) == ("queued", 0)
 
 
-def test_a_source_that_is_not_there_fails_the_run_and_leaves_nothing(make_run: MakeRun):
+def test_a_source_that_is_not_there_fails_the_run_and_can_be_retried(
+    make_run: MakeRun, settings: Any
+):
     run = make_run()
 
     work_on(run.pk, "acquire")
@@ -58,6 +60,10 @@ def test_a_source_that_is_not_there_fails_the_run_and_leaves_nothing(make_run: M
     assert (run.state, run.error_code) == ("failed", "source_failed")
     assert "icbm152" in run.error
     assert run.stages.get(name="acquire").state == "failed"
+    assert run.folder.exists()
+    assert sweep_work_folders() == 0
+    settings.KEEP_FAILED_HOURS = 0
+    assert sweep_work_folders() == 1
     assert not run.folder.exists()
 
 
