@@ -1,0 +1,121 @@
+"""compose.yaml and the Kubernetes manifests: valid by schema, and in step with the product.
+
+compose-spec.json is the schema of the Compose Specification (github.com/compose-spec/compose-go,
+Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from portal.settings import env
+from tests.conftest import ROOT
+from workers.process import QUEUES
+
+MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+KUBERNETES = "1.32"
+SECRETS = ("IMAGINGX_SECRET_KEY", "IMAGINGX_DATABASE_URL", "IMAGINGX_S3_SECRET_ACCESS_KEY")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+
+def objects() -> list[dict[str, Any]]:
+    return [
+        one
+        for path in MANIFESTS
+        for one in yaml.safe_load_all(path.read_text())
+        if one["kind"] != "Kustomization"
+    ]
+
+
+def containers() -> Iterator[dict[str, Any]]:
+    for one in objects():
+        template = one.get("spec", {}).get("template", {})
+        yield from template.get("spec", {}).get("containers", [])
+
+
+def test_the_compose_file_is_valid(compose: dict[str, Any]):
+    schema = json.loads((Path(__file__).parent / "compose-spec.json").read_text())
+    errors = [error.message for error in Draft202012Validator(schema).iter_errors(compose)]
+
+    assert errors == []
+
+
+def test_what_compose_refers_to_is_there(compose: dict[str, Any]):
+    services, volumes = compose["services"], compose["volumes"]
+    for name, service in services.items():
+        assert set(service.get("depends_on", {})) <= set(services), name
+        mounted = {str(one).split(":")[0] for one in service.get("volumes", [])}
+        assert {one for one in mounted if re.fullmatch(r"[a-z0-9]+", one)} <= set(volumes), name
+        waited_for = {
+            other
+            for other, how in service.get("depends_on", {}).items()
+            if how["condition"] == "service_healthy"
+        }
+        assert all("healthcheck" in services[other] for other in waited_for), name
+
+
+def test_compose_sets_only_variables_that_the_portal_reads(compose: dict[str, Any]):
+    for name, service in compose["services"].items():
+        if "imagingx-portal" in service["image"]:
+            assert set(service["environment"]) <= set(env.VARIABLES), name
+
+
+def test_compose_holds_no_secret(compose: dict[str, Any]):
+    for name, service in compose["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if variable in SECRETS or re.search("PASSWORD|SECRET|ACCESS_KEY", variable):
+                assert re.search(r"\$\{\w+:\?", value), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("manifest", objects(), ids=lambda one: f"{one['kind']}-{_name(one)}")
+def test_a_manifest_is_valid(manifest: dict[str, Any]):
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_every_manifest_is_listed():
+    (listed,) = (yaml.safe_load(p.read_text()) for p in MANIFESTS if p.stem == "kustomization")
+    assert {p.name for p in MANIFESTS} - {"kustomization.yaml"} == set(listed["resources"])
+
+
+def test_manifests_set_only_variables_that_the_portal_reads():
+    settings = next(one for one in objects() if one["kind"] == "ConfigMap")["data"]
+    single = {row["name"] for one in containers() for row in one.get("env", [])}
+
+    assert set(settings) | single <= set(env.VARIABLES)
+    assert not set(settings) & set(SECRETS)
+    comment = (ROOT / "deploy" / "kubernetes" / "settings.yaml").read_text()
+    for secret in SECRETS:
+        assert secret in comment
+
+
+def test_workers_take_queues_that_exist_and_together_all(compose: dict[str, Any]):
+    commands = [" ".join(one.get("command", [])) for one in containers()]
+    taken = [re.search(r"--queues (\S+)", one) for one in commands]
+    assert {queue for one in taken if one for queue in one[1].split(",")} == set(QUEUES)
+
+    default = compose["services"]["worker"]["command"].split(":-")[1].rstrip("}")
+    assert set(default.split(",")) == set(QUEUES)
+
+
+def test_probes_ask_for_pages_that_exist(compose: dict[str, Any]):
+    text = json.dumps([*containers(), compose["services"]["web"]["healthcheck"]])
+    paths = set(re.findall(r"/(?:healthz|readyz)\b", text))
+
+    assert paths == {"/healthz", "/readyz"}
+
+
+def _name(one: dict[str, Any]) -> str:
+    return str(one["metadata"]["name"])
