@@ -343,7 +343,7 @@ class Host:
 
 def _leader(pid: int) -> int:
     """The first process inside the namespace that `unshare` made."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = _children(pid)
     return int(children[0]) if children else pid
 
 
@@ -563,11 +563,14 @@ class Trial:
         return {name: count for name, count in self.amqp_queues().items() if count}
 
     # -- what must hold at the end --
-    def check(self) -> None:
+    def check_ended(self) -> None:
         wait("the run ends", self.ended, pause=0.2)
         rows = self.ask("SELECT state, error_code, error FROM workers_run")
         if [row[0] for row in rows] != ["succeeded"]:
             raise Wrong(f"runs: {rows}")
+
+    def check(self) -> None:
+        self.check_ended()
         unfinished = {k: v for k, v in self.stages().items() if v != "done"}
         if unfinished:
             raise Wrong(f"stages of a run that succeeded: {unfinished}")
@@ -801,6 +804,39 @@ def freeze_worker(trial: Trial) -> str:
     return "frozen in harmonise until its lease had passed on, then awake beside the other"
 
 
+def slow_stage(trial: Trial) -> str:
+    """A stage holds its message for longer than RabbitMQ allows; the worker may not end of it."""
+    if trial.broker != "rabbitmq":
+        raise NotHere("only RabbitMQ takes a message back from a living worker")
+    patience = "IMAGINGX_SERVICES_CONSUMER_TIMEOUT"
+    trial.servers.kill("rabbitmq")
+    trial.servers.environment[patience] = "10000"
+    trial.servers.start("rabbitmq")
+    try:
+        worker = trial.host().start_worker()
+        trial.submit()
+        trial.wait_for("harmonise")
+        main = _leader(worker.pid) if trial.host().namespace else worker.pid
+        children = [int(pid) for pid in _children(main)]
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(150)  # RabbitMQ looks once a minute
+        for pid in children:
+            os.kill(pid, signal.SIGCONT)
+        trial.check_ended()
+        if worker.poll() is not None:
+            raise Wrong(f"the worker ended with {worker.returncode}")
+    finally:
+        trial.servers.kill("rabbitmq")
+        del trial.servers.environment[patience]
+        trial.servers.start("rabbitmq")
+    return "its child frozen for 150 s with a consumer_timeout of 10 s"
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def stop_search(trial: Trial) -> str:
     """Elasticsearch ends in mid-run and stays away."""
     if not trial.has_servers:
@@ -912,6 +948,7 @@ FAULTS: dict[str, Callable[[Trial], str]] = {
     "kill-database": kill_database,
     "cut-network": cut_network,
     "full-disk": full_disk,
+    "slow-stage": slow_stage,
     "stop-search": stop_search,
     "clock-jump": clock_jump,
     "kill-jumped": kill_jumped,

@@ -224,7 +224,8 @@ start_rabbitmq() {
     fi
     mkdir -p "$folder"
     echo "[]." >"$folder/plugins"
-    printf '%s\n' "loopback_users = none" "disk_free_limit.absolute = 50MB" >"$folder/rabbitmq.conf"
+    printf '%s\n' "loopback_users = none" "disk_free_limit.absolute = 50MB" \
+        "consumer_timeout = ${IMAGINGX_SERVICES_CONSUMER_TIMEOUT:-1800000}" >"$folder/rabbitmq.conf"
     rm -f "$folder/pid"
     make_folder "$folder"
     rabbitmq_run setsid "$RABBITMQ_BIN/rabbitmq-server" >"$DIR/rabbitmq.log" 2>&1 </dev/null &

@@ -95,17 +95,24 @@ print("id", bundle.pk)
 
 @pytest.fixture
 def amqp(rabbitmq_url: str) -> Iterator[str]:
-    """RabbitMQ with empty queues."""
+    """RabbitMQ without queues."""
     from kombu import Connection
 
-    def left() -> dict[str, int]:
+    def delete() -> None:
         with Connection(rabbitmq_url) as connection:
-            queues = [connection.SimpleQueue(name) for name in ("cpu", "gpu")]
-            return {queue.queue.name: queue.clear() for queue in queues}
+            for name in ("cpu", "gpu", "io"):
+                connection.channel().queue_delete(name)
 
-    left()
+    delete()
     yield rabbitmq_url
-    assert not any(left().values()), "messages left behind"
+    delete()
+
+
+def waiting_in(rabbitmq_url: str, queue: str) -> int:
+    from kombu import Connection
+
+    with Connection(rabbitmq_url) as connection:
+        return connection.channel().queue_declare(queue, passive=True).message_count
 
 
 def test_a_run_on_rabbitmq_survives_its_worker_and_leaves_no_message(
@@ -130,6 +137,7 @@ def test_a_run_on_rabbitmq_survives_its_worker_and_leaves_no_message(
         assert site.wait_for_end(run) == "succeeded", site.logs()
         worker.terminate()
         assert worker.wait(60) == 0
+        assert [waiting_in(amqp, queue) for queue in ("cpu", "gpu")] == [0, 0]
     finally:
         site.close()
     assert "ok" in site.manage("verify_bundle", str(next(site.state.glob("bundles/*")))).lower()

@@ -147,6 +147,10 @@ CELERY_WORKER_MAX_MEMORY_PER_CHILD = 2_000_000  # KiB; a child above it is repla
 CELERY_TASK_DEFAULT_QUEUE = "cpu"
 CELERY_TASK_QUEUE_MAX_PRIORITY = 9  # RabbitMQ orders a queue only where it was declared with it
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a broker may be away for a night
+# RabbitMQ closes the channel of a message that is held for longer than its consumer_timeout: the
+# worker opens another one instead of ending.
+CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULE = {"tidy": {"task": "workers.tasks.tidy", "schedule": 3600.0}}
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat")
