@@ -24,7 +24,7 @@ from fusion.bundle.manifest import Manifest
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.views import VIEWS, make_view
-from fusion.bundle.write import write_bundle
+from fusion.bundle.write import BASELINE, write_bundle
 from fusion.cases import ArrayRow, FoundCase, find_cases
 from fusion.dedup import (
     THRESHOLDS,
@@ -627,6 +627,7 @@ def _baseline(build: Build, progress: Progress) -> None:
         return
     progress.stage("baseline", 100)
     from fusion.baseline import run_baseline  # it loads torch
+    from fusion.baseline.evaluate import not_run
 
     def units(done: int, total: int) -> None:
         progress.advance(round(100 * done / max(total, 1)))
@@ -641,7 +642,7 @@ def _baseline(build: Build, progress: Progress) -> None:
             check=progress.check,
         )
     except ValueError as error:
-        result = {"tier": "smoke", "verdict": "inconclusive", "reason": f"not run: {error}"}
+        result = not_run(plan.as_dict(), plan.baseline["tier"], str(error))
     build.save("baseline.json", result)
 
 
@@ -651,6 +652,7 @@ def _verify(build: Build, progress: Progress) -> None:
     if not build.partial.is_dir() and build.out.is_dir():
         return
     _write_build_info(build)
+    _add_baseline(build)
     report = verify_bundle(build.partial, _people(build, progress))
     if not report.ok:
         wrong = {check.code: check.detail for check in report.checks if not check.ok}
@@ -676,22 +678,29 @@ def _people(build: Build, progress: Progress) -> set[str]:
 
 
 def _write_build_info(build: Build) -> None:
-    """What may differ between two builds of one bundle: the one file outside SHA256SUMS."""
-    path = build.workdir / "baseline.json"
-    baseline = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    """What may differ between two builds of one bundle, and is outside SHA256SUMS."""
     info = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "baseline": baseline,
     }
     write_json(build.partial / "build_info.json", info)
+
+
+def _add_baseline(build: Build) -> None:
+    """Its figures, its page and the weights, where a baseline was asked for."""
+    if (build.workdir / "baseline.json").is_file():
+        from fusion.baseline.write import write_baseline
+
+        trained = build.workdir / "final" / BASELINE
+        plan = build.locked_plan().as_dict()
+        write_baseline(build.load("baseline.json"), plan, trained, build.partial)
 
 
 def summarise(bundle: Path) -> dict[str, Any]:
     """What a person wants to know first about a bundle folder."""
     manifest = json.loads((bundle / "manifest.json").read_text("utf-8"))
-    info_path = bundle / "build_info.json"
-    info = json.loads(info_path.read_text("utf-8")) if info_path.is_file() else {}
+    baseline_path = bundle / BASELINE / "baseline.json"
+    baseline = json.loads(baseline_path.read_text("utf-8")) if baseline_path.is_file() else None
     datasets = {s["id"]: s["dataset"] for s in manifest["plan"].get("sources", [])}
     sources = [
         {
@@ -721,7 +730,7 @@ def summarise(bundle: Path) -> dict[str, Any]:
         "measured": (report.get("measured") or {}).get("overview"),
         "known_limits": manifest["known_limits"],
         "views": _views(manifest),
-        "baseline": info.get("baseline"),
+        "baseline": baseline,
     }
 
 

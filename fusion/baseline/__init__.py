@@ -7,26 +7,14 @@ only when a baseline runs.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from catalog import concepts as vocabulary
 from catalog.vocab import VocabularyError
-from fusion.baseline.cases import FUSED, WITHOUT, Case, arms_of, limited, read_cases
-from fusion.baseline.results import ArmResult, CaseResult
-from fusion.baseline.score import (
-    CaseGuess,
-    CaseScore,
-    Report,
-    best_threshold,
-    class_rows,
-    dice_rows,
-)
+from fusion.baseline.cases import FUSED, Case, arms_of, limited, read_cases
+from fusion.baseline.evaluate import evaluate
 from fusion.baseline.tier import SMOKE, TIERS, Tier
 
 __all__ = ["FOLDER", "SMOKE", "TIERS", "Tier", "run_baseline"]
@@ -49,7 +37,7 @@ def run_baseline(
     check: Callable[[], None] = _nothing,
     tier: Tier | None = None,
 ) -> dict[str, Any]:
-    """Train every arm of the plan's protocol and test it; the result is plain JSON data.
+    """Train every arm of the plan's protocol, test it and judge: what baseline.json says.
 
     Args:
         plan: a build's plan as data.
@@ -96,26 +84,14 @@ def run_baseline(
     )
     meter = Meter(job.total, progress, check)
     results, where = train_arms(job, device, threads, meter, workdir / FOLDER)
-    report = _report(results, sources, concepts)
-    if task == "segmentation":
-        per_source = dice_rows(report, sources, concepts, seed)
-    else:
-        per_source = class_rows(report, sources, concepts)
-    return {
-        "tier": tier.name,
-        "verdict": "inconclusive",
-        "reason": _reason(tier),
-        "task": task,
-        "protocol": plan["protocol"],
-        "seed": seed,
+    training = {
         **where,
         "steps": job.steps,
         "dimensions": job.canvas.dims,
         "pixels": job.canvas.edge,
-        "arms": [_summary(arm) for arm in results],
-        "per_source": per_source,
-        "notes": _notes(job, len(found), len(usable)),
     }
+    notes = _notes(job, len(found), len(usable))
+    return evaluate(plan, workdir, results, tier=tier.name, training=training, notes=notes)
 
 
 def _is_usable(case: Case, task: str) -> bool:
@@ -128,89 +104,6 @@ def _is_lesion(concept: str) -> bool:
         return "lesion" in {concept, *vocabulary.ancestors(concept)}
     except VocabularyError:
         return False
-
-
-def _summary(arm: ArmResult) -> dict[str, Any]:
-    """An arm in few words; `results.jsonl` names its cases."""
-    row = arm.record
-    return {
-        "name": row.arm,
-        "seed": row.seed,
-        "fold": row.fold,
-        "state": row.state,
-        "reason": row.reason,
-        "steps": row.steps,
-        "best_step": row.best_step,
-        "val_quality": row.val_quality,
-        "last_loss": row.last_loss,
-        "cases": [len(row.train_cases), len(row.val_cases), len(row.test_cases)],
-        "device": row.device,
-        "notes": list(row.notes),
-    }
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """Results of one case under the arm that stands for its source, one per seed."""
-
-    rows: list[CaseResult]
-
-    def dice(self) -> dict[str, float | None]:
-        """Mean over seeds; None where all seeds found nothing and there was nothing."""
-        found = {}
-        for concept in self.rows[0].masks:
-            values = [row.masks[concept].dice for row in self.rows]
-            known = [value for value in values if value is not None]
-            found[concept] = float(np.mean(known)) if known else None
-        return found
-
-    def probability(self) -> dict[str, float]:
-        """Mean over seeds."""
-        return {
-            concept: float(np.mean([row.probability[concept] for row in self.rows]))
-            for concept in self.rows[0].probability
-        }
-
-
-def _report(
-    results: Sequence[ArmResult], sources: Sequence[str], concepts: Sequence[str]
-) -> Report:
-    """Figures of each source under the fused arm; under the arm without it where none is fused."""
-    report = Report()
-    has_fused = any(arm.record.arm == FUSED for arm in results)
-    for source in sources:
-        name = FUSED if has_fused else f"{WITHOUT}{source}"
-        arms = [arm for arm in results if arm.record.arm == name]
-        if failed := [arm.record.reason for arm in arms if arm.record.state == "failed"]:
-            report.failed[source] = failed[0]
-        by_case: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
-        for arm in arms:
-            for row in arm.cases:
-                if row.source == source or row.split == "val":
-                    by_case[row.split, row.case].append(row)
-        tested = [_Tested(rows) for (split, _), rows in by_case.items() if split == "test"]
-        val = [_Tested(rows) for (split, _), rows in by_case.items() if split == "val"]
-        for one in tested:
-            group = one.rows[0].group
-            report.scores.append(CaseScore(source, group, one.dice()))
-            report.guesses.append(CaseGuess(source, group, one.probability(), one.rows[0].truth))
-        report.thresholds[source] = {concept: _threshold(val, concept) for concept in concepts}
-    return report
-
-
-def _threshold(val: Sequence[_Tested], concept: str) -> float:
-    known = [one for one in val if concept in one.rows[0].truth]
-    probability = np.array([one.probability()[concept] for one in known])
-    return best_threshold(probability, np.array([one.rows[0].truth[concept] for one in known]))
-
-
-def _reason(tier: Tier) -> str:
-    if tier.name != SMOKE.name:
-        return "No verdict was asked for."
-    return (
-        f"The {tier.name} tier trains with one seed on at most {tier.cases} small cases. It shows "
-        "that the bundle can be learnt from, not whether fusing helps."
-    )
 
 
 def _notes(job: Any, found: int, usable: int) -> Sequence[str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from fusion.baseline.cases import FUSED
 from fusion.baseline.page import METRICS, arm_name, gain_rows, interval_words
-from fusion.baseline.study import FUSED
 
 Row = Mapping[str, Any]
 PIPELINES = {

@@ -22,7 +22,7 @@ SILVER = "text-mined"  # annotation of a source whose labels a program read from
 
 def evaluate(
     plan: Row,
-    work: Path,
+    final: Path,
     arms: Sequence[ArmResult],
     *,
     tier: str,
@@ -34,20 +34,20 @@ def evaluate(
 
     Args:
         plan: a build's plan as data.
-        work: the build's work folder: `final/cases` and, where they are there, `cases` (with
-            thumbnails), dedup.json and report.json.
+        final: holds `cases/<id>/case.json` and its files; beside it, where they are there, lie
+            the build's own `cases` (with thumbnails), dedup.json and report.json.
         arms: what training left.
         tier: smoke, small or standard.
         training: where and how it was trained, kept as it is.
         notes: what a reader must know of it.
         resamples: of each bootstrap.
     """
-    cases = _cases(work)
+    cases, work = _cases(final), final.parent
     study = _study(plan, cases, arms, resamples)
     cells = matrix(study)
     found = gains(study, cells)
     verdict = judge(study, found, tier)
-    seen = seen_cases(cases, work / "final" / "cases", work / "cases", study.task, study.concepts)
+    seen = seen_cases(cases, final / "cases", work / "cases", study.task, study.concepts)
     shift = measure_shift(seen, study.sources, study.seed)
     findings = _risks(shift) + _doubts(doubts := doubtful(study))
     silver = {s["id"] for s in plan["sources"] if s["description"].get("annotation") == SILVER}
@@ -98,8 +98,8 @@ def _head(plan: Row, tier: str) -> dict[str, Any]:
     }
 
 
-def _cases(work: Path) -> list[dict[str, Any]]:
-    paths = sorted((work / "final" / "cases").glob("*/case.json"))
+def _cases(final: Path) -> list[dict[str, Any]]:
+    paths = sorted((final / "cases").glob("*/case.json"))
     return [json.loads(path.read_text("utf-8")) for path in paths]
 
 

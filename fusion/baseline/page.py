@@ -12,7 +12,7 @@ import numpy as np
 from django.template import Context, Engine
 from django.utils.safestring import mark_safe
 
-from fusion.baseline.study import FUSED, SINGLE, WITHOUT
+from fusion.baseline.cases import FUSED, SINGLE, WITHOUT
 from fusion.report import charts
 from fusion.report.pictures import Drawing, colour_of, compare, hex_of
 

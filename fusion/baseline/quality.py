@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fusion.baseline.cases import FUSED
 from fusion.baseline.metrics import calibration, ece
 from fusion.baseline.results import CaseResult
-from fusion.baseline.study import FUSED, Study
+from fusion.baseline.study import Study
 
 Row = Mapping[str, Any]
 MOST_DOUBTED, MOST_WORST = 20, 10
@@ -127,7 +128,7 @@ def worst(study: Study, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """
     by_case: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for row in study.results:
-        if row.arm == FUSED and row.split == "test" and (found := _failure(row)):
+        if row.arm == FUSED and row.split == "test" and (found := failure(row)):
             by_case.setdefault((row.case, row.source), []).append(found)
     ranked = sorted(
         (float(np.mean([score for score, _ in found])), case, source, found[0][1])
@@ -145,7 +146,7 @@ def worst(study: Study, names: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def _failure(row: CaseResult) -> tuple[float, str] | None:
+def failure(row: CaseResult) -> tuple[float, str] | None:
     """A score (low is bad) and what happened, in words; None where nothing was to be found."""
     dice = {c: m.dice for c, m in row.masks.items() if m.dice is not None}
     if dice:

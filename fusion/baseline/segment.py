@@ -77,7 +77,7 @@ class Segmenter:
     def outcome(self, net: nn.Module, case: Case, predictor: Predictor) -> dict[str, Any]:
         """Scores of each concept annotated in the case."""
         stack = self.stacks[case.id]
-        predicted, reference = self._pair(net, case, predictor)
+        predicted, reference = self.pair(net, case, predictor)
         return {
             "masks": {
                 concept: mask_score(
@@ -92,7 +92,7 @@ class Segmenter:
         }
 
     def _dice(self, net: nn.Module, case: Case, predictor: Predictor) -> list[float]:
-        predicted, reference = self._pair(net, case, predictor)
+        predicted, reference = self.pair(net, case, predictor)
         sums = {c: int(predicted[c].sum()) + int(reference[c].sum()) for c in predicted}
         return [
             2 * int((predicted[c] & reference[c]).sum()) / total
@@ -100,7 +100,7 @@ class Segmenter:
             if total
         ]
 
-    def _pair(
+    def pair(
         self, net: nn.Module, case: Case, predictor: Predictor
     ) -> tuple[dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.bool_]]]:
         """Predicted and true mask (N, ...) of each annotated concept."""

@@ -8,11 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
+from fusion.baseline.cases import FUSED, SINGLE, WITHOUT
 from fusion.baseline.metrics import best_threshold
 from fusion.baseline.resample import RESAMPLES, Floats, group_counts
 from fusion.baseline.results import ArmRecord, CaseResult
 
-FUSED, SINGLE, WITHOUT = "fused", "single:", "without:"
 MASKS = ("dice", "nsd", "lesion_f1")
 CLASSES = ("auroc", "ap", "balanced_accuracy", "brier", "ece")
 BOXES = ("box_ap",)
@@ -61,7 +61,7 @@ class Study:
         """Rows of the matrix: each source alone, all, all but one where that was trained."""
         known = {record.arm for record in self.records}
         without = [WITHOUT + source for source in self.sources]
-        alone = [SINGLE + source for source in self.sources]
+        alone = [SINGLE + source for source in self.sources if len(self.sources) > 1]
         return [*alone, FUSED, *(arm for arm in without if arm in known)]
 
     @cached_property
@@ -123,6 +123,8 @@ class Study:
                 for seed in seeds.values()
                 for row in seed
             ]
+            if not rows:
+                continue
             cases = {row.case for row in rows}
             names, counts = group_counts([r.group for r in rows], self.seed, cases, self.resamples)
             found[source] = {name: n for n, name in enumerate(names)}, counts

@@ -29,6 +29,7 @@ from fusion.baseline.device import (
 )
 from fusion.baseline.fit import ArmFailedError, Fitted, Room, fit
 from fusion.baseline.grid import Canvas, Stack, load
+from fusion.baseline.keep import slice_of, worst_of, write_picture
 from fusion.baseline.results import (
     FILE,
     ArmRecord,
@@ -336,7 +337,24 @@ class Runner:
             results.append(ArmResult(record, tuple(_cases(record, one, outcomes))))
             if one.name == FUSED:
                 self._save(net, learner, record, design, window)
+                self._keep_pictures(net, learner, results[-1], predictor)
         return results
+
+    def _keep_pictures(
+        self,
+        net: nn.Module,
+        learner: Segmenter | Classifier,
+        result: ArmResult,
+        predictor: Predictor,
+    ) -> None:
+        """Of the cases that the network fails most, for the report."""
+        cases = {case.id: case for case in self.job.cases}
+        for name in worst_of(result.cases):
+            pair = None
+            if isinstance(learner, Segmenter):
+                pair = learner.pair(net, cases[name], predictor)
+            arrays = slice_of(self.stacks[name], self.job.canvas, self.job.concepts, pair)
+            write_picture(self.folder, name, arrays)
 
     def _save(
         self,

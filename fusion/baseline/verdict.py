@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fusion.baseline.cases import FUSED, SINGLE, WITHOUT
 from fusion.baseline.matrix import Cell, figure_row
 from fusion.baseline.resample import FEWEST_GROUPS, Figure, average, difference, largest
-from fusion.baseline.study import DELTA, FUSED, PAIR, SINGLE, WITHOUT, Study
+from fusion.baseline.study import DELTA, PAIR, Study
 
 NAMES = {"dice": "Dice", "auroc": "AUROC", "box_ap": "box AP"}
 
@@ -68,6 +69,9 @@ def gains(study: Study, cells: Sequence[Cell]) -> Gains:
 
         return difference(of(arm), largest([of(other) for other in others]))
 
+    if len(study.sources) < PAIR:
+        nothing = Figure(None, reason="one source only")
+        return Gains(study.primary, {}, {}, nothing)
     own = {s: compared(FUSED, [SINGLE + s], s) for s in study.sources}
     unseen = {}
     for source in study.sources:

@@ -56,6 +56,7 @@ class Work:
         case_id = f"{source}__{len(self.cases):012x}"
         row = {
             "id": case_id,
+            "name": f"case {len(self.cases)}",
             "source": source,
             "group": f"g:{case_id}",
             "split": split,
@@ -95,11 +96,13 @@ def disc(seed: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def plan(*sources: str, **more: Any) -> dict[str, Any]:
     """A plan with the concept `disc`."""
     return {
+        "bundle_id": "0" * 64,
+        "title": "Discs",
         "task": "segmentation",
         "seed": 7,
         "protocol": "holdout",
         "concepts": [{"id": "disc"}],
-        "sources": [{"id": source} for source in sources],
+        "sources": [{"id": source, "description": {}} for source in sources],
         **more,
     }
 

@@ -77,9 +77,10 @@ def folder(tmp_path_factory) -> Path:
                  reference=square, prediction=np.roll(square, 5, axis=0))  # fmt: skip
     for name in ("weights.safetensors", "network.json"):
         (trained / name).write_bytes(name.encode())
-    training = {"device": "cpu", "versions": {"torch": "2.9"}}
-    data = evaluate(made_plan(), root / "work", segmented(cases), tier="small", resamples=300,
-                    training=training, notes=["64 pixels"])  # fmt: skip
+    data = evaluate(
+        made_plan(), root / "work" / "final", segmented(cases), tier="small", resamples=300,
+        training={"device": "cpu", "versions": {"torch": "2.9"}}, notes=["64 pixels"],
+    )  # fmt: skip
     write_baseline(data, made_plan(), trained, root / "bundle")
     return root / "bundle" / "baseline"
 
@@ -174,7 +175,9 @@ def test_classes_have_calibration_and_doubts_on_their_page(tmp_path):
     ]
     plan_data = made_plan(task="classification", concepts=[{"id": "ill", "label": "Ill"}])
 
-    data = evaluate(plan_data, tmp_path / "work", classified(cases), tier="small", resamples=100)
+    data = evaluate(
+        plan_data, tmp_path / "work" / "final", classified(cases), tier="small", resamples=100
+    )
     write_baseline(data, plan_data, tmp_path / "none", tmp_path / "bundle")
 
     html = (tmp_path / "bundle" / "baseline" / "baseline.html").read_text()

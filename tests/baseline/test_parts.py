@@ -9,14 +9,6 @@ import torch
 from fusion.baseline.cases import Case, limited, source_weights
 from fusion.baseline.grid import area_weights, canvas_for, load, shrunk_labels
 from fusion.baseline.masks import lesions, mask_score
-from fusion.baseline.score import (
-    CaseScore,
-    Report,
-    balanced_accuracy,
-    best_threshold,
-    dice_rows,
-    interval,
-)
 from fusion.baseline.segment import partial_loss
 from fusion.baseline.tier import SMOKE
 from tests.baseline.made import Work
@@ -106,36 +98,6 @@ def test_lesions_are_counted_one_by_one():
     assert lesions(np.zeros_like(predicted), reference) == (0, 0, 2)
     assert score(predicted[None], reference[None], 1.0, 1.0, 1.0, lesion=True).lesions == (1, 2, 1)
     assert score(predicted[None], reference[None], 1.0, 1.0, 1.0).lesions is None
-
-
-def test_empty_cases_are_excluded_and_counted():
-    scores = [CaseScore("a", f"g{i}", {"disc": d}) for i, d in enumerate([None, 0.5, 0.0])]
-
-    row = dice_rows(Report(scores), ["a"], ["disc"], seed=1)["a"]["disc"]
-
-    assert (row["dice_mean"], row["n_cases"], row["n_empty_excluded"]) == (0.25, 2, 1)
-
-
-def test_the_interval_is_over_groups_and_unreliable_below_twenty():
-    values = np.random.default_rng(3).uniform(0.6, 1.0, 40).tolist()
-    alone = [f"g{i}" for i in range(40)]
-
-    low, high = interval(values, alone, seed=1)
-
-    assert low < np.mean(values) < high
-    assert high - low == pytest.approx(4 * np.std(values) / 40**0.5, rel=0.15)
-    assert interval(values, alone, seed=1) == [low, high]
-    assert interval(values, [f"g{i // 4}" for i in range(40)], seed=1) == "unreliable"
-
-
-def test_the_threshold_is_the_one_of_best_balanced_accuracy():
-    probability, truth = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1])
-
-    threshold = best_threshold(probability, truth)
-
-    assert threshold == pytest.approx(0.25)
-    assert balanced_accuracy(probability, truth, threshold) == 1
-    assert best_threshold(probability, np.ones(4, int)) == 0.5
 
 
 def test_thin_structures_keep_their_area_when_planes_shrink():

@@ -96,14 +96,14 @@ def test_baseline_json_fits_its_schema_and_holds_every_cell(tmp_path: Path):
     cases = [work.picture(s, "train", name="x", present={"disc": 9}) for s in "aaabbbccc"]
     arms = results("abc", cases)
 
-    found = evaluate(bundle_plan(*"abc"), tmp_path, arms, tier="small", resamples=200)
+    found = evaluate(bundle_plan(*"abc"), tmp_path / "final", arms, tier="small", resamples=200)
 
     jsonschema.validate(json.loads(json.dumps(found, allow_nan=False)), baseline_schema())
     assert len(found["matrix"]) == 7 * 3 * 2 * 2  # arms, sources, Dice and NSD, concept and mean
     assert all(row["reason"] for row in found["matrix"] if row["value"] is None)
     assert all(row["silver"] for row in found["matrix"])
     assert found["matrix"][0]["value"] == pytest.approx(0.615)
-    again = evaluate(bundle_plan(*"abc"), tmp_path, arms, tier="small", resamples=200)
+    again = evaluate(bundle_plan(*"abc"), tmp_path / "final", arms, tier="small", resamples=200)
     assert found == again
 
 

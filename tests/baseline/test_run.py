@@ -20,8 +20,17 @@ def records(work):
     return [arm.record for arm in read_results(work.root / FOLDER / FILE)]
 
 
+def figure(result, source, metric="dice", concept="disc", arm="fused"):
+    return next(
+        row
+        for row in result["matrix"]
+        if (row["arm"], row["source"], row["metric"], row["concept"])
+        == (arm, source, metric, concept)
+    )
+
+
 def dice(result, source, concept="disc"):
-    return result["per_source"][source][concept]["dice_mean"]
+    return figure(result, source, concept=concept)["value"]
 
 
 @pytest.mark.parametrize("kind", ["picture", "volume"])
@@ -32,7 +41,7 @@ def test_a_learnable_pattern_is_learnt_in_every_source(tmp_path: Path, kind: str
     assert dice(result, "b") > 0.8
     assert result["verdict"] == "inconclusive"
     assert "not whether fusing helps" in result["reason"]
-    row = result["per_source"]["a"]["disc"]
+    row = figure(result, "a")
     assert (row["n_cases"], row["n_empty_excluded"], row["ci"]) == (3, 0, "unreliable")
     json.dumps(result, allow_nan=False)
 
@@ -66,9 +75,10 @@ def test_what_the_numbers_depend_on_is_recorded(tmp_path: Path):
 
     result = run(plan("a", "b"), work, progress=lambda done, total: seen.append((done, total)))
 
-    assert set(result["versions"]) >= {"python", "torch", "monai", "numpy"}
-    assert (result["seed"], result["device"], result["threads"]) == (7, "cpu", 1)
-    assert result["steps"] == 10
+    training = result["training"]
+    assert set(training["versions"]) >= {"python", "torch", "monai", "numpy"}
+    assert (result["seed"], training["device"], training["threads"]) == (7, "cpu", 1)
+    assert training["steps"] == 10
     done = [done for done, _ in seen]
     assert done == list(range(1, len(done) + 1))
     assert seen[-1] == (len(done), len(work.cases) + (10 + 8) + 2 * (10 + 7))
@@ -90,7 +100,7 @@ def test_a_left_out_source_is_never_trained_on(tmp_path: Path):
             arm = arms[f"{kind}:{source}"]
             assert {case.split("__")[0] for case in arm.train_cases} == learnt
             assert {case.split("__")[0] for case in arm.test_cases} == set("abc") - learnt
-        assert result["per_source"][source]["disc"]["n_cases"] == 4
+        assert figure(result, source, arm=f"without:{source}")["n_cases"] == 4
 
 
 def test_a_fold_that_trains_on_its_own_source_is_refused(tmp_path: Path):
@@ -109,7 +119,7 @@ def test_one_source_alone_has_nothing_to_be_left_out_of(tmp_path: Path):
     result = run(plan("a", protocol="loso"), work)
 
     assert result["arms"][0]["state"] == "failed"
-    assert result["per_source"]["a"]["disc"]["reason"] == "arm failed: no training case"
+    assert figure(result, "a", arm="without:a")["reason"].endswith("no training case")
 
 
 def test_a_group_on_both_sides_fails_the_arm(tmp_path: Path):
@@ -126,9 +136,9 @@ def test_a_source_without_test_case_is_listed_with_the_reason(tmp_path: Path):
     work = holdout(Work(tmp_path))
     work.picture("c", "train")
 
-    row = run(plan("a", "b", "c"), work)["per_source"]["c"]["disc"]
+    row = figure(run(plan("a", "b", "c"), work), "c")
 
-    assert (row["dice_mean"], row["n_cases"], row["reason"]) == (None, 0, "no test case")
+    assert (row["value"], row["n_cases"], row["reason"]) == (None, 0, "no test case")
 
 
 def test_a_concept_is_scored_only_where_it_is_annotated(tmp_path: Path):
@@ -140,16 +150,16 @@ def test_a_concept_is_scored_only_where_it_is_annotated(tmp_path: Path):
     result = run(plan("a", "b", concepts=[{"id": "disc"}, {"id": "other"}]), work, LEARNING)
 
     assert dice(result, "a") > 0.6
-    row = result["per_source"]["b"]["disc"]
-    assert (row["dice_mean"], row["reason"]) == (None, "not annotated in any test case")
+    row = figure(result, "b")
+    assert (row["value"], row["reason"]) == (None, "not annotated in any test case")
 
 
 def test_a_loss_that_is_not_a_number_fails_the_arm(tmp_path: Path):
     result = run(plan("a", "b"), holdout(Work(tmp_path)), tier=Tier(learning_rate=float("inf")))
 
     assert result["arms"][0]["reason"] == "loss is nan at step 2"
-    row = result["per_source"]["a"]["disc"]
-    assert (row["dice_mean"], row["reason"]) == (None, "arm failed: loss is nan at step 2")
+    row = figure(result, "a")
+    assert (row["value"], row["reason"]) == (None, "arm failed: seed 7: loss is nan at step 2")
 
 
 def test_a_stop_is_obeyed_between_steps_and_torch_keeps_its_settings(tmp_path: Path):
@@ -194,13 +204,13 @@ def test_a_class_is_learnt_and_one_class_alone_has_no_auroc(tmp_path: Path):
         work.picture("b", split, label=None, classes={"disc": 1})
     work.picture("b", "test", label=None, classes={"disc": -1})
 
-    rows = run(plan("a", "b", task="classification"), work, LEARNING)["per_source"]
+    result = run(plan("a", "b", task="classification"), work, LEARNING)
 
-    assert rows["a"]["disc"]["auroc"] > 0.9
-    assert rows["a"]["disc"]["balanced_accuracy"] > 0.8
-    one = rows["b"]["disc"]
-    assert (one["auroc"], one["balanced_accuracy"], one["n_cases"]) == (None, None, 2)
-    assert one["reason"] == "one class only"
+    assert figure(result, "a", "auroc")["value"] > 0.9
+    assert figure(result, "a", "balanced_accuracy")["value"] > 0.8
+    one = figure(result, "b", "auroc")
+    assert (one["value"], one["reason"]) == (None, "one class only")
+    assert figure(result, "b", "brier")["n_cases"] == 2
 
 
 def _dim(work: Work, has: int) -> None:
