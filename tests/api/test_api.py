@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.test import Client
 from openapi_spec_validator import validate
 
 from catalog.search import engine
@@ -194,3 +196,83 @@ def test_the_schema_is_valid_openapi_and_made_without_a_warning(client, tmp_path
     assert {"/api/v1/datasets/", "/api/v1/runs/{run_id}/cancel/"} <= paths
     assert "/api/v1/bundles/{bundle_id}/files/{path}" in paths
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", tmp_path / "schema.yaml")
+
+
+def test_a_run_is_paused_resumed_and_cancelled_by_the_api(client):
+    run = make_run()
+    root = f"/api/v1/runs/{run.pk}/"
+
+    paused = client.post(f"{root}pause/")
+    assert (paused.status_code, paused.json()["state"]) == (202, "paused")
+    assert paused.json()["waits_for"] == "somebody to resume it"
+    high = post(client, f"{root}priority/", {"priority": "high"})
+    assert high.json()["priority"] == "high"
+    assert client.post(f"{root}resume/").json()["state"] == "queued"
+    assert client.post(f"{root}cancel/").json()["state"] == "cancelled"
+    for action in ("pause", "resume", "retry"):
+        answer = client.post(f"{root}{action}/")
+        assert answer.status_code == 409
+        assert "it is cancelled" in answer.json()["detail"]
+    assert client.get(f"{root}pause/").status_code == 405
+
+
+def test_a_failed_run_is_retried_by_the_api(client):
+    run = make_run(state=Run.State.FAILED, stage="split", error_code="disk_full", error="no room")
+
+    answer = client.post(f"/api/v1/runs/{run.pk}/retry/")
+
+    body = answer.json()
+    assert answer.status_code == 202
+    assert (body["state"], body["stage"], body["error"]) == ("queued", "split", "")
+
+
+def test_an_unknown_priority_is_named(client):
+    answer = post(client, f"/api/v1/runs/{make_run().pk}/priority/", {"priority": "now"})
+
+    assert answer.status_code == 400
+    assert '"now" is not a valid choice' in answer.json()["detail"]
+
+
+def test_only_its_owner_and_staff_steer_an_owned_run(client):
+    ada, bob = (User.objects.create(username=name) for name in ("ada", "bob"))
+    root = User.objects.create(username="root", is_staff=True)
+    run = make_run(owner=ada)
+    address = f"/api/v1/runs/{run.pk}/pause/"
+
+    assert client.post(address).status_code == 403
+    client.force_login(bob)
+    assert client.post(address).status_code == 403
+    assert client.post(f"/runs/{run.pk}/pause/").status_code == 403
+    for user in (ada, root):
+        client.force_login(user)
+        answer = client.post(address)
+        assert (answer.status_code, answer.json()["owner"]) == (202, "ada")
+
+
+def test_a_signed_in_user_needs_the_csrf_token_in_the_api():
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(User.objects.create(username="ada"))
+    run = make_run()
+
+    assert client.post(f"/api/v1/runs/{run.pk}/cancel/").status_code == 403
+    run.refresh_from_db()
+    assert run.state == "queued"
+
+
+def test_a_run_that_there_is_no_room_for_is_refused_with_its_figures(client, settings, tmp_path):
+    recipe = load_recipe(example_recipes()["brain-tissue"])
+    source = recipe["sources"][0]
+    image = tmp_path / "data" / source["location"]["path"] / source["description"]["cases"]["image"]
+    image.parent.mkdir(parents=True)
+    image.write_bytes(bytes(10**6))
+    settings.BUNDLE_BYTES = 10**6
+
+    answer = post(client, "/api/v1/runs/", {"example": "brain-tissue"})
+
+    assert answer.status_code == 507
+    told = "storage_quota: bundles of all users: 0 bytes used, 0 bytes on their way, about "
+    assert answer.json()["detail"] == f"{told}2.5 MB asked, 1.0 MB allowed"
+    page = client.post("/recipes/start/", {"example": "brain-tissue"})
+    assert page.status_code == 507
+    assert "2.5 MB asked" in page.content.decode()
+    assert not Run.objects.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -14,9 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from fusion.bundle.verify import verify_bundle
+from fusion.recipe import example_recipes, load_recipe
 from tests.conftest import ROOT
 from tests.workers.conftest import Site, prepared, sample_data  # noqa: F401 - fixtures
 
@@ -221,3 +223,49 @@ def test_no_page_is_wider_than_its_screen(
         page.screenshot(path=shots / f"{noun}-{name}.png", full_page=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, noun
     context.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_a_run_is_steered_by_the_buttons_of_its_page(
+    browser: Browser, portal: str, shots: Path, scripts
+):
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    recipe = load_recipe(example_recipes()["brain-tissue"]) | {"seed": 11 + scripts}
+    page.goto(f"{portal}/recipes/")
+    page.get_by_label("Recipe as YAML or JSON").fill(json.dumps(recipe))
+    page.get_by_role("button", name="Check and start").click()
+
+    page.get_by_role("button", name="Pause the run").click()
+    _see(page, page.locator(".overall .state", has_text="Paused"))
+    page.screenshot(path=shots / "run-paused.png", full_page=True)
+    page.get_by_role("button", name="High priority").click()
+    _see(page, page.locator("button[aria-pressed=true]", has_text="High"))
+    page.get_by_role("button", name="Resume the run").click()
+    expect(page.get_by_role("button", name="Pause the run")).to_be_visible()
+    page.get_by_role("button", name="Cancel the run").click()
+    _see(page, page.locator(".overall .state", has_text="Cancelled"))
+    context.close()
+
+
+def _see(page: Page, what: Locator) -> None:
+    """Wait for it as a visitor without scripts does: by loading the page again."""
+    deadline = time.monotonic() + 60
+    while not what.count():
+        assert time.monotonic() < deadline, page.locator("#progress").inner_text()
+        page.wait_for_timeout(500)
+        page.reload()
+
+
+def test_the_status_page_shows_the_worker_and_fits_its_screen(
+    browser: Browser, portal: str, shots: Path
+):
+    for scheme in ("light", "dark"):
+        context = browser.new_context(color_scheme=scheme, viewport={"width": 390, "height": 844})
+        page = context.new_page()
+        page.goto(f"{portal}/status/")
+        expect(page.get_by_role("heading", name="Workers")).to_be_visible()
+        expect(page.locator("#workers + .table-box .state.good")).to_have_text("alive")
+        page.screenshot(path=shots / f"status-{scheme}.png", full_page=True)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        context.close()

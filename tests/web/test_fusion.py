@@ -234,3 +234,55 @@ def test_a_large_shareable_bundle_has_no_notices(client):
 
     assert "Private build" not in html
     assert "Small sample" not in html
+
+
+def test_each_state_of_a_run_offers_what_can_be_done(client):
+    run = make_run()
+
+    def offered() -> set[str]:
+        html = client.get(f"/runs/{run.pk}/").content.decode()
+        actions = ("pause", "resume", "retry", "cancel", "priority")
+        return {name for name in actions if f'action="/runs/{run.pk}/{name}/"' in html}
+
+    assert offered() == {"pause", "cancel", "priority"}
+    assert client.post(f"/runs/{run.pk}/pause/")["Location"] == f"/runs/{run.pk}/"
+    assert offered() == {"resume", "cancel", "priority"}
+    client.post(f"/runs/{run.pk}/resume/")
+    client.post(f"/runs/{run.pk}/priority/", {"priority": "low"})
+    run.refresh_from_db()
+    assert (run.state, run.priority) == (Run.State.QUEUED, Run.Priority.LOW)
+    Run.objects.update(state=Run.State.FAILED)
+    assert offered() == {"retry"}
+    client.post(f"/runs/{run.pk}/retry/")
+    assert offered() == {"pause", "cancel", "priority"}
+    Run.objects.update(state=Run.State.SUCCEEDED)
+    assert offered() == set()
+
+
+def test_a_button_that_came_too_late_shows_the_run_as_it_is(client):
+    run = make_run(state=Run.State.SUCCEEDED)
+
+    late = client.post(f"/runs/{run.pk}/pause/")
+    wrong = client.post(f"/runs/{run.pk}/priority/", {"priority": "<b>"})
+
+    assert late.status_code == wrong.status_code == 409
+    assert "it is succeeded and cannot be paused" in late.content.decode()
+    assert "&lt;b&gt;" in wrong.content.decode()
+
+
+def test_steering_needs_the_forms_token():
+    client = Client(enforce_csrf_checks=True)
+    run = make_run()
+
+    assert client.post(f"/runs/{run.pk}/pause/").status_code == 403
+    assert client.get(f"/runs/{run.pk}/pause/").status_code == 405
+
+
+def test_a_run_without_a_place_says_what_it_waits_for(client, settings):
+    settings.RUNS_AT_ONCE = 1
+    make_run(state=Run.State.RUNNING)
+    run = make_run()
+
+    html = client.get(f"/runs/{run.pk}/").content.decode()
+
+    assert "Waiting for a place: 1 runs are under way, 1 may be at once." in html

@@ -73,6 +73,7 @@ def pages(client) -> dict[str, str]:
         "/runs/",
         f"/runs/{run.pk}/",
         "/bundles/",
+        "/status/",
         f"/bundles/{bundle.pk}/",
         "/api/v1/docs/",
         "/nowhere/",
