@@ -50,6 +50,16 @@ class Work:
             nib.save(nib.Nifti1Image(array, np.diag([*spacing, 1.0])), folder / f"{name}.nii.gz")
         return self._write(folder, row, has_label=True)
 
+    def stored(
+        self, source: str, split: Any, image: np.ndarray, label: np.ndarray, affine: np.ndarray
+    ) -> str:
+        """A volume as it is given."""
+        spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        folder, row = self._case(source, split, "nii.gz", image.shape, spacing_mm=spacing)
+        for name, array in (("image", image), ("label", label.astype(np.uint8))):
+            nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
+        return self._write(folder, row, has_label=True)
+
     def _case(
         self, source: str, split: Any, suffix: str, shape: tuple[int, ...], **more: Any
     ) -> tuple[Path, dict[str, Any]]:

@@ -1,0 +1,212 @@
+"""Training that is stopped, runs out of memory or of patience."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fusion.baseline import FOLDER, Tier, run_baseline
+from fusion.baseline.cases import arms_of, read_cases
+from fusion.baseline.device import lock_file, ranked_by
+from fusion.baseline.fit import Batch, Plan, Room, fit
+from fusion.baseline.results import FILE, read_results
+from fusion.baseline.train import CHECKPOINTS
+from tests.baseline.made import QUICK, Work, holdout, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+LONG = Tier(steps=60, fewest_steps=30, validations=30)
+KILLED = f"""
+import sys
+from pathlib import Path
+from fusion.baseline import Tier, run_baseline
+from tests.baseline.made import plan
+run_baseline(plan("a", "b"), Path(sys.argv[1]), device="cpu", threads=1, tier={LONG!r})
+"""
+
+
+class Narrow(nn.Module):
+    """A network on a device whose memory ends at more than `most` inputs at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.seen = most, []
+        self.net = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError(f"{len(images)} inputs, room for {self.most}")
+        self.seen.append(len(images))
+        return self.net(images)
+
+
+def easy(steps: int = 3, quality=None, size: int = 8) -> Plan:
+    """Learn to copy an image; every input counts alike in the loss."""
+
+    def draw(step: int) -> Batch:
+        images = np.random.default_rng(step).normal(size=(size, 1, 8, 8)).astype(np.float32)
+        return Batch(images, images, np.ones((size, 1), bool))
+
+    def loss(logits, targets, _):
+        return nn.functional.mse_loss(logits, targets)
+
+    return Plan(draw, lambda targets: targets, loss, quality, steps)
+
+
+def fitted(net: nn.Module, plan: Plan, tier: Tier = QUICK, room: Room | None = None):
+    torch.manual_seed(0)
+    nn.init.normal_(net.net.weight)
+    nn.init.zeros_(net.net.bias)
+    return fit(net, plan, tier, lambda _: None, CPU, room)
+
+
+def test_where_memory_ends_the_batch_goes_in_halves_and_teaches_the_same():
+    wide, narrow, room = Narrow(8), Narrow(3), Room([])
+
+    whole, halved = fitted(wide, easy()), fitted(narrow, easy(), room=room)
+
+    assert (set(wide.seen), set(narrow.seen)) == ({8}, {2})
+    assert room.notes == [
+        "out of memory with 8 training inputs at once at step 1: 4 from then on",
+        "out of memory with 4 training inputs at once at step 1: 2 from then on",
+    ]
+    assert halved.last_loss == pytest.approx(whole.last_loss, rel=1e-5)
+    torch.testing.assert_close(narrow.net.weight, wide.net.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_where_not_one_input_fits_the_arm_is_trained_on_the_cpu(tmp_path: Path, monkeypatch):
+    from fusion.baseline import train
+
+    work, build, made = holdout(Work(tmp_path)), train.weights.build, []
+
+    def small(*arguments) -> nn.Module:
+        made.append(build(*arguments))
+        if len(made) == 1:  # the first network goes to the device, the second to the CPU
+            made[0].register_forward_pre_hook(lambda *_: out_of_memory())
+        return made[-1]
+
+    def out_of_memory() -> None:
+        raise torch.OutOfMemoryError("tried to allocate 20 MiB")
+
+    class Device:  # torch knows this name for the CPU, and it is not `cpu`
+        def __enter__(self) -> torch.device:
+            return torch.device("cpu", 0)
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(train.weights, "build", small)
+    monkeypatch.setattr(train, "held", lambda _: Device())
+    run_baseline(plan("a"), work.root, threads=1, tier=QUICK)
+
+    (arm,) = (one.record for one in read_results(work.root / FOLDER / FILE))
+    assert (arm.state, len(made)) == ("done", 2)
+    assert arm.notes[0].startswith("out of memory with 8 training inputs at once at step 1: 4")
+    assert arm.notes[-1] == "out of memory on cpu with one input"
+
+
+def test_training_ends_when_ten_looks_at_the_val_cases_found_nothing_better():
+    qualities = iter([0.1, 0.5, *[0.4] * 98])
+    tier = dataclasses.replace(QUICK, validations=100)
+
+    found = fitted(Narrow(8), easy(100, lambda _: next(qualities)), tier)
+
+    assert (found.steps, found.best_step, found.best_quality) == (12, 2, 0.5)
+
+
+def test_a_killed_baseline_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(tmp_path: Path):
+    undisturbed, killed = (holdout(Work(tmp_path / name)) for name in ("one", "two"))
+    expected = run_baseline(plan("a", "b"), undisturbed.root, device="cpu", threads=1, tier=LONG)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", KILLED, str(killed.root)]
+    saved = killed.root / FOLDER / CHECKPOINTS
+
+    process = subprocess.Popen(command, env=environment)
+    until = time.monotonic() + 300
+    while not list(saved.glob("*.pt")) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    (checkpoint,) = saved.glob("*.pt")
+    reached = torch.load(checkpoint, weights_only=True)["state"]["step"]
+    assert 0 < reached < 40
+    seen: list[int] = []
+    found = run_baseline(
+        plan("a", "b"), killed.root, device="cpu", threads=1, tier=LONG,
+        progress=lambda done, _: seen.append(done),
+    )  # fmt: skip
+
+    assert found == expected
+    assert reached in np.diff(seen)  # these steps were not taken again
+    for name in (FILE, "weights.safetensors", "network.json"):
+        ours, theirs = (work.root / FOLDER / name for work in (killed, undisturbed))
+        assert ours.read_bytes() == theirs.read_bytes()
+    left = sorted(path.name for path in (killed.root / FOLDER).iterdir())
+    assert left == ["job.json", "network.json", "results.jsonl", "weights.safetensors"]
+
+
+def test_finished_arms_are_not_trained_again(tmp_path: Path):
+    work = holdout(Work(tmp_path))
+    first = run_baseline(plan("a", "b"), work.root, device="cpu", threads=1, tier=QUICK)
+    seen: list[int] = []
+
+    again = run_baseline(
+        plan("a", "b"), work.root, device="cpu", threads=1, tier=QUICK,
+        progress=lambda done, _: seen.append(done),
+    )  # fmt: skip
+
+    assert again == first
+    assert len(seen) == len(work.cases) + 3  # one stride per network: nothing was computed
+
+
+def test_every_fold_is_trained_and_every_case_tested_once(tmp_path: Path):
+    work = Work(tmp_path)
+    for number in range(9):
+        for source in "ab":
+            split = {f"fold{k}": "test" if k == number % 3 else "train" for k in range(3)}
+            work.picture(source, split)
+
+    arms = arms_of(read_cases(work.root), ["a", "b"], "kfold", seed=1)
+
+    assert [arm.fold for arm in arms] == [f for f in ("fold0", "fold1", "fold2") for _ in range(5)]
+    fused = [arm for arm in arms if arm.name == "fused"]
+    assert sorted(case.id for arm in fused for case in arm.test) == [c["id"] for c in sorted(
+        work.cases, key=lambda case: case["id"])]  # fmt: skip
+    for arm in arms:
+        assert not arm.objection()
+        assert len(arm.val) == {"fused": 2, "single:a": 1, "single:b": 1}.get(arm.name, 1)
+
+
+def test_seeds_train_networks_of_their_own(tmp_path: Path):
+    work = holdout(Work(tmp_path))
+    tier = dataclasses.replace(QUICK, steps=4, fewest_steps=4, seeds=2)
+
+    run_baseline(plan("a", "b"), work.root, device="cpu", threads=1, tier=tier)
+
+    records = [arm.record for arm in read_results(work.root / FOLDER / FILE)]
+    assert [(r.arm, r.seed) for r in records if r.arm == "fused"] == [("fused", 7), ("fused", 8)]
+    losses = {r.last_loss for r in records if r.arm == "fused"}
+    assert len(losses) == 2
+    assert len(records) == 10
+    for arm, twin in (("single:a", "without:b"), ("single:b", "without:a")):
+        same = [r for r in records if r.arm in {arm, twin}]
+        assert len({(r.seed, r.last_loss) for r in same}) == 2  # learnt alike: trained once
+
+
+def test_the_emptiest_gpu_is_taken_and_the_cpu_where_none_has_room(tmp_path: Path):
+    free = [3 << 30, 9 << 30, 1 << 20]
+
+    assert [device.index for device in ranked_by(free, "auto")] == [1, 0]
+    assert [device.index for device in ranked_by(free, "cuda")] == [1, 0, 2]
+    assert ranked_by([1 << 20], "auto") == [CPU]
+    assert lock_file(tmp_path, "GPU-1") != lock_file(tmp_path, "GPU-2")
