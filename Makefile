@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STATE ?= $(or $(IMAGINGX_STATE_DIR),var)
 DATA ?= $(or $(IMAGINGX_DATA_ROOT),$(STATE)/data)
+JOBS ?= logical
+BESIDE := --dist loadfile --no-loadscope-reorder --maxprocesses 4
 # The C library keeps freed memory: large arrays need not be zeroed page by page again.
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
@@ -47,8 +49,12 @@ demo: sample  ## the whole way once: catalog, index, worker, fusion, baseline, v
 up: sample  ## portal and worker in the foreground (HOST, PORT); Ctrl-C stops all
 	IMAGINGX_DATA_ROOT=$(abspath $(DATA)) $(BIN)/python manage.py up
 
-test: setup-dev sample  ## all tests
-	IMAGINGX_TEST_SAMPLE=$(abspath $(DATA)) $(BIN)/python -m pytest $(ARGS)
+# Exit status 5: no test was asked for in one of the two.
+test: export IMAGINGX_TEST_SAMPLE = $(abspath $(DATA))
+test: setup-dev sample  ## all tests: files beside each other, then those that measure time (ARGS)
+	beside=0; $(BIN)/python -m pytest -m "not alone" -n $(JOBS) $(BESIDE) $(ARGS) || beside=$$?; \
+	alone=0; $(BIN)/python -m pytest -m alone $(ARGS) || alone=$$?; \
+	case "$$beside $$alone" in "0 0" | "0 5" | "5 0") ;; *) exit 1 ;; esac
 
 check: setup-dev  ## ruff, mypy, import-linter, migrations, deploy check
 	$(BIN)/ruff check .

@@ -18,6 +18,8 @@ from fusion.imaging.parallel import core_count
 CHILD_BYTES = 4 * 1024**3
 #: A child takes a second to start: it should have some cases to do.
 CASES_PER_CHILD = 8
+#: Children that wait for the next build; the others end with theirs and free their memory.
+CHILDREN_KEPT = 1
 _POLL_SECONDS = 0.2
 _kept: list[Guard] = []
 _keeping = threading.Lock()
@@ -43,12 +45,11 @@ def in_children(
     jobs: Sequence[tuple[Any, ...]],
     children: int,
     check: Callable[[], None],
-    keep: int = 1,
 ) -> Generator[Any, None, None]:
     """`function(*job)` of each job in order of `jobs`, or the CaseError that it ended with.
 
-    `check` is called often; where it raises, all children end at once. Else `keep` of them wait
-    for the next call: small builds would mostly wait for a child to start.
+    `check` is called often; where it raises, all children end at once. Else CHILDREN_KEPT of them
+    wait for the next call: small builds would mostly wait for a child to start.
     """
     guards: queue.SimpleQueue[Guard] = queue.SimpleQueue()
     begun = [_take() for _ in range(children)]
@@ -79,7 +80,7 @@ def in_children(
             for guard in begun:
                 guard.close()
             raise
-    _give_back(begun, keep)
+    _give_back(begun)
 
 
 def _result(future: Future[Any], check: Callable[[], None]) -> Any:
@@ -94,9 +95,9 @@ def _take() -> Guard:
         return _kept.pop() if _kept else Guard(preload=("fusion.build",))
 
 
-def _give_back(guards: list[Guard], keep: int) -> None:
+def _give_back(guards: list[Guard]) -> None:
     with _keeping:
-        room = max(0, keep - len(_kept))
+        room = max(0, CHILDREN_KEPT - len(_kept))
         _kept.extend(guards[:room])
     for guard in guards[room:]:
         guard.close()

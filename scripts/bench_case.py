@@ -248,10 +248,12 @@ def lock_of(folder: Path) -> Path:
 
 def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
     """The whole case as a build does it, and how it grows with processes."""
+    from fusion import pool
     from fusion.build import harmonise_one
     from fusion.imaging.parallel import core_count
     from fusion.pool import in_children, share_cores
 
+    pool.CHILDREN_KEPT = 2
     plan, source = plan_of()
     lock = lock_of(folder)
 
@@ -264,9 +266,8 @@ def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
 
     def run(children: int) -> None:
         threads = max(1, core_count() // children)
-        for answer in in_children(
-            harmonise_one, jobs(threads, 2 * CASES), children, lambda: None, keep=2
-        ):
+        cases = jobs(threads, 2 * CASES)
+        for answer in in_children(harmonise_one, cases, children, lambda: None):
             if answer is not None:
                 sys.exit(f"a case failed: {answer}")
 

@@ -93,7 +93,7 @@ def mend(folder: Path, change: Change, documents: Iterable[Document]) -> None:
     writer = index.writer(MEMORY_BYTES, 1)
     try:
         for slug in sorted(change.changed | change.gone):
-            writer.delete_documents("slug", slug)
+            writer.delete_documents_by_term("slug", slug)
         for item in documents:
             writer.add_document(_row(item))
         writer.commit()

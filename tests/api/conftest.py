@@ -12,10 +12,12 @@ from tests.factories import make_dataset
 
 @pytest.fixture(autouse=True)
 def own_state(settings, tmp_path: Path):
-    """Index, bundles and data below the test's own folder."""
+    """Index, bundles, data and collected static files below the test's own folder."""
     settings.SEARCH_URL = ""
     settings.SEARCH_DIR = tmp_path / "search"
     settings.DATA_ROOT = tmp_path / "data"
+    settings.STATIC_ROOT = tmp_path / "static"
+    settings.STATIC_ROOT.mkdir()
     settings.STORAGES = {
         **settings.STORAGES,
         "bundles": {

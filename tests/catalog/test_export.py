@@ -15,7 +15,6 @@ import pytest
 from rdflib import DCAT, DCTERMS, RDF, Graph
 
 from catalog.citation import to_bibtex, to_csl
-from catalog.collection import read_catalog
 from catalog.croissant import dataset_jsonld
 from catalog.export import FORMATS, KEYS, data_meta, to_csv, to_jsonl, to_parquet, to_turtle
 from tests.factories import make_facts
@@ -25,8 +24,8 @@ COUNT = {"number": 3, "unit": "subject", "source": "curation", "raw": "3"}
 
 
 @pytest.fixture(scope="module")
-def shipped():
-    return list(read_catalog().values())
+def shipped(shipped):
+    return list(shipped.values())
 
 
 @pytest.fixture

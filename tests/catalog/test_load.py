@@ -81,6 +81,7 @@ def test_one_faulty_file_stops_the_whole_load(folder):
     assert CatalogRevision.objects.count() == 0
 
 
+@pytest.mark.alone
 def test_the_shipped_catalog_loads_fast_and_speaks_of_what_it_did():
     out = io.StringIO()
     started = time.perf_counter()

@@ -27,26 +27,21 @@ modalities:
 """
 
 
-@pytest.fixture(scope="module")
-def facts():
-    return read_catalog()
-
-
-def test_the_shipped_catalog_has_more_than_two_thousand_datasets_half_of_them_curated(facts):
-    tiers = [one["tier"] for one in facts.values()]
+def test_the_shipped_catalog_has_more_than_two_thousand_datasets_half_of_them_curated(shipped):
+    tiers = [one["tier"] for one in shipped.values()]
 
     assert len(tiers) >= 2000
     assert tiers.count("curated") >= 1000
 
 
-def test_the_datasets_of_the_example_recipes_are_there(facts):
-    assert [slug for slug in RECIPE_SLUGS if slug not in facts] == []
+def test_the_datasets_of_the_example_recipes_are_there(shipped):
+    assert [slug for slug in RECIPE_SLUGS if slug not in shipped] == []
 
 
-def test_a_relation_is_stored_once_and_seen_from_both_sides(facts):
+def test_a_relation_is_stored_once_and_seen_from_both_sides(shipped):
     one, other = "icbm152-2009a", "mni152-neuromorphometrics"
-    seen = [(row["to"], row["kind"]) for row in facts[one]["relations"]]
-    back = [(row["to"], row["kind"]) for row in facts[other]["relations"]]
+    seen = [(row["to"], row["kind"]) for row in shipped[one]["relations"]]
+    back = [(row["to"], row["kind"]) for row in shipped[other]["relations"]]
 
     assert seen.count((other, "shared_patients")) == 1
     assert back.count((one, "shared_patients")) == 1
@@ -58,18 +53,18 @@ def test_files_are_written_the_way_they_are_read():
         assert dump_record(parse_record(text, path.name)) == text
 
 
-def test_every_size_has_a_unit_and_every_known_licence_and_access_a_claim(facts):
-    for slug, one in facts.items():
+def test_every_size_has_a_unit_and_every_known_licence_and_access_a_claim(shipped):
+    for slug, one in shipped.items():
         assert all(count["unit"] for count in one["counts"]), slug
         for field in ("licence", "access"):
             used = {c["value"] for c in one["claims"] if c["field"] == field and c["used"]}
             assert used - {None} == {one[field]} - {None, "unknown"}, slug
 
 
-def test_a_curators_claim_says_why_or_how_it_is_known(facts):
+def test_a_curators_claim_says_why_or_how_it_is_known(shipped):
     bare = [
         (slug, claim["field"])
-        for slug, one in facts.items()
+        for slug, one in shipped.items()
         for claim in one["claims"]
         if claim["source"] == "curation" and not (claim["reason"] or claim["basis"])
     ]
@@ -77,10 +72,10 @@ def test_a_curators_claim_says_why_or_how_it_is_known(facts):
     assert bare == []
 
 
-def test_no_sentence_is_carried_over(facts):
+def test_no_sentence_is_carried_over(shipped):
     long = [
         (slug, claim["field"])
-        for slug, one in facts.items()
+        for slug, one in shipped.items()
         for claim in one["claims"]
         if len(claim["raw"] or "") > 200 or len(claim["reason"] or "") > 300
     ]
@@ -173,9 +168,9 @@ def test_a_record_takes_the_claims_of_the_harvested_row_that_it_lists(tmp_path):
     assert facts["openneuro-ds000002"]["tier"] == "harvested"
 
 
-def test_the_catalog_states_at_least_what_it_promises(facts):
+def test_the_catalog_states_at_least_what_it_promises(shipped):
     """The shares that the README names; a refresh that loses them should be noticed."""
-    rows = list(facts.values())
+    rows = list(shipped.values())
     curated = [one for one in rows if one["tier"] == "curated"]
 
     def share(found, of):

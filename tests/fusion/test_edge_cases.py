@@ -12,7 +12,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from catalog.collection import read_catalog
 from catalog.overlaps import OverlapGraph
 from fusion.build import STAGES, Build, run_all, run_stage
 from fusion.bundle.verify import verify_bundle
@@ -406,12 +405,11 @@ def test_a_header_whose_two_places_disagree_excludes_the_case_unless_a_rule_sett
         ("ISIC18", "ISIC19", "certain"),
     ],
 )
-def test_known_copies_are_found_in_the_shipped_catalog(one_name, other, certainty):
-    facts = read_catalog()
-    graph = OverlapGraph({slug: row["relations"] for slug, row in facts.items()})
+def test_known_copies_are_found_in_the_shipped_catalog(shipped, one_name, other, certainty):
+    graph = OverlapGraph({slug: row["relations"] for slug, row in shipped.items()})
 
     def named(text: str) -> list[str]:
-        return [s for s, row in facts.items() if text.lower() in json.dumps(row["name"]).lower()]
+        return [s for s, row in shipped.items() if text.lower() in json.dumps(row["name"]).lower()]
 
     found = [graph.between(a, b) for a in named(one_name) for b in named(other) if a != b]
 

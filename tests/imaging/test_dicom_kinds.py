@@ -115,6 +115,7 @@ def test_baseline_jpeg_is_decoded_and_its_size_is_believed_only_with_the_header(
     assert "a frame is (40, 30), the header (20, 30)" in refusal(path).message
 
 
+@pytest.mark.filterwarnings("ignore:Expected explicit VR:UserWarning:pydicom")
 def test_a_deflate_bomb_is_not_inflated(tmp_path):
     path = write_slice(tmp_path, 1, (0, 0, 0), VOXELS[0])
     rewritten(

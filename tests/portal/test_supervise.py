@@ -34,6 +34,7 @@ def test_a_child_that_dies_stops_the_others():
     assert sleeper.exit_code == -signal.SIGTERM
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_all_within_seconds_even_the_stubborn(number: signal.Signals):
     children = [python("web server", SLEEP), python("worker", STUBBORN)]

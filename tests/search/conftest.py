@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from catalog.collection import read_catalog
 from catalog.models import Dataset
 from catalog.search.documents import Document, document
 from catalog.search.elastic import ElasticEngine
@@ -26,15 +25,9 @@ def dataset(slug: str, **fields: object) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def real_catalog() -> dict[str, dict[str, Any]]:
-    """The facts of the shipped records by slug."""
-    return read_catalog()
-
-
-@pytest.fixture(scope="session")
-def real_documents(real_catalog: dict[str, dict[str, Any]]) -> list[Document]:
+def real_documents(shipped: dict[str, dict[str, Any]]) -> list[Document]:
     """The shipped records as documents, by slug."""
-    rows = (Dataset(**dataset_values(facts)) for facts in real_catalog.values())
+    rows = (Dataset(**dataset_values(facts)) for facts in shipped.values())
     return [document(row) for row in sorted(rows, key=lambda row: row.slug)]
 
 

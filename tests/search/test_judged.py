@@ -38,8 +38,8 @@ LEAST_NEGATIVE = 0.85
 
 
 @pytest.fixture(scope="module")
-def judged(real_catalog: dict[str, Any]) -> list[Judged]:
-    return read_judged(real_catalog)
+def judged(shipped: dict[str, Any]) -> list[Judged]:
+    return read_judged(shipped)
 
 
 def test_every_kind_has_ten_queries_and_none_is_there_twice(judged: list[Judged]):
@@ -262,12 +262,12 @@ def test_the_peers_find_words_as_they_are_and_synonyms_when_told(script: ModuleT
 
 
 def test_the_scoring_command_prints_and_writes_every_engine(
-    script: ModuleType, real_catalog, monkeypatch, capsys, tmp_path
+    script: ModuleType, shipped, monkeypatch, capsys, tmp_path
 ):
     wanted = tmp_path / "figures.json"
     arguments = ["--kind", "facet", "--failures", "2", "--json", str(wanted)]
     monkeypatch.setattr(sys, "argv", ["search_eval.py", *arguments])
-    monkeypatch.setattr(script, "read_catalog", lambda: real_catalog)
+    monkeypatch.setattr(script, "read_catalog", lambda: shipped)
     monkeypatch.delenv("IMAGINGX_TEST_SEARCH_URL", raising=False)
 
     script.main()

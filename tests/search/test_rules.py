@@ -6,16 +6,10 @@ from typing import Any
 
 import pytest
 
-from catalog.collection import read_catalog
 from catalog.rule_selection import search_params, select
 from catalog.rules import Rules, check_rules
 from catalog.search.engine import Engine, search
 from catalog.search.query import MAX_LIMIT, Query
-
-
-@pytest.fixture(scope="module")
-def everything() -> dict[str, dict[str, Any]]:
-    return read_catalog()
 
 
 def strict(rules: Rules, engine: Engine) -> set[str]:
@@ -44,13 +38,13 @@ def strict(rules: Rules, engine: Engine) -> set[str]:
     ],
 )
 def test_what_rules_keep_is_found_by_their_search_and_they_keep_the_same_of_it(
-    real: Engine, everything, data
+    real: Engine, shipped, data
 ):
     rules = check_rules(data)
 
     found = strict(rules, real)
 
-    kept = {row.slug for row in select(everything.values(), rules).kept}
+    kept = {row.slug for row in select(shipped.values(), rules).kept}
     assert kept
     assert kept <= found
-    assert {row.slug for row in select([everything[slug] for slug in found], rules).kept} == kept
+    assert {row.slug for row in select([shipped[slug] for slug in found], rules).kept} == kept

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import pytest
 
-from catalog.collection import read_catalog
 from catalog.search.similar import Neighbours
 from tests.factories import make_facts
 
@@ -16,11 +15,6 @@ MR_BRAIN = {"modalities": ["MR"], "anatomies": ["Brain"]}
 
 def slugs(found):
     return [one.slug for one in found]
-
-
-@pytest.fixture(scope="module")
-def shipped():
-    return read_catalog()
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +121,7 @@ def test_known_alternatives_are_found_in_the_shipped_catalog(known, slug, expect
     assert expected in slugs(known.of(slug))
 
 
+@pytest.mark.alone
 def test_every_shipped_dataset_gets_its_likes_at_once(known, shipped):
     start = time.perf_counter()
     found = {slug: known.of(slug) for slug in shipped}

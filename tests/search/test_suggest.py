@@ -7,7 +7,6 @@ import threading
 import pytest
 
 from catalog import vocab
-from catalog.collection import read_catalog
 from catalog.search.engine import Engine, search
 from catalog.search.interpret import interpret
 from catalog.search.query import Query
@@ -26,8 +25,8 @@ from tests.factories import make_facts
 
 
 @pytest.fixture(scope="module")
-def real_facts() -> list[dict]:
-    return list(read_catalog().values())
+def real_facts(shipped) -> list[dict]:
+    return list(shipped.values())
 
 
 @pytest.fixture(scope="module")

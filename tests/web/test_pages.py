@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from django.core.management import call_command
+from django.db import transaction
 from django.test import Client
 
 from workers.models import Run
@@ -11,9 +15,18 @@ from workers.models import Run
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("catalog")]
 
 
+@pytest.fixture(scope="module")
+def loaded(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[Path]:  # noqa: ARG001
+    """The shipped catalog in the database until the module ends; where its index may lie."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        call_command("load_catalog")
+        yield tmp_path_factory.mktemp("search")
+        transaction.set_rollback(True)
+
+
 @pytest.fixture
-def catalog(db):  # noqa: ARG001 - the order of the two
-    call_command("load_catalog")
+def catalog(loaded, own_state, db, settings):  # noqa: ARG001 - each test in a savepoint of its own
+    settings.SEARCH_DIR = loaded
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ def test_an_abandoned_run_is_claimed_again(make_run: MakeRun):
     assert Run.objects.claim(run.pk, "w2").attempts == 2
 
 
+@pytest.mark.alone
 def test_a_worker_that_cannot_prove_to_be_alive_stops_before_another_goes_on(
     make_run: MakeRun, settings: Any
 ):
@@ -164,6 +165,7 @@ def test_work_beyond_all_earlier_attempts_starts_their_count_anew(make_run: Make
     assert stage_of(run).done == 6
 
 
+@pytest.mark.alone
 @pytest.mark.django_db(transaction=True)
 def test_a_silent_stage_keeps_its_run_by_the_heartbeat(make_run: MakeRun, settings: Any):
     settings.RUN_LEASE_SECONDS = 2
@@ -176,6 +178,7 @@ def test_a_silent_stage_keeps_its_run_by_the_heartbeat(make_run: MakeRun, settin
     assert Run.objects.claim(run.pk, "w2") is not None
 
 
+@pytest.mark.alone
 @pytest.mark.django_db(transaction=True)
 def test_the_heartbeat_hears_of_a_cancellation_and_of_a_takeover(make_run: MakeRun):
     run, other = make_run(), make_run()

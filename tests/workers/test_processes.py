@@ -143,6 +143,7 @@ def test_a_failed_run_goes_on_where_it_stopped_when_its_fault_is_mended(
     assert site.sums() == undisturbed
 
 
+@pytest.mark.alone
 def test_a_cancelled_training_ends_within_seconds(make_site: MakeSite):
     site = make_site("cancelled")
     run = site.submit(demo_recipe(baseline={"tier": "smoke"}))
@@ -168,6 +169,7 @@ def test_a_missing_source_fails_the_run_with_its_reason(make_site: MakeSite):
     assert "nowhere" in error
 
 
+@pytest.mark.alone
 def test_a_terminated_idle_worker_ends_by_itself(make_site: MakeSite):
     site = make_site("idle")
     worker = site.start_worker()
