@@ -273,9 +273,14 @@ class Servers:
         if self.s3_process:
             self.s3_process.kill()
             self.s3_process.wait()
-        if self.started:
-            script = str(ROOT / "scripts" / "services.sh")
-            sh(script, "stop", *sorted(self.started), env=self.environment, check=False)
+        for name in sorted(self.started):
+            sh(
+                str(ROOT / "scripts" / "services.sh"),
+                "stop",
+                name,
+                env=self.environment,
+                check=False,
+            )
 
 
 def _alive(pid: int) -> bool:
@@ -515,12 +520,12 @@ class Trial:
         if self.has_servers:
             sql = (
                 "SELECT table_name FROM information_schema.columns "
-                "WHERE column_name = 'worker' AND table_name LIKE 'workers_%'"
+                "WHERE column_name = 'lease_until' AND table_name LIKE 'workers_%'"
             )
         else:
             sql = (
                 "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c "
-                "WHERE m.type = 'table' AND c.name = 'worker' AND m.name LIKE 'workers_%'"
+                "WHERE m.type = 'table' AND c.name = 'lease_until' AND m.name LIKE 'workers_%'"
             )
         return [str(row[0]) for row in self.ask(sql)]
 

@@ -90,12 +90,12 @@ await() {
     say "$name is ready"
 }
 
-# end NAME PIDFILE: ask the process to stop, wait for it.
+# end NAME PIDFILE [SIGNAL]: ask the process to stop, wait for it.
 end() {
     alive "$2" || { say "$1 is not running"; return; }
     local pid
     pid="$(head -n 1 "$2")"
-    kill "$pid"
+    kill -s "${3:-TERM}" "$pid"
     for _ in $(seq 30); do
         kill -0 "$pid" 2>/dev/null || { say "$1 has stopped"; rm -f "$2"; return; }
         sleep 1
@@ -179,7 +179,7 @@ start_postgres() {
         "$bin/createdb" -h "$HOST" -p "$PG_PORT" -U imagingx imagingx
     say "postgres is ready"
 }
-stop_postgres() { end postgres "$DIR/postgres/data/postmaster.pid"; }
+stop_postgres() { end postgres "$DIR/postgres/data/postmaster.pid" INT; } # not after the last client
 env_postgres() {
     echo "export IMAGINGX_TEST_DATABASE_URL=postgres://imagingx@$HOST:$PG_PORT/imagingx"
 }

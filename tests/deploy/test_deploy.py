@@ -15,6 +15,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from django.urls import resolve
 from jsonschema import Draft202012Validator
 
 from portal.settings import env
@@ -115,6 +116,7 @@ def test_probes_ask_for_pages_that_exist(compose: dict[str, Any]):
     paths = set(re.findall(r"/(?:healthz|readyz)\b", text))
 
     assert paths == {"/healthz", "/readyz"}
+    assert all(resolve(path) for path in paths)
 
 
 def _name(one: dict[str, Any]) -> str:
