@@ -77,8 +77,12 @@ class Channel(filesystem.Channel):
         rank = PRIORITIES - 1 - self._get_message_priority(payload)
         name = f"{rank}_{time.time_ns():020d}_{uuid.uuid4()}"
         part = folder / f"{name}.part"
-        part.write_text(dumps(payload), encoding="utf-8")
-        part.rename(folder / f"{name}.{queue}.msg")
+        try:
+            part.write_text(dumps(payload), encoding="utf-8")
+            part.rename(folder / f"{name}.{queue}.msg")
+        except OSError:  # a full disk
+            part.unlink(missing_ok=True)
+            raise
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:  # noqa: ARG002
         waiting = Path(self.data_folder_in).iterdir()

@@ -62,3 +62,28 @@ def test_a_message_given_back_is_delivered_again(tmp_path: Path):
         queue.get(timeout=5).requeue()
 
         assert queue.get(timeout=5).payload == {"n": 1}
+
+
+FULL_DISK = """
+import errno, resource, sys
+from kombu import Connection
+folder = sys.argv[1]
+options = {"data_folder_in": folder, "data_folder_out": folder}
+with Connection("fs://x", transport="workers.broker:Transport", transport_options=options) as c:
+    queue = c.SimpleQueue("cpu")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+    try:
+        queue.put({"padding": "x" * 5000})
+    except Exception as error:
+        sys.exit(0 if "File too large" in repr(error) else repr(error))
+sys.exit("the message was written")
+"""
+
+
+def test_a_message_that_the_disk_cannot_hold_leaves_nothing_behind(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
