@@ -1,0 +1,108 @@
+"""Priorities and places on real servers, each chosen by environment alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_servers import database
+
+__all__ = ["database"]
+pytestmark = pytest.mark.services
+
+IN_ORDER = """
+import json, time, uuid, django
+django.setup()
+from celery import current_app
+from workers import broker
+from workers.submit import enqueue
+with current_app.connection_for_write() as connection:
+    queue = current_app.amqp.queues["cpu"](connection.channel())
+    queue.declare()
+    queue.purge()
+    for priority in (1, 5, 9, 1, 9):
+        enqueue(uuid.uuid4(), f"stage {priority}", priority)
+    until = time.monotonic() + 30
+    while broker.depths(["cpu"])["cpu"] < 5 and time.monotonic() < until:
+        time.sleep(0.1)
+    depths = broker.depths(["cpu", f"never-made-{uuid.uuid4()}"])
+    found = [queue.get(no_ack=True).payload[0][1] for _ in range(5)]
+print(json.dumps([broker.kind(), list(depths.values()), found]))
+"""
+
+AT_ONCE = """
+import json, threading, django
+django.setup()
+from django.conf import settings
+from django.db import connection
+from workers.models import Run
+settings.RUNS_AT_ONCE = 2
+runs = [Run.objects.create(title=str(n), recipe={}) for n in range(8)]
+start, won = threading.Barrier(len(runs)), []
+def claim(run):
+    start.wait()
+    if Run.objects.claim(run.pk, "w") is not None:
+        won.append(run.title)
+    connection.close()
+threads = [threading.Thread(target=claim, args=(run,)) for run in runs]
+for one in threads: one.start()
+for one in threads: one.join()
+print(json.dumps([len(won), Run.objects.filter(state="running").count()]))
+"""
+
+
+def run(code: str | list[str], state: Path, **variables: str) -> str:
+    command = ["-c", code] if isinstance(code, str) else code
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "portal.settings",
+            "IMAGINGX_STATE_DIR": str(state),
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(params=["file", "redis", "amqp"])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Address of a broker of each kind; on Redis a database that nothing else uses."""
+    if request.param == "redis":
+        parts = urlsplit(request.getfixturevalue("redis_url"))
+        return urlunsplit(parts._replace(path="/13"))
+    return request.getfixturevalue("rabbitmq_url") if request.param == "amqp" else ""
+
+
+def test_what_goes_first_comes_first_on_every_broker(broker_url: str, tmp_path: Path):
+    printed = run(IN_ORDER, tmp_path, IMAGINGX_BROKER_URL=broker_url)
+
+    kind, depths, found = json.loads(printed.splitlines()[-1])
+    assert kind == (urlsplit(broker_url).scheme or "file")
+    assert depths == [5, 0]
+    assert found == ["stage 9", "stage 9", "stage 5", "stage 1", "stage 1"]
+
+
+def test_of_many_claims_at_the_same_time_no_more_get_a_place_than_there_are(
+    database: str,
+    tmp_path: Path,
+):
+    server = {"IMAGINGX_DATABASE_URL": database}
+    run(["manage.py", "migrate", "-v0"], tmp_path, **server)
+
+    printed = run(AT_ONCE, tmp_path, **server)
+
+    assert json.loads(printed.splitlines()[-1]) == [2, 2]
