@@ -151,8 +151,12 @@ def test_a_killed_baseline_goes_on_and_ends_with_the_numbers_of_an_undisturbed_o
     for name in (FILE, "weights.safetensors", "network.json"):
         ours, theirs = (work.root / FOLDER / name for work in (killed, undisturbed))
         assert ours.read_bytes() == theirs.read_bytes()
-    left = sorted(path.name for path in (killed.root / FOLDER).iterdir())
-    assert left == ["job.json", "network.json", "results.jsonl", "weights.safetensors"]
+    left = [
+        sorted(str(path.relative_to(work.root)) for path in (work.root / FOLDER).rglob("*"))
+        for work in (killed, undisturbed)
+    ]
+    assert left[0] == left[1]
+    assert not any("checkpoint" in name or name.endswith(".tmp") for name in left[0])
 
 
 def test_finished_arms_are_not_trained_again(tmp_path: Path):
