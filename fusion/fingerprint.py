@@ -18,6 +18,7 @@ from catalog import concepts, vocab
 from catalog.describe import plural
 from fusion.alignment import concepts_of
 from fusion.compatibility import band, near, scores
+from fusion.imaging.intensity import every
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.source import IGNORE, Layer
 
@@ -60,11 +61,10 @@ def quantiles(array: Array) -> list[float]:
     The ends are exact; between them at most MOST_VOXELS values speak, taken at a fixed step that
     shares no factor with any side of the array, so that no row or channel is favoured.
     """
-    flat = array.ravel(order="K")
-    step = -(-flat.size // MOST_VOXELS)
+    step = -(-array.size // MOST_VOXELS)
     while step > 1 and any(math.gcd(step, side) > 1 for side in array.shape):
         step += 1
-    taken = np.sort(flat[::step], kind="stable")
+    taken = np.sort(every(array, step), kind="stable")
     ranks = np.rint(np.linspace(0, len(taken) - 1, LEVELS)).astype(int)
     found = [_short(value) for value in taken[ranks]]
     return [_short(array.min()), *found[1:-1], _short(array.max())]

@@ -202,17 +202,18 @@ def _harmonise(
     if plan.profile != "grid" or plan.spacing_mm is None:
         return measured, label, None
     grid = target_grid(turned.grid, plan.spacing_mm)
+    on_grid, lost = None, None
+    if label is not None:  # before the image: what the round trip needs is gone by then
+        on_grid, flags = resample_labels(label, grid)
+        row["flags"] += flags
+        row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
+        _round_trip(plan, label, on_grid, case, row)
+        lost = label if "structure_lost" in flags else None
     kind = np.int16 if measured.unit == "hu" else np.float32
     moved = resample(measured, grid, smooth=True, fill=_outside(measured), dtype=kind)
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
     steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
-    if label is None:
-        return moved, None, None
-    on_grid, flags = resample_labels(label, grid)
-    row["flags"] += flags
-    row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
-    _round_trip(plan, label, on_grid, case, row)
-    return moved, on_grid, label if "structure_lost" in flags else None
+    return moved, on_grid, lost
 
 
 def _with_unit(

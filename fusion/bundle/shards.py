@@ -23,7 +23,7 @@ from fusion.imaging.parallel import beside, in_order, thread_count
 
 CAP_BYTES = 256 << 20
 #: Small members are read and hashed together, about so many bytes at a time.
-BATCH = 4 << 20
+BATCH = 2 << 20
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,18 @@ def write_bundle(
     if report is not None:
         _copy_report(report, out_partial / REPORT)
     _write_descriptions(content, out_partial, shards, withheld, measured or {})
-    write_sums(out_partial)
+    write_sums(out_partial, {f"shards/{shard.name}": shard.sha256 for shard in shards})
     write_json(out_partial / BUILD_INFO, dict(build_info or {}))
 
 
-def write_sums(folder: Path) -> None:
-    """SHA256SUMS over every file in order of path, but for itself and what depends on a machine."""
+def write_sums(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """SHA256SUMS over every file in order of path, but for itself and what depends on a machine.
+
+    `known` are hashes that were taken while a file was written: it is not read again for it.
+    """
+    hashes = known or {}
     lines = [
-        f"{sha256_of(folder / path)}  {path}\n"
+        f"{hashes.get(path) or sha256_of(folder / path)}  {path}\n"
         for path in list_files(folder)
         if path not in (SUMS, BUILD_INFO) and not path.startswith(f"{BASELINE}/")
     ]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fusion.imaging.geometry import to_ras
+from fusion.imaging.intensity import every
 from fusion.imaging.resize import resize_array
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.report.charts import number
@@ -164,7 +165,7 @@ def _window_3d(image: Volume, label: Array | None) -> tuple[float, float, str]:
 
 def _percentiles(array: Array) -> tuple[float, float, str]:
     step = max(1, array.size >> 18)
-    low, high = np.quantile(array.ravel(order="K")[::step].astype(np.float64), [0.005, 0.995])
+    low, high = np.quantile(every(array, step).astype(np.float64), [0.005, 0.995])
     if high <= low:
         low, high = float(array.min()), max(float(array.max()), float(array.min()) + 1)
     return float(low), float(high), f"percentiles 0.5 to 99.5 ({number(low)} to {number(high)})"
