@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 
 REPORT, COVER = "report/report.html", "report/cases.png"  # in every bundle's folder
+BASELINE_PAGE = "baseline/baseline.html"  # where a baseline was run
 
 
 class BundleQuerySet(models.QuerySet["Bundle"]):
@@ -21,8 +22,10 @@ class Bundle(models.Model):
     build = models.CharField(max_length=20)  # private or shareable
     recipe = models.JSONField()
     summary = models.JSONField()  # fusion.build.summarise(): sources, cases, splits, exclusions
-    baseline = models.JSONField(null=True)
-    files = models.JSONField()  # [{path, bytes, sha256}] in the order of SHA256SUMS
+    baseline = models.JSONField(null=True)  # baseline.json
+    files = (
+        models.JSONField()
+    )  # [{path, bytes, sha256}] in the order of SHA256SUMS, then the baseline's
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
     pinned = models.BooleanField(default=False)  # no retention rule may remove it

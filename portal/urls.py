@@ -68,6 +68,11 @@ api = [
     path("runs/<uuid:run_id>/priority/", api_runs.RunPriority.as_view(), name="run-priority"),
     path("bundles/", api_bundles.BundleList.as_view(), name="bundles"),
     path("bundles/<slug:bundle_id>/", api_bundles.BundleDetail.as_view(), name="bundle"),
+    path(
+        "bundles/<slug:bundle_id>/baseline/",
+        api_bundles.BundleBaseline.as_view(),
+        name="bundle-baseline",
+    ),
     path("bundles/<slug:bundle_id>/files/", api_bundles.BundleFiles.as_view(), name="bundle-files"),
     path(
         "bundles/<slug:bundle_id>/files/<path:path>",
@@ -108,6 +113,7 @@ urlpatterns = [
     path("bundles/", bundles.index, name="bundles"),
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
+    path("bundles/<slug:bundle_id>/baseline/", bundles.baseline, name="bundle-baseline"),
     path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
     path("healthz", operations.healthz, name="healthz"),
     path("readyz", operations.readyz, name="readyz"),

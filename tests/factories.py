@@ -11,6 +11,7 @@ from django.core.files.storage import storages
 from catalog.models import Dataset
 from catalog.record import DatasetRecord, resolve
 from catalog.services import dataset_values
+from fusion.baseline.evaluate import not_run
 from fusion.build import STAGES
 from fusion.models import Bundle
 from fusion.recipe import example_recipes, load_recipe
@@ -84,6 +85,26 @@ def make_bundle(files: dict[str, bytes] = FILES, **fields: Any) -> Bundle:
         **fields,
     }
     return Bundle.objects.create(bundle_id=bundle_id, **values)
+
+
+def make_baseline() -> dict[str, Any]:
+    """baseline.json of a small segmentation with one figure."""
+    plan = {"bundle_id": "0" * 64, "title": "Two", "task": "segmentation", "protocol": "holdout",
+            "seed": 1, "sources": [{"id": "first"}, {"id": "second"}],
+            "concepts": [{"id": "hippocampus", "label": "Hippocampus"}]}  # fmt: skip
+    common = {"metric": "dice", "concept": None, "n_groups": 1, "n_empty_excluded": 0,
+              "n_positive": None, "silver": False}  # fmt: skip
+    none = {
+        "value": None,
+        "ci": None,
+        "n_cases": 0,
+        "reason": "arm failed: seed 1: no training case",
+    }
+    some = {"value": 0.6432, "ci": "unreliable", "n_cases": 1, "reason": ""}
+    cells = {("fused", "first"): some, ("fused", "second"): none,
+             ("single:first", "first"): none, ("single:first", "second"): none}  # fmt: skip
+    matrix = [{"arm": a, "source": s, **common, **row} for (a, s), row in cells.items()]
+    return not_run(plan, "smoke", "one seed") | {"matrix": matrix}
 
 
 def make_measured() -> dict[str, Any]:

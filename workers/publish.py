@@ -14,6 +14,7 @@ from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db import transaction
 
+from fusion.bundle.write import BASELINE
 from fusion.errors import BuildError
 from fusion.models import Bundle
 
@@ -64,9 +65,14 @@ def publish(finished: Path, plan: Plan, recipe: Mapping[str, Any]) -> Bundle:
 
 
 def list_files(folder: Path) -> list[dict[str, Any]]:
-    """The files that SHA256SUMS names, in its order, as {path, bytes, sha256}."""
-    found = []
-    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+    """The files that SHA256SUMS names, in its order, as {path, bytes, sha256}.
+
+    Those of the baseline, which have sums of their own, come last.
+    """
+    found, lines = [], (folder / SUMS).read_text(encoding="utf-8").splitlines()
+    if (sums := folder / BASELINE / SUMS).is_file():
+        lines += sums.read_text(encoding="utf-8").splitlines()
+    for line in lines:
         sha256, path = line.split(maxsplit=1)
         path = path.removeprefix("*")
         found.append({"path": path, "bytes": (folder / path).stat().st_size, "sha256": sha256})

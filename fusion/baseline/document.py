@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fusion.baseline.cases import FUSED, WITHOUT
+
 SCHEMA_VERSION = "imaging-x/baseline/1"
+#: What the figures that a verdict rests on are called.
+PRIMARY_NAMES = {"dice": "Dice", "auroc": "AUROC", "box_ap": "box AP"}
 
 
 class Part(BaseModel):
@@ -145,6 +150,20 @@ class Baseline(Part):
     findings: list[FindingPart]
     training: dict[str, Any] = Field(description="device, versions, steps, sizes")
     notes: list[str]
+
+
+def figures_of(data: Mapping[str, Any], source: str) -> list[tuple[str, float]]:
+    """(Concept, primary figure) of one source under the fused network, where there is a figure.
+
+    A protocol that leaves whole sources out has no fused network: the one that never saw the
+    source stands in.
+    """
+    found: dict[str, list[tuple[str, float]]] = {}
+    for row in data.get("matrix") or []:
+        known = row["concept"] is not None and row["value"] is not None
+        if known and row["source"] == source and row["metric"] == data["metric"]:
+            found.setdefault(row["arm"], []).append((row["concept"], row["value"]))
+    return found.get(FUSED) or found.get(WITHOUT + source) or []
 
 
 def baseline_schema() -> dict[str, Any]:

@@ -85,6 +85,7 @@ def _heat_cell(row: Row, arm: str, source: str) -> dict[str, Any]:
     return {
         "value": "" if value is None else f"{value:.3f}",
         "heat": 0 if value is None else round(min(max(value, 0), 1), 3),
+        "shade": 0 if value is None else round(10 * min(max(value, 0), 1)),
         "ci": interval_words(row["ci"]),
         "n": f"{row['n_cases']} cases, {row['n_groups']} groups"
         + (f", {row['n_empty_excluded']} empty left out" if row["n_empty_excluded"] else ""),

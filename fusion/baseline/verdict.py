@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fusion.baseline.cases import FUSED, SINGLE, WITHOUT
+from fusion.baseline.document import PRIMARY_NAMES
 from fusion.baseline.matrix import Cell, figure_row
 from fusion.baseline.resample import FEWEST_GROUPS, Figure, average, difference, largest
 from fusion.baseline.study import DELTA, PAIR, Study
-
-NAMES = {"dice": "Dice", "auroc": "AUROC", "box_ap": "box AP"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def judge(study: Study, found: Gains, tier: str) -> Verdict:
 
 
 def _rule(found: Gains) -> tuple[str, tuple[str, ...]]:
-    delta, name = DELTA[found.metric], NAMES[found.metric]
+    delta, name = DELTA[found.metric], PRIMARY_NAMES[found.metric]
     own, mean = {s: f.interval for s, f in found.own.items()}, found.mean_unseen.interval
     harmed = [s for s, ends in own.items() if ends and ends[1] < -delta]
     gaps = _gaps(found)
@@ -168,7 +167,7 @@ def _in_words(found: Gains) -> tuple[str, ...]:
         for source, figure in found.unseen.items()
     ]
     rows.append(("Mean U", found.mean_unseen))
-    return tuple(f"{what}: {_said(figure, NAMES[found.metric])}." for what, figure in rows)
+    return tuple(f"{what}: {_said(figure, PRIMARY_NAMES[found.metric])}." for what, figure in rows)
 
 
 def _said(figure: Figure, name: str) -> str:

@@ -188,7 +188,8 @@ def _files(content: Content, manifest: Manifest) -> str:
         "`recipe/`: what to fetch and how to build this again",
         "`LICENSES/`, `CITATION.cff`, `references.bib`: what you owe the sources",
         "`report.json`, and `report/` where there is one: checks, exclusions, findings",
-        "`build_info.json`: times and versions; the one file outside SHA256SUMS",
+        "`build_info.json`: versions, outside SHA256SUMS",
+        "`baseline/`, where one was run: figures, page, weights; with sums of its own",
     ]
     if manifest.views:
         lines.insert(2, "`views/`: the small files of each view; its pixels are in `shards/`")

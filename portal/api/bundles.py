@@ -25,13 +25,14 @@ from fusion.bundle.download import BundleTar, view_tar
 from fusion.bundle.errors import BundleError
 from fusion.bundle.manifest import Manifest
 from fusion.bundle.views import VIEWS
-from fusion.models import REPORT, Bundle
+from fusion.models import BASELINE_PAGE, REPORT, Bundle
 from portal.api import errors, params
 from portal.api.errors import GoneError, GoneOut, ProblemOut
 from portal.api.ranges import Span, decide
 
 CHUNK_BYTES = 1 << 20
-OUTSIDE_SUMS = ("SHA256SUMS", "build_info.json")  # in every bundle, in no list of checksums
+#: In a bundle, and in no list of checksums.
+OUTSIDE_SUMS = ("SHA256SUMS", "build_info.json", "baseline/SHA256SUMS")
 
 RANGE_HEADERS = [
     OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="bytes=first-last"),
@@ -52,6 +53,7 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
     page = serializers.SerializerMethodField()
     download = serializers.SerializerMethodField()
     report = serializers.SerializerMethodField(help_text="the quality report as a page; or null")
+    baseline_page = serializers.SerializerMethodField(help_text="the baseline as a page; or null")
     file_count = serializers.SerializerMethodField()
 
     class Meta:
@@ -67,6 +69,7 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
             "page",
             "download",
             "report",
+            "baseline_page",
         ]
 
     def get_url(self, bundle: Bundle) -> str:
@@ -81,13 +84,16 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
     def get_report(self, bundle: Bundle) -> str | None:
         return reverse("bundle-report", args=[bundle.pk]) if bundle.has(REPORT) else None
 
+    def get_baseline_page(self, bundle: Bundle) -> str | None:
+        return reverse("bundle-baseline", args=[bundle.pk]) if bundle.has(BASELINE_PAGE) else None
+
     def get_file_count(self, bundle: Bundle) -> int:
         return len(bundle.files)
 
 
 class BundleDetailOut(BundleOut):
     summary = serializers.JSONField(help_text="sources, cases, splits, exclusions, findings")
-    baseline = serializers.JSONField(allow_null=True)
+    baseline = serializers.JSONField(allow_null=True, help_text="baseline.json, or null")
     recipe = serializers.JSONField()
 
     class Meta(BundleOut.Meta):
@@ -128,6 +134,20 @@ class BundleDetail(APIView):
         """One bundle: its recipe, summary and baseline."""
         params.check_known(request.query_params, ())
         return Response(BundleDetailOut(_find(bundle_id)).data)
+
+
+class BundleBaseline(APIView):
+    @extend_schema(
+        operation_id="bundles_baseline",
+        responses={200: OpenApiTypes.OBJECT, 404: ProblemOut},
+    )
+    def get(self, request: Request, bundle_id: str) -> Response:
+        """The bundle's baseline.json: matrix, gains, verdict with reasons, shift, calibration."""
+        params.check_known(request.query_params, ())
+        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        if bundle.baseline is None:
+            raise Http404(f"no baseline was run for bundle {bundle_id[:12]}")
+        return Response(bundle.baseline)
 
 
 class BundleFiles(APIView):
@@ -279,7 +299,7 @@ def _refused(error: BundleError) -> Response:
 
 
 def _outside_sums(bundle: Bundle) -> list[dict[str, Any]]:
-    """The two small files that SHA256SUMS cannot name, read for their size and hash."""
+    """The small files that no SHA256SUMS can name, read for their size and hash."""
     storage, found = storages["bundles"], []
     for path in OUTSIDE_SUMS:
         name = f"{bundle.bundle_id}/{path}"

@@ -13,7 +13,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from catalog.models import Dataset
-from fusion.models import COVER, REPORT, Bundle
+from fusion.baseline.page import gain_rows, heat_tables
+from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
 from portal.web.measured import measured
 from portal.web.paging import paginate
 
@@ -63,8 +64,7 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
             (n, label) for n, label in VIEW_LABELS.items() if summary.get("views", {}).get(n) == ""
         ],
         "baseline": _baseline(bundle.baseline),
-        "scores": _scores(bundle.baseline or {}),
-        "score_title": _score_title(bundle.baseline or {}),
+        "has_baseline_page": bundle.has(BASELINE_PAGE),
         "exclusions": _grouped(summary.get("exclusions", [])),
         "findings": _grouped(summary.get("findings", [])),
         "files": bundle.files[:FILES_SHOWN],
@@ -86,16 +86,26 @@ def report(request: HttpRequest, bundle_id: str) -> HttpResponse:
 
     It brings its own styles and pictures; nothing in it may run or be fetched.
     """
-    response = _file(request, bundle_id, REPORT, "text/html; charset=utf-8")
-    if response.status_code == HTTPStatus.OK:
-        response["Content-Security-Policy"] = REPORT_POLICY
-    return response
+    return _page(request, bundle_id, REPORT)
 
 
 @require_safe
 def cover(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """A few of the bundle's cases in one picture. One query."""
     return _file(request, bundle_id, COVER, "image/png")
+
+
+@require_safe
+def baseline(request: HttpRequest, bundle_id: str) -> HttpResponse:
+    """The baseline's page as it was built. One query."""
+    return _page(request, bundle_id, BASELINE_PAGE)
+
+
+def _page(request: HttpRequest, bundle_id: str, path: str) -> HttpResponse:
+    response = _file(request, bundle_id, path, "text/html; charset=utf-8")
+    if response.status_code == HTTPStatus.OK:
+        response["Content-Security-Policy"] = REPORT_POLICY
+    return response
 
 
 def _file(request: HttpRequest, bundle_id: str, path: str, content_type: str) -> HttpResponse:
@@ -136,37 +146,25 @@ def _split_rows(summary: Mapping[str, Any], splits: Sequence[str]) -> list[dict[
     ]
 
 
-def _baseline(baseline: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not baseline:
+def _baseline(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the page says of baseline.json."""
+    if not data:
         return None
-    return {**baseline, "mood": MOODS.get(str(baseline.get("verdict")), "warn")}
-
-
-def _score_title(baseline: Mapping[str, Any]) -> str:
-    return "AUROC" if baseline.get("task") == "classification" else "Dice"
-
-
-def _scores(baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
-    key = "auroc" if baseline.get("task") == "classification" else "dice_mean"
-    return [
-        {
-            "source": source,
-            "concept": concept,
-            "value": row.get(key),
-            "reason": row.get("reason") or "not measurable",
-            "interval": _interval(row.get("ci")),
-            "cases": row.get("n_cases", ""),
-        }
-        for source, rows in (baseline.get("per_source") or {}).items()
-        for concept, row in rows.items()
-        if isinstance(row, Mapping)
-    ]
-
-
-def _interval(ci: object) -> str:
-    if isinstance(ci, list) and len(ci) == 2:  # noqa: PLR2004
-        return f"{ci[0]:.3f} to {ci[1]:.3f}"
-    return str(ci or "")
+    tables = heat_tables(data)
+    return {
+        **data,
+        "verdict": data["verdict"] or "no verdict",
+        "mood": MOODS.get(str(data["verdict"]), "warn"),
+        "tables": tables[:1],
+        "more_tables": max(0, len(tables) - 1),
+        "gain_rows": gain_rows(data),
+        "shift_rows": [
+            {"state": words, **data["shift"][key]}
+            for key, words in (("before", "original"), ("after", "harmonised"))
+        ]
+        if data["shift"]
+        else [],
+    }
 
 
 def _grouped(rows: object) -> list[dict[str, Any]]:

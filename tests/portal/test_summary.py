@@ -35,8 +35,10 @@ def test_the_summary_names_exclusions_splits_and_a_missing_baseline():
 
 
 def test_dice_is_shown_per_source_and_only_where_it_was_measured():
-    values = {"grey_matter": {"dice_mean": 0.5}, "white_matter": {"dice_mean": None}}
-    baseline = {"verdict": "inconclusive", "per_source": {"one": values}}
+    cells = {None: 0.5, "grey_matter": 0.5, "white_matter": None}
+    rows = [{"arm": "fused", "source": "one", "metric": "dice", "concept": c, "value": v}
+            for c, v in cells.items()]  # fmt: skip
+    baseline = {"verdict": "inconclusive", "metric": "dice", "matrix": rows}
     lines = lines_of(cases=90, baseline=baseline)
 
     assert "one 4 3 no_geometry 1 grey_matter 0.50" in lines

@@ -9,7 +9,15 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
 from fusion.recipe import example_recipes, load_recipe
-from tests.factories import make_bundle, make_case, make_measured, make_run, make_summary
+from tests.factories import (
+    FILES,
+    make_baseline,
+    make_bundle,
+    make_case,
+    make_measured,
+    make_run,
+    make_summary,
+)
 from workers.models import Run, RunStage
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
@@ -148,19 +156,19 @@ def test_cancel_ends_a_waiting_run_at_once(client):
 
 
 def test_a_bundle_page_shows_contents_licences_codes_and_notices(client):
-    baseline = {
-        "task": "segmentation",
-        "verdict": "inconclusive",
-        "reason": "one seed",
-        "per_source": {
-            "first": {"hippocampus": {"dice_mean": 0.6432, "n_cases": 1, "ci": "unreliable"}}
-        },
-    }
+    baseline = make_baseline()
     bundle = make_bundle(baseline=baseline)
 
     html = client.get(f"/bundles/{bundle.pk}/").content.decode()
 
-    for said in ("Private build", "Small sample", "CC-BY-4.0", "inconclusive", "0.643"):
+    for said in (
+        "Private build",
+        "Small sample",
+        "CC-BY-4.0",
+        "inconclusive",
+        "0.643",
+        "first alone",
+    ):
         assert said in html
     assert "a label names a case whose image is not there" in html
     assert "small_stratum" in html
@@ -185,6 +193,24 @@ def test_a_bundle_page_shows_what_was_measured_and_leads_to_the_report(client):
         assert said in html
     assert f'href="/bundles/{bundle.pk}/report/"' in html
     assert f'src="/bundles/{bundle.pk}/cases.png"' in html
+
+
+def test_the_baseline_page_is_served_as_built_and_its_figures_as_json(client):
+    pages = {"baseline/baseline.html": b"<!doctype html><title>Baseline</title>"}
+    bundle = make_bundle(pages, baseline=make_baseline())
+    bare = make_bundle(FILES)
+
+    html = client.get(f"/bundles/{bundle.pk}/").content.decode()
+    page = client.get(f"/bundles/{bundle.pk}/baseline/")
+
+    assert f'href="/bundles/{bundle.pk}/baseline/"' in html
+    assert "arm failed: seed 1: no training case" in html
+    assert page.content == pages["baseline/baseline.html"]
+    assert "sandbox" in page["Content-Security-Policy"]
+    found = client.get(f"/api/v1/bundles/{bundle.pk}/baseline/").json()
+    assert (found["verdict"], found["matrix"][0]["value"]) == ("inconclusive", 0.6432)
+    assert client.get(f"/api/v1/bundles/{bare.pk}/baseline/").status_code == 404
+    assert client.get(f"/bundles/{bare.pk}/baseline/").status_code == 404
 
 
 def test_the_report_is_served_as_built_and_nothing_in_it_can_run(client):

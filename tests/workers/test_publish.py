@@ -55,7 +55,12 @@ def finished_folder(root: Path, text: str = "1") -> Path:
     paths = ("manifest.json", "shards/a.tar")
     sums = [f"{hashlib.sha256((folder / p).read_bytes()).hexdigest()}  {p}\n" for p in paths]
     (folder / "SHA256SUMS").write_text("".join(sums))
-    (folder / "build_info.json").write_text('{"baseline": {"tier": "smoke"}}')
+    (folder / "build_info.json").write_text("{}")
+    (folder / "baseline").mkdir()
+    document = folder / "baseline" / "baseline.json"
+    document.write_text('{"tier": "smoke"}')
+    digest = hashlib.sha256(document.read_bytes()).hexdigest()
+    (folder / "baseline" / "SHA256SUMS").write_text(f"{digest}  baseline/baseline.json\n")
     return folder
 
 
@@ -65,7 +70,8 @@ def test_a_bundle_is_moved_whole_and_its_files_are_listed(local: Path, tmp_path:
 
     assert not folder.exists()
     assert [path.name for path in local.iterdir()] == [PLAN.bundle_id]
-    assert [file["path"] for file in bundle.files] == ["manifest.json", "shards/a.tar"]
+    paths = ["manifest.json", "shards/a.tar", "baseline/baseline.json"]
+    assert [file["path"] for file in bundle.files] == paths
     assert bundle.files == list_files(local / PLAN.bundle_id)
     assert bundle.size_bytes == sum(file["bytes"] for file in bundle.files)
     assert bundle.baseline == {"tier": "smoke"}

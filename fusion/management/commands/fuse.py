@@ -18,6 +18,7 @@ from catalog.collection import read_catalog
 from catalog.models import Dataset
 from catalog.overlaps import OverlapGraph
 from catalog.services import facts_of, overlap_graph
+from fusion.baseline.document import PRIMARY_NAMES, figures_of
 from fusion.build import STAGES, Build, run_all, summarise
 from fusion.bundle.errors import BundleError
 from fusion.errors import BuildError, RecipeError
@@ -128,18 +129,14 @@ class TerminalProgress(Bars):
 
 
 def summary_table(summary: dict[str, Any]) -> Table:
-    """Sources, cases in, used and excluded by code, Dice per source."""
+    """Sources, cases in, used and excluded by code, the fused figure per source."""
     baseline = summary.get("baseline") or {}
     table = Table(title=f"{summary['cases']} cases: {', '.join(summary['concepts'])}")
-    for column in ("source", "licence", "in", "used", "excluded", "Dice"):
+    figure = PRIMARY_NAMES[baseline.get("metric", "dice")]
+    for column in ("source", "licence", "in", "used", "excluded", figure):
         table.add_column(column)
     for source in summary["sources"]:
-        scores = (baseline.get("per_source") or {}).get(source["id"]) or {}
-        dice = ", ".join(
-            f"{concept} {row['dice_mean']:.2f}"
-            for concept, row in scores.items()
-            if isinstance(row, dict) and row.get("dice_mean") is not None
-        )
+        found = ", ".join(f"{c} {value:.2f}" for c, value in figures_of(baseline, source["id"]))
         why = ", ".join(f"{code} {n}" for code, n in source["excluded"].items())
         table.add_row(
             source["id"],
@@ -147,11 +144,12 @@ def summary_table(summary: dict[str, Any]) -> Table:
             str(source["cases_in"]),
             str(source["used"]),
             why or "none",
-            dice or "no test case",
+            found or "no test case",
         )
     splits = "; ".join(
         f"{split}: " + ", ".join(f"{source} {n}" for source, n in counts.items())
         for split, counts in summary["splits"].items()
     )
-    table.caption = f"{splits}\nbaseline verdict: {baseline.get('verdict', 'not run')}"
+    verdict = (baseline.get("verdict") or "none") if baseline else "not run"
+    table.caption = f"{splits}\nbaseline verdict: {verdict}"
     return table
