@@ -5,11 +5,11 @@ from __future__ import annotations
 import uuid
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, When
-from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Coalesce
 
 from fusion.models import Bundle
@@ -18,7 +18,7 @@ from workers.clock import now
 ADMISSION = 0x1A6E  # the advisory lock under which PostgreSQL gives out places to run
 
 
-def lease_end() -> CombinedExpression:
+def lease_end() -> Any:
     """Until when a heartbeat of now keeps a run."""
     return now() + timedelta(seconds=settings.RUN_LEASE_SECONDS)
 

@@ -144,6 +144,16 @@ def test_the_baseline_waits_in_the_gpu_queue(make_run: MakeRun, messages: Any):
     assert messages() == [("gpu", [str(run.pk), "baseline"])]
 
 
+def test_a_run_whose_second_message_was_lost_as_well_is_sent_again(make_run: MakeRun):
+    run = make_run(enqueued_at=None)
+    assert requeue_lost_runs(0) == 1
+    assert Run.objects.claim(run.pk, "elsewhere/1/1/1/x") is not None
+    Run.objects.update(lease_until=now() - timedelta(seconds=1))
+
+    assert requeue_lost_runs(0) == 1
+    assert requeue_lost_runs(0) == 1
+
+
 def test_a_run_whose_process_died_here_is_freed_before_its_lease_ends(
     make_run: MakeRun, messages: Any
 ):
