@@ -7,11 +7,13 @@ import fcntl
 import json
 import platform
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,6 +58,7 @@ from fusion.plan import Plan, findings_of
 from fusion.pool import in_children, share_cores
 from fusion.recipe import HuggingFace, LocalFolder
 from fusion.report import FOLDER, write_report
+from fusion.results import PASSING, Results, case_keys, plan_for_cases, source_for_cases
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.splits import Rules, holdout, kfold, leave_one_source_out
@@ -74,6 +77,18 @@ STAGES = (
     "baseline",
     "verify",
 )
+#: What each stage leaves in the work folder for later ones, besides the cases themselves.
+OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "acquire": ("lock.json",),
+    "ingest": ("cases.json",),
+    "harmonise": (),
+    "deduplicate": ("dedup.json",),
+    "split": (),
+    "report": ("report.json", FOLDER),
+    "package": (),
+    "baseline": ("baseline.json", "final/baseline"),
+    "verify": (),
+}
 LARGEST_EXCLUDED_SHARE = 0.2
 ON_PURPOSE = frozenset({"hidden", "label_ignored"})  # the source description says so
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -106,6 +121,8 @@ class Build:
     workdir: Path
     out: Path
     cache: Path | None = None
+    #: Where finished cases are found again and kept; None: in the work folder alone.
+    results: Results | None = None
     device: str = "auto"
     threads: int = 0
     #: Processes that harmonise cases beside each other; 0: as cores and memory allow.
@@ -158,6 +175,13 @@ def run_stage(name: str, build: Build, progress: Progress) -> None:
             raise
         where = Path(error.filename).name if error.filename else build.workdir.name
         raise BuildError("disk_full", f"stage {name}: {where}: {error.strerror}") from error
+
+
+def needs(name: str, plan: Plan) -> tuple[str, ...]:
+    """The stages whose results a stage builds on, in order."""
+    if name != "baseline":
+        return STAGES[: STAGES.index(name)]
+    return () if plan.baseline["tier"] == "none" else STAGES[: STAGES.index("report")]
 
 
 def _roots(build: Build, progress: Progress) -> dict[str, Path]:
@@ -234,17 +258,22 @@ def _found(
         raise BuildError("source_failed", f"{description.name}: {error.message}") from error
 
 
+def _paths_of(case: FoundCase, root: Path) -> set[str]:
+    """The files of one case that are its own or that it shares with other cases, but no tables."""
+    named = {case.image, *(path for files in case.layers for path in files)}
+    named |= {path for path, _ in case.channels}
+    if case.array:
+        named |= {case.array.file, case.array.labels_file}
+    paths = set()
+    for path in named - {""}:
+        full = root / path
+        parts = full.iterdir() if path.endswith("/") else image_parts(full)
+        paths |= {p.relative_to(root).as_posix() for p in parts if p.is_file()}
+    return paths
+
+
 def _files_of(found: list[FoundCase], root: Path, description: SourceDescription) -> set[str]:
-    paths = {path for case in found for files in case.layers for path in files}
-    paths |= {path for case in found for path, _ in case.channels}
-    for case in found:
-        if case.image.endswith("/"):
-            folder = root / case.image
-            paths |= {p.relative_to(root).as_posix() for p in folder.iterdir() if p.is_file()}
-        elif case.image:
-            paths.add(case.image)
-    paths = {path for path in paths if not path.endswith("/")}
-    paths |= {p.relative_to(root).as_posix() for path in paths for p in image_parts(root / path)}
+    paths = {path for case in found for path in _paths_of(case, root)}
     for one in description.cases.arrays if found else ():
         paths |= {file for file in one.files() if (root / file).is_file()}
     for table in description.tables() if found else ():
@@ -292,48 +321,181 @@ def _tell(progress: Progress, row: Mapping[str, str]) -> None:
 
 
 def _harmonise(build: Build, progress: Progress) -> None:
-    """Each case on its own; a case whose inputs and plan did not change is not done again."""
-    cases = build.load("cases.json")["cases"]
-    progress.stage("harmonise", len(cases))
-    roots = _roots(build, progress)
-    sources = {source["id"]: source for source in build.plan.sources}
-    stamp = build.locked_plan().bundle_id
+    works = case_works(build, progress)
+    progress.stage("harmonise", len(works))
+    finish_harmonise(build, harmonise_cases(build, works, progress))
+
+
+@dataclass(frozen=True)
+class CaseWork:
+    """One case to harmonise: its place in cases.json, and the key of its result."""
+
+    number: int
+    data: Mapping[str, Any]
+    id: str
+    key: str
+    size_bytes: int
+
+
+def case_works(
+    build: Build, progress: Progress, numbers: Collection[int] | None = None
+) -> list[CaseWork]:
+    """Ingested cases (all, or some), with the key that files and plan give each."""
+    roots, lock = _roots(build, progress), build.workdir / "lock.json"
+    locked = _locked(lock, version_of(lock))
+    listed = build.workdir / "cases.json"
+    cases = _ingested(listed, version_of(listed))
+    plan, sources = plan_for_cases(build.plan), {one["id"]: one for one in build.plan.sources}
+    key_of = {i: case_keys(plan, source_for_cases(one)) for i, one in sources.items()}
+    tables = {i: _described(one).tables_of_cases() for i, one in sources.items()}
+    works = []
+    for number in range(len(cases)) if numbers is None else sorted(numbers):
+        progress.check()
+        data = cases[number]
+        source, case = data["source"], _as_case(data)
+        paths = {*_paths_of(case, roots[source]), *tables[source]}
+        files = [locked[source][path] for path in sorted(paths) if path in locked[source]]
+        key = key_of[source](case, {file["path"]: file["sha256"] for file in files})
+        own, size = case_id(source, case.name, build.plan.seed), sum(f["bytes"] for f in files)
+        works.append(CaseWork(number, data, own, key, size))
+    return works
+
+
+def harmonise_cases(
+    build: Build, works: Sequence[CaseWork], progress: Progress, keep_children: int = 0
+) -> list[dict[str, str]]:
+    """Each case on its own; what was done before, here or elsewhere, is not done again.
+
+    Returns:
+        The excluded ones, as rows {source, name, stage, code, detail}.
+
+    Raises:
+        BuildError: the fault is not one case's.
+    """
+    excluded: list[dict[str, str]] = []
+    shutil.rmtree(making := build.workdir / "making" / uuid.uuid4().hex, ignore_errors=True)
+    with ThreadPoolExecutor(_STORE_THREADS) as store:
+        known = list(store.map(partial(_find_result, build, making), works))
+        progress.check()
+        waiting = [work for work, one in zip(works, known, strict=True) if one is None]
+        made = _made(build, making, waiting, progress, keep_children)
+        ahead: deque[tuple[CaseWork, Future[Verdict]]] = deque()
+        told = 0
+        with closing(made):
+            for work, one in zip(works, known, strict=True):
+                progress.check()
+                answer = next(made) if one is None else None
+                ahead.append((work, store.submit(_settle, build, making, work, one, answer)))
+                while len(ahead) > _STORE_THREADS or (ahead and len(ahead) + told == len(works)):
+                    before, verdict = ahead.popleft()
+                    told += 1
+                    excluded += _told(progress, before, verdict.result())
+                    progress.advance(told)
+            next(made, None)
+    shutil.rmtree(making, ignore_errors=True)
+    return excluded
+
+
+#: What came of a case: its key, and why it is excluded ({code, detail}) or None.
+Verdict = Mapping[str, Any]
+_STORE_THREADS = 4
+
+
+def _find_result(build: Build, making: Path, work: CaseWork) -> Verdict | None:
+    """What came of the case before, its files in their place; None when it must be made."""
+    place = build.workdir / "cases" / work.id
+    if (verdict := _verdict_in(place, work.key)) is not None:
+        return verdict
+    folder = making / work.id
+    if build.results is None or not build.results.fetch(work.key, folder):
+        return None
+    if (case := folder / "case.json").is_file():
+        row = json.loads(case.read_text("utf-8"))
+        if row["id"] != work.id:  # made with another seed
+            save_case(folder, row | {"id": work.id})
+    _put_in_place(folder, place, work.key)
+    return _verdict_in(place, work.key)
+
+
+def _verdict_in(folder: Path, key: str) -> Verdict | None:
+    try:
+        found: Verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found.get("key") == key else None
+
+
+def _put_in_place(folder: Path, place: Path, key: str) -> None:
+    """Rename a finished case; one that somebody else finished meanwhile is the same."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        try:
+            folder.rename(place)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+        if _verdict_in(place, key) is not None:
+            return
+        shutil.rmtree(place, ignore_errors=True)  # of an earlier plan
+
+
+def _made(
+    build: Build, making: Path, works: Sequence[CaseWork], progress: Progress, keep: int
+) -> Generator[Any]:
+    """What each case's process answered, in order."""
+    plan, roots = plan_for_cases(build.plan), _roots(build, progress)
+    sources = {one["id"]: source_for_cases(one) for one in build.plan.sources}
     lock = build.workdir / "lock.json"
-    folders = [
-        build.workdir / "cases" / case_id(data["source"], data["name"], build.plan.seed)
-        for data in cases
-    ]
-    waiting = [n for n, one in enumerate(folders) if not _is_done(one / "verdict.json", stamp)]
-    threads, children = share_cores(build.threads, build.children, len(waiting))
+    threads, children = share_cores(build.threads, build.children, len(works))
     jobs = [
         (
-            *(build.plan, sources[cases[n]["source"]], roots[cases[n]["source"]]),
-            *(_as_case(cases[n]), folders[n], lock, threads),
+            *(plan, sources[work.data["source"]], roots[work.data["source"]]),
+            *(_as_case(work.data), making / work.id, lock, threads),
         )
-        for n in waiting
+        for work in works
     ]
-    undone, excluded = set(waiting), []
-    with closing(in_children(harmonise_one, jobs, children, progress.check)) as results:
-        for done, (data, folder) in enumerate(zip(cases, folders, strict=True), 1):
-            progress.check()
-            verdict = folder / "verdict.json"
-            if done - 1 in undone:
-                row = _verdict(data, folder, next(results))
-                write_json(verdict, {"stamp": stamp, "excluded": row})
-            row = json.loads(verdict.read_text("utf-8"))["excluded"]
-            if row:
-                excluded.append(row)
-                _tell(progress, row)
-            else:
-                progress.case(data["source"], data["name"], "used", stage="harmonise")
-            progress.advance(done)
-        next(results, None)
+    return in_children(harmonise_one, jobs, children, progress.check, keep)
+
+
+def _settle(
+    build: Build, making: Path, work: CaseWork, known: Verdict | None, answer: Any
+) -> Verdict:
+    """Bring a case that was made to its place and to the store; what was known stays."""
+    if known is not None:
+        return known
+    folder, excluded = making / work.id, None
+    if isinstance(answer, CaseError):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        excluded = {"code": answer.code, "detail": answer.message}
+    elif answer:
+        raise BuildError(*answer)
+    verdict = {"key": work.key, "excluded": excluded}
+    write_json(folder / "verdict.json", verdict)
+    if build.results and (excluded is None or excluded["code"] not in PASSING):
+        build.results.keep(work.key, folder)
+    _put_in_place(folder, build.workdir / "cases" / work.id, work.key)
+    return verdict
+
+
+def _told(progress: Progress, work: CaseWork, verdict: Verdict) -> list[dict[str, str]]:
+    source, name, why = work.data["source"], work.data["name"], verdict["excluded"]
+    if why is None:
+        progress.case(source, name, "used", stage="harmonise")
+        return []
+    row = _exclusion(source, name, "harmonise", why["code"], why["detail"])
+    _tell(progress, row)
+    return [row]
+
+
+def finish_harmonise(build: Build, excluded: list[dict[str, str]]) -> None:
+    """Note the excluded cases, in their order.
+
+    Raises:
+        BuildError: source_failed, when they are too many of one source.
+    """
     build.save("excluded.json", excluded)
     _check_shares(build, excluded)
-
-
-def _is_done(verdict: Path, stamp: str) -> bool:
-    return verdict.is_file() and json.loads(verdict.read_text("utf-8"))["stamp"] == stamp
 
 
 def harmonise_one(
@@ -354,7 +516,8 @@ def harmonise_one(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        locked = _locked(lock, version_of(lock))[source["id"]]
+        files = _locked(lock, version_of(lock))[source["id"]]
+        locked = {path: file["sha256"] for path, file in files.items()}
         save_case(folder, harmonise_case(plan, source, root, case, folder, locked))
     except BuildError as error:
         return [error.code, str(error)]
@@ -362,21 +525,16 @@ def harmonise_one(
 
 
 @lru_cache(maxsize=1)
-def _locked(lock: Path, _: tuple[int, int]) -> dict[str, dict[str, str]]:
-    """SHA-256 of each file of each source, as acquired."""
+def _locked(lock: Path, _: tuple[int, int]) -> dict[str, dict[str, Any]]:
+    """Each file of each source, as acquired."""
     sources = json.loads(lock.read_text("utf-8"))["sources"]
-    return {i: {f["path"]: f["sha256"] for f in one["files"]} for i, one in sources.items()}
+    return {i: {file["path"]: file for file in one["files"]} for i, one in sources.items()}
 
 
-def _verdict(data: Mapping[str, Any], folder: Path, answer: Any) -> dict[str, str] | None:
-    """None for a case that is used; else why it is excluded, and its folder is emptied."""
-    if isinstance(answer, CaseError):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return _exclusion(data["source"], data["name"], "harmonise", answer.code, answer.message)
-    if answer:
-        raise BuildError(*answer)
-    return None
+@lru_cache(maxsize=1)
+def _ingested(listed: Path, _: tuple[int, int]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(listed.read_text("utf-8"))["cases"]
+    return found
 
 
 def _as_case(data: Mapping[str, Any]) -> FoundCase:
@@ -620,11 +778,11 @@ def _package(build: Build, progress: Progress) -> None:
 def _baseline(build: Build, progress: Progress) -> None:
     """Train and test; a failed baseline is reported, the bundle stays."""
     path = build.workdir / "baseline.json"
-    plan = build.locked_plan()
-    if plan.baseline["tier"] == "none" or path.is_file():
+    if build.plan.baseline["tier"] == "none" or path.is_file():
         progress.stage("baseline", 1)
         progress.advance(1)
         return
+    plan = build.locked_plan()
     progress.stage("baseline", 100)
     from fusion.baseline import run_baseline  # it loads torch
     from fusion.baseline.evaluate import not_run

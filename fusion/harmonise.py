@@ -342,7 +342,7 @@ def _origin(
         full = root / path
         if full.is_dir():
             files = sorted(p for p in full.iterdir() if p.is_file())
-            text = "".join(f"{file_sha256(p)}  {p.name}\n" for p in files)
+            text = "".join(f"{as_acquired(p)}  {p.name}\n" for p in files)
             digest = sha256(text.encode()).hexdigest()
             size = sum(p.stat().st_size for p in files)
         else:

@@ -45,11 +45,12 @@ def in_children(
     jobs: Sequence[tuple[Any, ...]],
     children: int,
     check: Callable[[], None],
+    keep: int = 0,
 ) -> Generator[Any, None, None]:
     """`function(*job)` of each job in order of `jobs`, or the CaseError that it ended with.
 
     `check` is called often; where it raises, all children end at once. Else CHILDREN_KEPT of them
-    wait for the next call: small builds would mostly wait for a child to start.
+    (`keep`, if more) wait for the next call: small builds would mostly wait for a child to start.
     """
     guards: queue.SimpleQueue[Guard] = queue.SimpleQueue()
     begun = [_take() for _ in range(children)]
@@ -80,7 +81,7 @@ def in_children(
             for guard in begun:
                 guard.close()
             raise
-    _give_back(begun)
+    _give_back(begun, max(keep, CHILDREN_KEPT))
 
 
 def _result(future: Future[Any], check: Callable[[], None]) -> Any:
@@ -95,9 +96,15 @@ def _take() -> Guard:
         return _kept.pop() if _kept else Guard(preload=("fusion.build",))
 
 
-def _give_back(guards: list[Guard]) -> None:
+def end_waiting_children() -> None:
+    """End those that wait for a next call, but for CHILDREN_KEPT."""
+    _give_back([], CHILDREN_KEPT)
+
+
+def _give_back(guards: list[Guard], keep: int) -> None:
     with _keeping:
-        room = max(0, CHILDREN_KEPT - len(_kept))
-        _kept.extend(guards[:room])
-    for guard in guards[room:]:
+        _kept.extend(guards)
+        ended = _kept[keep:]
+        del _kept[keep:]
+    for guard in ended:
         guard.close()

@@ -555,6 +555,11 @@ class SourceDescription(Part):
         found += [table for rule in self.cross_ids for table in rule.table]
         return list(dict.fromkeys(found))
 
+    def tables_of_cases(self) -> list[str]:
+        """Those that are read while a case is harmonised, not only when cases are found."""
+        found = list((self.classes or Table()).table)
+        return found + [table for rule in self.cross_ids for table in rule.table]
+
     def in_use(self, uses: str, channels: Sequence[str]) -> SourceDescription:
         """With only what a plan takes: one kind of labels, and some channels in their order.
 

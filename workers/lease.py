@@ -9,16 +9,17 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.db.models import F
+from django.db.models import F, Max, QuerySet
+from django.db.models.expressions import CombinedExpression
 
 from fusion.errors import CancelledError
 from fusion.models import Bundle
 from workers.clock import now
-from workers.models import Run, RunStage, lease_end
+from workers.models import Run, RunChunk, RunStage, lease_end
 from workers.submit import rest_paused_runs, send_waiting_runs
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,11 @@ class Lease:
     def extend(self) -> None:
         """Prove to be alive."""
         self.write(lease_until=lease_end())
+
+    def wishes(self) -> tuple[bool, bool] | None:
+        """The user wants it cancelled, wants it to rest; None when it is no longer held."""
+        held = Run.objects.held_by(self.worker).filter(pk=self.run_id)
+        return held.values_list("cancel_requested", "pause_requested").first()
 
     @transaction.atomic
     def stage_done(self, name: str, seconds: float) -> RunStage | None:
@@ -96,12 +102,11 @@ class Lease:
 
     def retry_later(self, code: str, message: str, attempts: int) -> None:
         """Let go of the run until a fault may have passed, ever longer."""
-        wait = min(settings.RUN_RETRY_SECONDS * 2**attempts, LONGEST_WAIT_SECONDS)
         self.write(
             worker="",
             lease_until=None,
             enqueued_at=None,
-            retry_at=now() + timedelta(seconds=wait),
+            retry_at=retry_time(attempts),
             error_code=code[:60],
             error=message,
             retries=F("retries") + 1,
@@ -113,13 +118,135 @@ class Lease:
         transaction.on_commit(send_waiting_runs, robust=True)  # its place is free
 
 
+@dataclass(frozen=True)
+class ChunkLease:
+    """One claim of one chunk. Each method is one short transaction."""
+
+    chunk_id: int
+    run_id: uuid.UUID
+    worker: str
+
+    def write(self, **fields: Any) -> None:
+        """Set fields of the chunk, if it is still held and its run still stands at its stage.
+
+        Raises:
+            LeaseLostError: it is not.
+        """
+        held = RunChunk.objects.held_by(self.worker).filter(pk=self.chunk_id)
+        if not held.update(**fields):
+            raise LeaseLostError(
+                f"run {self.run_id}: chunk {self.chunk_id} no longer held by {self.worker}"
+            )
+
+    def extend(self) -> None:
+        """Prove to be alive."""
+        self.write(lease_until=lease_end())
+
+    def wishes(self) -> tuple[bool, bool] | None:
+        """The user wants the run cancelled, wants it to rest; None when this is no longer held."""
+        mine = RunChunk.objects.filter(pk=self.chunk_id, worker=self.worker)
+        found = mine.values_list("run__cancel_requested", "run__pause_requested").first()
+        if found and not found[0] and not mine.in_work().exists():
+            return None
+        return found
+
+    def let_go(self) -> None:
+        """Somebody else may take it; nothing happens if it is no longer held."""
+        RunChunk.objects.held_by(self.worker).filter(pk=self.chunk_id).update(
+            worker="", lease_until=None, enqueued_at=None
+        )
+
+    @transaction.atomic
+    def retry_later(self, code: str, message: str, attempts: int) -> None:
+        """Let go of the chunk until a fault may have passed, ever longer."""
+        self.write(
+            worker="",
+            lease_until=None,
+            enqueued_at=None,
+            retry_at=retry_time(attempts),
+            error_code=code[:60],
+            error=message,
+        )
+        self._run().update(retries=F("retries") + 1)
+
+    @transaction.atomic
+    def fail(self, code: str, message: str) -> None:
+        """The whole run ends here, with a reason."""
+        self.write(lease_until=None, error_code=code[:60], error=message)
+        self._run().update(
+            state=Run.State.FAILED,
+            error_code=code[:60],
+            error=message,
+            chunks_open=0,
+            finished_at=now(),
+        )
+        running = RunStage.objects.filter(run_id=self.run_id, state=RunStage.State.RUNNING)
+        running.update(state=RunStage.State.FAILED)
+        transaction.on_commit(send_waiting_runs, robust=True)  # its place is free
+
+    @transaction.atomic
+    def done(self) -> bool:
+        """Close the chunk; True when it was the last one: its run goes on."""
+        self.write(state=RunChunk.State.DONE, lease_until=None, finished_at=now(), attempts=0)
+        # The lock on the run's row lets one after the other through.
+        self._run().update(chunks_open=F("chunks_open") - 1)
+        return bool(self._run().filter(chunks_open=0).update(enqueued_at=now()))
+
+    @transaction.atomic
+    def split(self, chunk: RunChunk) -> int:
+        """A chunk for each case that is left of a chunk; returns their number."""
+        rest = chunk.cases[chunk.done :]
+        self.write(
+            state=RunChunk.State.SPLIT,
+            cases=chunk.cases[: chunk.done],
+            total=chunk.done,
+            lease_until=None,
+            finished_at=now(),
+        )
+        self._run().update(chunks_open=F("chunks_open") + len(rest) - 1)
+        others = RunChunk.objects.filter(run_id=self.run_id, stage=chunk.stage)
+        first = 1 + (others.aggregate(last=Max("number"))["last"] or 0)
+        RunChunk.objects.bulk_create(
+            RunChunk(
+                run_id=self.run_id,
+                stage=chunk.stage,
+                number=number,
+                cases=[case],
+                total=1,
+                enqueued_at=now(),
+            )
+            for number, case in enumerate(rest, first)
+        )
+        return len(rest)
+
+    def _run(self) -> QuerySet[Run]:
+        return Run.objects.filter(pk=self.run_id, state=Run.State.RUNNING)
+
+
+def retry_time(attempts: int) -> CombinedExpression:
+    """When to try again after so many attempts: ever later."""
+    wait = min(settings.RUN_RETRY_SECONDS * 2**attempts, LONGEST_WAIT_SECONDS)
+    return now() + timedelta(seconds=wait)
+
+
+class Hold(Protocol):
+    """A claim that a heartbeat keeps: of a run, or of a chunk of one."""
+
+    @property
+    def run_id(self) -> uuid.UUID: ...
+
+    def extend(self) -> None: ...
+
+    def wishes(self) -> tuple[bool, bool] | None: ...
+
+
 class Heartbeat:
     """A thread that extends the lease while the process lives, and hears of the user's wishes.
 
     Long stages that report nothing keep their run by it; `check` is cheap enough for inner loops.
     """
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Hold) -> None:
         self.lease = lease
         self._lost = threading.Event()
         self._cancelled = threading.Event()
@@ -177,8 +304,7 @@ class Heartbeat:
             connection.close()
 
     def _listen(self) -> None:
-        held = Run.objects.held_by(self.lease.worker).filter(pk=self.lease.run_id)
-        wishes = held.values_list("cancel_requested", "pause_requested").first()
+        wishes = self.lease.wishes()
         if wishes is None:
             self._lost.set()
             return

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from fusion.imaging.parallel import KEEP_MEMORY
 
-QUEUES = ("cpu", "gpu")
+QUEUES = ("cpu", "gpu", "io")
 
 
 def worker_command(queues: str = ",".join(QUEUES), concurrency: int = 1) -> list[str]:

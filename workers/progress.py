@@ -8,9 +8,9 @@ import time
 from django.db import transaction
 from django.db.models import F, QuerySet
 
-from workers.lease import Heartbeat
+from workers.lease import ChunkLease, Heartbeat, Lease
 from workers.logs import bind, bound
-from workers.models import Run, RunCase, RunStage, lease_end
+from workers.models import Run, RunCase, RunChunk, RunStage, lease_end
 
 logger = logging.getLogger(__name__)
 FLUSH_SECONDS = 0.5
@@ -25,8 +25,8 @@ class DatabaseProgress:
     has been found again.
     """
 
-    def __init__(self, heartbeat: Heartbeat) -> None:
-        self.lease = heartbeat.lease
+    def __init__(self, lease: Lease | ChunkLease, heartbeat: Heartbeat) -> None:
+        self.lease = lease
         self._heartbeat = heartbeat
         self._stage = ""
         self._done = 0
@@ -91,10 +91,7 @@ class DatabaseProgress:
         if not self._stage and not self._cases:
             return
         with transaction.atomic():
-            self.lease.extend()
-            if self._done > self._mark:  # further than any attempt before: the count starts anew
-                Run.objects.filter(pk=self.lease.run_id, attempts__gt=1).update(attempts=1)
-            self._row().filter(done__lt=self._done).update(done=self._done)
+            self._write()
             RunCase.objects.bulk_create(
                 self._cases.values(),
                 batch_size=FLUSH_CASES,
@@ -105,6 +102,12 @@ class DatabaseProgress:
         self._cases = {}
         self._flushed = time.monotonic()
 
+    def _write(self) -> None:
+        self.lease.extend()
+        if self._done > self._mark:  # further than any attempt before: the count starts anew
+            Run.objects.filter(pk=self.lease.run_id, attempts__gt=1).update(attempts=1)
+        self._row().filter(done__lt=self._done).update(done=self._done)
+
     def _check_and_flush(self) -> None:
         self._heartbeat.check()
         is_due = time.monotonic() - self._flushed > FLUSH_SECONDS
@@ -113,3 +116,51 @@ class DatabaseProgress:
 
     def _row(self) -> QuerySet[RunStage]:
         return RunStage.objects.filter(run_id=self.lease.run_id, name=self._stage)
+
+
+class ChunkProgress(DatabaseProgress):
+    """Progress of one held chunk; what it gains is added to the stage, which others add to, too.
+
+    What was excluded is kept with the chunk.
+    """
+
+    def __init__(self, lease: ChunkLease, heartbeat: Heartbeat, chunk: RunChunk) -> None:
+        super().__init__(lease, heartbeat)
+        self._stage = chunk.stage
+        self._done = self._mark = chunk.done
+        self._excluded: list[dict[str, str]] = []
+
+    def begin(self, name: str) -> None:
+        """The stage began before its chunks."""
+
+    def stage(self, name: str, total: int) -> None:
+        """Its total was known before its chunks."""
+
+    def end(self) -> None:
+        """Write what is left."""
+        self.flush()
+
+    def case(
+        self, source: str, name: str, state: str, *, stage: str, code: str = "", detail: str = ""
+    ) -> None:
+        """What became of one case."""
+        if state == RunCase.State.EXCLUDED:
+            row = {"source": source, "name": name, "stage": stage, "code": code, "detail": detail}
+            self._excluded.append(row)
+        super().case(source, name, state, stage=stage, code=code, detail=detail)
+
+    def _write(self) -> None:
+        gained = self._done - self._mark
+        if gained <= 0:
+            self.lease.extend()
+            return
+        self.lease.write(
+            done=self._done,
+            excluded=self._excluded,
+            attempts=1,
+            error_code="",
+            error="",
+            lease_until=lease_end(),
+        )
+        self._row().update(done=F("done") + gained)
+        self._mark = self._done

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Max, Min
 
-from fusion.errors import BuildError, CancelledError, RecipeError
-from fusion.recipe import check_recipe
+from fusion.errors import CancelledError
+from workers.chunks import CHUNKED, make_chunks
+from workers.faults import attempt, may_pass
 from workers.identity import new_token
 from workers.lease import Heartbeat, Lease, LeaseLostError, PausedError
 from workers.logs import bind
@@ -22,26 +20,18 @@ from workers.models import Run
 from workers.progress import DatabaseProgress
 from workers.publish import publish
 from workers.room import asked_bytes, check_disks
+from workers.stages import (
+    build_of,
+    close_stage,
+    come_up_to,
+    gather,
+    is_done_here,
+    remove_folder,
+)
 from workers.submit import enqueue, free_runs_of_dead_workers
 
-if TYPE_CHECKING:
-    from fusion.build import Build
-
+__all__ = ["may_pass", "work_on"]
 logger = logging.getLogger(__name__)
-TOO_MANY_REQUESTS, SERVER_FAULT = 429, 500
-#: Faults that may pass, by class name: their libraries are not imported for this.
-PASSING = frozenset(
-    {
-        "ConnectionError",  # the builtin one, requests, elasticsearch
-        "TimeoutError",
-        "TransportError",  # httpx
-        "HTTPClientError",  # botocore
-        "OutOfMemoryError",  # a GPU that others fill
-        "OperationalError",  # the database
-    }
-)
-#: And by code: a disk that others fill, or that somebody makes room on.
-PASSING_CODES = frozenset({"disk_full"})
 
 
 def work_on(run_id: uuid.UUID, stage: str) -> None:
@@ -71,56 +61,55 @@ def work_on(run_id: uuid.UUID, stage: str) -> None:
 
 
 def _attempt(run: Run, lease: Lease) -> None:
+    def fail(code: str, message: str) -> None:
+        lease.fail(code, message)
+        logger.error("run %s: failed in stage %s: %s: %s", run.pk, run.stage, code, message)
+
+    def retry(code: str, message: str) -> None:
+        lease.retry_later(code, message, run.attempts)
+        logger.warning("run %s: stage %s is tried again later: %s", run.pk, run.stage, message)
+
+    def work() -> None:
+        with Heartbeat(lease) as heartbeat:
+            _advance(run, lease, heartbeat)
+
     if run.cancel_requested:
         raise CancelledError
     if run.attempts > settings.RUN_MAX_ATTEMPTS:
-        _fail(run, lease, "too_many_attempts", _gave_up(run))
+        fail("too_many_attempts", _gave_up(run))
         return
-    try:
-        with Heartbeat(lease) as heartbeat:
-            _advance(run, lease, heartbeat)
-    except (LeaseLostError, CancelledError):
-        raise
-    except RecipeError as error:
-        _fail(run, lease, "recipe_invalid", str(error))
-    except BuildError as error:
-        if may_pass(error):
-            _retry(run, lease, error)
-        else:
-            _fail(run, lease, error.code, str(error))
-    except Exception as error:
-        if may_pass(error):
-            _retry(run, lease, error)
-        else:
-            logger.exception("run %s: stage %s", run.pk, run.stage)
-            _fail(run, lease, "internal_error", f"{type(error).__name__}: {error}")
+    attempt(work, fail, retry)
 
 
 def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
-    """Run the stage (and, on a machine without their results, the ones before it)."""
+    """Run the stage, on what this host has or gets of the ones before it."""
     from fusion.build import STAGES, run_stage
+    from fusion.pool import end_waiting_children
 
-    build = _build_of(run)
-    progress = DatabaseProgress(heartbeat)
+    end_waiting_children()  # those of chunks; other stages need the memory
     if run.stage == STAGES[0]:
         check_disks(*asked_bytes(run.recipe["sources"]))
     started = time.monotonic()
-    for name in STAGES[: STAGES.index(run.stage) + 1]:
-        mark = run.folder / f"{name}.done"
-        if not mark.exists():
-            progress.begin(name)
-            run_stage(name, build, progress)
-            if name == "acquire":
-                files = (one["files"] for one in build.load("lock.json")["sources"].values())
-                lease.write(bytes_in=sum(row["bytes"] for rows in files for row in rows))
-            if name == "report":
-                found = build.load("report.json")
-                quality = {**found["overview"], "findings": found["findings"]}
-                lease.write(quality=quality)
-            progress.end()
-            mark.touch()
+    build, progress = build_of(run), DatabaseProgress(lease, heartbeat)
+    come_up_to(run, build, run.stage, heartbeat.check)
+    if not is_done_here(run, run.stage):
+        progress.begin(run.stage)
+        if run.stage not in CHUNKED:
+            run_stage(run.stage, build, progress)
+        elif make_chunks(run, lease, build, progress):
+            return
+        else:
+            gather(run, build, progress)
+        if run.stage == "acquire":
+            files = (one["files"] for one in build.load("lock.json")["sources"].values())
+            lease.write(bytes_in=sum(row["bytes"] for rows in files for row in rows))
+        if run.stage == "report":
+            found = build.load("report.json")
+            lease.write(quality={**found["overview"], "findings": found["findings"]})
+        progress.end()
+        close_stage(run, build, run.stage)
     with transaction.atomic():
-        following = lease.stage_done(run.stage, time.monotonic() - started)
+        following = lease.stage_done(run.stage, _seconds(run, started))
         if following is not None:
             transaction.on_commit(lambda: enqueue(run.pk, following.name), robust=True)
     if following is None:
@@ -129,65 +118,12 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
         remove_folder(run)
 
 
-def _build_of(run: Run) -> Build:
-    from fusion.build import Build
-    from fusion.plan import make_plan
-
-    known = {source["dataset"] for source in run.recipe["sources"]}  # checked when submitted
-    work = run.folder / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    return Build(
-        plan=make_plan(check_recipe(run.recipe, known)),
-        data_root=Path(settings.DATA_ROOT),
-        workdir=work,
-        out=run.folder / "bundle",
-        cache=Path(settings.STATE_DIR) / "cache",
-        device=settings.DEVICE,
-        threads=settings.THREADS,
-        children=settings.HARMONISE_WORKERS,
-    )
-
-
-def remove_folder(run: Run) -> None:
-    """Nothing half-written stays behind an ended run."""
-    shutil.rmtree(run.folder, ignore_errors=True)
-
-
-def may_pass(error: BaseException) -> bool:
-    """A full disk or GPU, a lost connection or a busy server, here or as the cause."""
-    causes = list(_causes(error))
-    if any(getattr(one, "code", None) in PASSING_CODES for one in causes):
-        return True
-    names = {kind.__name__ for one in causes for kind in type(one).__mro__}
-    return not PASSING.isdisjoint(names) or any(_is_busy(one) for one in causes)
-
-
-def _is_busy(error: BaseException) -> bool:
-    """An HTTP answer that asks to come again."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return isinstance(status, int) and (status == TOO_MANY_REQUESTS or status >= SERVER_FAULT)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__
-
-
-def _retry(run: Run, lease: Lease, error: Exception) -> None:
-    code = getattr(error, "code", "")
-    lease.retry_later(
-        code if isinstance(code, str) and code else "may_pass",
-        f"{type(error).__name__}: {error}",
-        run.attempts,
-    )
-    logger.warning("run %s: stage %s is tried again later: %s", run.pk, run.stage, error)
-
-
-def _fail(run: Run, lease: Lease, code: str, message: str) -> None:
-    lease.fail(code, message)
-    logger.error("run %s: failed in stage %s: %s: %s", run.pk, run.stage, code, message)
+def _seconds(run: Run, started: float) -> float:
+    """How long the stage took: its chunks from first to last, and what this process did."""
+    chunks = run.chunks.filter(stage=run.stage)
+    ends = chunks.aggregate(first=Min("started_at"), last=Max("finished_at"))
+    here = time.monotonic() - started
+    return here + (ends["last"] - ends["first"]).total_seconds() if ends["last"] else here
 
 
 def _gave_up(run: Run) -> str:

@@ -27,7 +27,8 @@ from workers.publish import is_published
 from workers.room import check_room
 
 logger = logging.getLogger(__name__)
-GPU_STAGES = frozenset({"baseline"})
+#: Which queue a stage waits in, if not in `cpu`: those that mostly read and write, or train.
+STAGE_QUEUES = {"acquire": "io", "package": "io", "verify": "io", "baseline": "gpu"}
 
 
 class RunConflictError(Exception):
@@ -239,7 +240,8 @@ def _send(which: Q) -> int:
     for run in waiting.only("stage", "enqueued_at", "priority", "state", "owner"):
         if run.state == Run.State.QUEUED and no_place(run):
             continue
-        mine = Run.objects.filter(pk=run.pk, stage=run.stage, enqueued_at=run.enqueued_at)
+        # No comparison with the time that was read: databases keep it in another precision.
+        mine = Run.objects.claimable().filter(which, pk=run.pk, stage=run.stage)
         if mine.update(enqueued_at=now()):
             enqueue(run.pk, run.stage, run.priority)
             sent += 1
@@ -262,13 +264,23 @@ def free_runs_of_dead_workers(pk: uuid.UUID | None = None) -> int:
 
 def enqueue(run_id: uuid.UUID, stage: str, priority: int | None = None) -> None:
     """Send the message that `stage` of a run can be worked on, to go before or after others."""
+    _message("workers.tasks.advance", run_id, stage, priority)
+
+
+def enqueue_chunks(run_id: uuid.UUID, stage: str, number: int) -> None:
+    """Send the message that a chunk of the stage can be taken, `number` times."""
+    priority = Run.objects.values_list("priority", flat=True).get(pk=run_id)
+    for _ in range(number):
+        _message("workers.tasks.take_chunk", run_id, stage, priority)
+
+
+def _message(task: str, run_id: uuid.UUID, stage: str, priority: int | None) -> None:
     if priority is None:
         priority = Run.objects.values_list("priority", flat=True).get(pk=run_id)
-    queue = "gpu" if stage in GPU_STAGES else "cpu"
     current_app.send_task(
-        "workers.tasks.advance",
+        task,
         args=[str(run_id), stage],
-        queue=queue,
+        queue=STAGE_QUEUES.get(stage, "cpu"),
         priority=message_priority(priority),
     )
 

@@ -7,6 +7,7 @@ import uuid
 from celery import shared_task
 
 from workers import watch
+from workers.chunks import work_on_chunk
 from workers.logs import bound
 from workers.runner import work_on
 
@@ -18,6 +19,13 @@ def advance(run_id: str, stage: str) -> None:
     """Take a run one stage further; the row decides whether there is anything to do."""
     with bound(run=run_id, stage=stage):
         work_on(uuid.UUID(run_id), stage)
+
+
+@shared_task(name="workers.tasks.take_chunk")
+def take_chunk(run_id: str, stage: str) -> None:
+    """Do the next chunk of a run's stage that nobody does; the rows decide which that is."""
+    with bound(run=run_id, stage=stage):
+        work_on_chunk(uuid.UUID(run_id), stage)
 
 
 @shared_task(name="workers.tasks.tidy")

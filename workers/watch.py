@@ -14,7 +14,10 @@ from django.conf import settings
 from django.db import DatabaseError, connections
 
 from workers import heartbeat
+from workers.chunks import needed_results, requeue_lost_chunks
 from workers.heartbeat import children_of, queues_of
+from workers.models import Run
+from workers.results import evict
 from workers.submit import requeue_lost_runs
 from workers.tidy import sweep_work_folders, tidy
 
@@ -47,16 +50,24 @@ def tidy_quietly() -> None:
     """Remove what nobody needs; what cannot be reached is left to the next time."""
     try:
         tidy()
-    except (DatabaseError, OSError):
+        sweep_results()
+    except Exception:  # an object store has errors of its own, and the thread must live
         logger.warning("could not tidy up", exc_info=True)
     finally:
         connections.close_all()
+
+
+def sweep_results() -> int:
+    """Keep the stores of finished cases at their size; returns how much went."""
+    unfinished = {str(pk) for pk in Run.objects.unfinished().values_list("pk", flat=True)}
+    return evict(needed_results(), unfinished)
 
 
 def look(patience_seconds: float | None = None) -> None:
     """One round; a database or broker that is away is left to the next."""
     try:
         requeue_lost_runs(patience_seconds)
+        requeue_lost_chunks(patience_seconds)
         sweep_work_folders()
     except (DatabaseError, OSError):
         logger.warning("lost runs: could not look", exc_info=True)

@@ -157,6 +157,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat")
 TIDY_SECONDS = 3600  # how often each worker removes what nobody needs, beat or no beat
 RUN_WATCH_SECONDS = 10  # how often a worker looks for lost runs
 RUN_MAX_ATTEMPTS = 5  # claims of a run without progress before it fails
+CHUNK_MAX_ATTEMPTS = 3  # claims of a chunk without progress before it is done case by case
 RUN_RETRY_SECONDS = 15  # first wait after a fault that may pass; doubles
 RUNS_AT_ONCE = env.integer("IMAGINGX_RUNS_AT_ONCE")
 RUNS_AT_ONCE_PER_USER = env.integer("IMAGINGX_RUNS_AT_ONCE_PER_USER")
@@ -165,6 +166,9 @@ RUN_LEASE_SECONDS = env.integer("IMAGINGX_RUN_LEASE_SECONDS", minimum=2)
 # Fusion: scratch, bundles, compute.
 WORK_DIR = STATE_DIR / "work"
 BUNDLE_DIR = STATE_DIR / "bundles"
+CHUNK_CASES = env.integer("IMAGINGX_CHUNK_CASES")
+RESULTS_DIR = STATE_DIR / "results"
+RESULTS_BYTES = env.integer("IMAGINGX_RESULTS_GB") * 10**9
 BUNDLE_BYTES = env.integer("IMAGINGX_BUNDLE_GB") * 10**9
 BUNDLE_BYTES_PER_USER = env.integer("IMAGINGX_BUNDLE_GB_PER_USER") * 10**9
 DISK_RESERVE_BYTES = env.integer("IMAGINGX_DISK_RESERVE_GB") * 10**9
@@ -199,6 +203,11 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
     "bundles": _bundles,
 }
+if _storage_url:  # what the hosts of one run share
+    STORAGES["work"] = {
+        "BACKEND": _bundles["BACKEND"],
+        "OPTIONS": {**_bundles["OPTIONS"], "location": f"{_prefix}/work".lstrip("/")},
+    }
 
 # Who may read /metrics, /readyz and /status/ besides staff (portal/access.py).
 METRICS_TOKEN = env.text("IMAGINGX_METRICS_TOKEN")

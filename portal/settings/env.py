@@ -72,6 +72,17 @@ _VARIABLES = (
         " cores and memory (4 GiB each) allow",
     ),
     Variable(
+        "IMAGINGX_CHUNK_CASES",
+        "0",
+        "cases that one worker takes of a run at a time; 0: by the size of their files and the"
+        " worker's cores",
+    ),
+    Variable(
+        "IMAGINGX_RESULTS_GB",
+        "10",
+        "size of the store of finished cases, which later runs use again; 0: none is kept",
+    ),
+    Variable(
         "IMAGINGX_RUN_LEASE_SECONDS", "60", "a run without heartbeat for so long is taken over"
     ),
     Variable(

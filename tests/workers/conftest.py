@@ -23,7 +23,9 @@ from catalog.models import Dataset
 from fusion.build import STAGES
 from fusion.recipe import example_recipes, load_recipe
 from tests.conftest import ROOT, missing
-from workers.models import Run, RunStage
+from workers.chunks import work_on_chunk
+from workers.models import Run, RunChunk, RunStage
+from workers.runner import work_on
 
 
 def demo_recipe(**changes: Any) -> dict[str, Any]:
@@ -80,6 +82,16 @@ def messages(tmp_path: Path) -> Iterator[Callable[[], list[tuple[str, list[str]]
     yield read
     current_app.conf.update(before)
     current_app._after_fork()
+
+
+def bring(run: Run, stage: str) -> None:
+    """Do what a worker does with the run's messages until it stands at `stage`."""
+    for name in STAGES[: STAGES.index(stage)]:
+        work_on(run.pk, name)
+        while RunChunk.objects.claimable().filter(run=run, stage=name).exists():
+            work_on_chunk(run.pk, name)
+        if run.chunks.filter(stage=name).exists():
+            work_on(run.pk, name)
 
 
 @pytest.fixture(scope="session")

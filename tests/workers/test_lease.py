@@ -27,7 +27,8 @@ def claimed(run: Run, worker: str = "w1") -> Lease:
 
 
 def progress_of(run: Run, worker: str = "w1") -> DatabaseProgress:
-    progress = DatabaseProgress(Heartbeat(claimed(run, worker)))
+    lease = claimed(run, worker)
+    progress = DatabaseProgress(lease, Heartbeat(lease))
     progress.begin("harmonise")
     return progress
 

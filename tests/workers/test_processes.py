@@ -92,7 +92,7 @@ def test_a_killed_pool_process_is_replaced_without_a_restart(make_site: MakeSite
 def test_two_workers_and_doubled_messages_do_the_work_once(make_site: MakeSite, undisturbed: str):
     site = make_site("twice")
     run = site.submit(demo_recipe())
-    (message,) = (site.state / "queue").glob("*.cpu.msg")
+    (message,) = (site.state / "queue").glob("*.io.msg")
     for copy in range(3):
         message.with_name(f"{copy}{message.name}").write_bytes(message.read_bytes())
     site.start_worker()

@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from django.utils.timezone import now
 
-from fusion.build import STAGES
 from fusion.codes import FINDINGS
 from fusion.errors import BuildError
 from fusion.recipe import example_recipes, load_recipe
 from tests.fusion.test_real_cases import made_source
-from tests.workers.conftest import demo_recipe
+from tests.workers.conftest import bring, demo_recipe
 from workers.models import Run
 from workers.runner import may_pass, work_on
 from workers.tidy import sweep_work_folders
@@ -72,8 +71,7 @@ def test_what_the_report_stage_measured_stays_with_the_run(make_run: MakeRun, fo
     recipe |= made_source(folders / "data", (24, 31))
     run = make_run(recipe=recipe)
 
-    for stage in STAGES[: STAGES.index("report") + 1]:
-        work_on(run.pk, stage)
+    bring(run, "package")
 
     run.refresh_from_db()
     assert run.stage == "package", run.error

@@ -54,7 +54,7 @@ def test_a_submitted_run_has_all_stages_and_one_message_after_commit(
 
     assert [stage.name for stage in run.stages.all()] == list(STAGES)
     assert (run.state, run.stage, run.title) == ("queued", STAGES[0], demo_recipe()["title"])
-    assert messages() == [("cpu", [str(run.pk), STAGES[0]])]
+    assert messages() == [("io", [str(run.pk), STAGES[0]])]
 
 
 @pytest.mark.usefixtures("datasets")
@@ -133,7 +133,7 @@ def test_a_run_without_a_message_gets_exactly_one(make_run: MakeRun, messages: A
 
     assert requeue_lost_runs() == 1
     assert requeue_lost_runs() == 0
-    assert messages() == [("cpu", [str(run.pk), STAGES[0]])]
+    assert messages() == [("io", [str(run.pk), STAGES[0]])]
 
 
 def test_the_baseline_waits_in_the_gpu_queue(make_run: MakeRun, messages: Any):
@@ -166,7 +166,7 @@ def test_a_run_whose_process_died_here_is_freed_before_its_lease_ends(
 
     assert requeue_lost_runs() == 1
 
-    assert messages() == [("cpu", [str(run.pk), STAGES[0]])]
+    assert messages() == [("io", [str(run.pk), STAGES[0]])]
     assert Run.objects.claim(run.pk, "w").attempts == 2
 
 

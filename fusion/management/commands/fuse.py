@@ -24,6 +24,7 @@ from fusion.bundle.errors import BundleError
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
 from fusion.recipe import FactsOf, check_recipe, example_recipes, load_recipe
+from fusion.results import ResultFolder
 
 
 class Command(BaseCommand):
@@ -50,11 +51,14 @@ class Command(BaseCommand):
             raise CommandError(f"--out {out}: found other files, expected a new folder or a bundle")
         root = (options["data_root"] or settings.DATA_ROOT).resolve()
         work = out.with_name(f"{out.name}.work")
+        limit = settings.RESULTS_BYTES
+        results = ResultFolder(settings.RESULTS_DIR, limit) if limit else None
         build = Build(
             plan,
             root,
             work,
             out,
+            results=results,
             device=settings.DEVICE,
             threads=settings.THREADS,
             children=settings.HARMONISE_WORKERS,
@@ -63,6 +67,8 @@ class Command(BaseCommand):
         try:
             with TerminalProgress(console) as progress:
                 run_all(build, progress)
+            if results:
+                results.evict()
         except (BuildError, BundleError) as error:
             if error.code in {"busy", "disk_full"}:
                 hint = f"; finished cases are kept in {work.name}, the same command goes on"

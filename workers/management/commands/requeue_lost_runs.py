@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from workers.chunks import requeue_lost_chunks
 from workers.submit import requeue_lost_runs
 
 
@@ -16,5 +17,6 @@ class Command(BaseCommand):
         parser.add_argument("--all", action="store_true", help="also those queued just now")
 
     def handle(self, **options: Any) -> None:
-        count = requeue_lost_runs(patience_seconds=0 if options["all"] else None)
-        self.stdout.write(f"{count} runs requeued")
+        patience = 0 if options["all"] else None
+        runs, chunks = requeue_lost_runs(patience), requeue_lost_chunks(patience)
+        self.stdout.write(f"{runs} runs requeued, {chunks} chunks")

@@ -15,14 +15,14 @@ class Command(BaseCommand):
     help = "Run a worker in the foreground; it requeues lost runs when it starts."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--queues", default=",".join(QUEUES), help="comma list of cpu, gpu")
-        parser.add_argument("--concurrency", type=int, default=1, help="runs at a time")
+        parser.add_argument("--queues", default=",".join(QUEUES), help="comma list of cpu, gpu, io")
+        parser.add_argument("--concurrency", type=int, default=1, help="stages or chunks at a time")
 
     def handle(self, **options: Any) -> None:
         queues = [queue.strip() for queue in options["queues"].split(",")]
         if unknown := sorted(set(queues) - set(QUEUES)):
             raise CommandError(
-                f"--queues: found {', '.join(unknown)}, expected {' or '.join(QUEUES)}"
+                f"--queues: found {', '.join(unknown)}, expected some of {', '.join(QUEUES)}"
             )
         if options["concurrency"] < 1:
             raise CommandError(f"--concurrency: found {options['concurrency']}, expected >= 1")
