@@ -7,6 +7,7 @@ import fcntl
 import json
 import platform
 import shutil
+import traceback
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -20,14 +21,13 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import ValidationError
 
-from fusion.arrays import array_cases
 from fusion.bundle.content import file_of
 from fusion.bundle.manifest import Manifest
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.views import VIEWS, make_view
 from fusion.bundle.write import BASELINE, write_bundle
-from fusion.cases import ArrayRow, FoundCase, find_cases
+from fusion.cases import FoundCase
 from fusion.dedup import (
     THRESHOLDS,
     Access,
@@ -37,6 +37,7 @@ from fusion.dedup import (
     overlap_findings,
 )
 from fusion.errors import BuildError, CancelledError
+from fusion.found import as_case, found_cases, from_bytes
 from fusion.harmonise import (
     SAMPLE_FILE,
     THUMB_FILE,
@@ -62,7 +63,7 @@ from fusion.results import PASSING, Results, case_keys, plan_for_cases, source_f
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.splits import Rules, holdout, kfold, leave_one_source_out
-from fusion.tables import look_up, version_of
+from fusion.tables import version_of
 
 __all__ = ["STAGES", "Build", "CancelledError", "Progress", "run_all", "run_stage", "summarise"]
 
@@ -215,7 +216,7 @@ def _acquire(build: Build, progress: Progress) -> None:
     lock: dict[str, Any] = {}
     for done, source in enumerate(build.plan.sources, 1):
         root, description = roots[source["id"]], _described(source)
-        found, _ = _found(description, root)
+        found, _ = _found(description, root, progress.check)
         used = sorted(_files_of(found, root, description))
         rows = []
         for path in used:
@@ -242,20 +243,21 @@ def _described(source: Mapping[str, Any]) -> SourceDescription:
 
 
 def _found(
-    description: SourceDescription, root: Path
+    description: SourceDescription, root: Path, check: Callable[[], None]
 ) -> tuple[list[FoundCase], list[dict[str, str]]]:
     """The cases of a source, and what was noticed in the tables that they are looked up in.
 
     Raises:
         BuildError: source_failed, when a table cannot be read.
     """
-    paths = (p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
-    try:
-        if description.cases.arrays:
-            return look_up(description, root, list(array_cases(description, root)))
-        return look_up(description, root, find_cases(description, paths))
-    except CaseError as error:
-        raise BuildError("source_failed", f"{description.name}: {error.message}") from error
+    paths = [p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()]
+    job = (description.model_dump(mode="json", by_alias=True), root, paths)
+    with closing(in_children(found_cases, [job], 1, check)) as answers:
+        answer = next(answers)
+        next(answers, None)
+    if isinstance(answer, CaseError):
+        raise BuildError("source_failed", f"{description.name}: {answer.message}")
+    return from_bytes(answer)
 
 
 def _paths_of(case: FoundCase, root: Path) -> set[str]:
@@ -263,7 +265,7 @@ def _paths_of(case: FoundCase, root: Path) -> set[str]:
     named = {case.image, *(path for files in case.layers for path in files)}
     named |= {path for path, _ in case.channels}
     if case.array:
-        named |= {case.array.file, case.array.labels_file}
+        named |= {case.array.file, case.array.labels_file, case.array.masks_file}
     paths = set()
     for path in named - {""}:
         full = root / path
@@ -289,7 +291,7 @@ def _ingest(build: Build, progress: Progress) -> None:
     roots = _roots(build, progress)
     rows, excluded, noticed = [], [], []
     for done, source in enumerate(build.plan.sources, 1):
-        found, findings = _found(_described(source), roots[source["id"]])
+        found, findings = _found(_described(source), roots[source["id"]], progress.check)
         noticed += [{**row, "detail": f"{source['id']}: {row['detail']}"} for row in findings]
         for case in found:
             progress.check()
@@ -521,6 +523,13 @@ def harmonise_one(
         save_case(folder, harmonise_case(plan, source, root, case, folder, locked))
     except BuildError as error:
         return [error.code, str(error)]
+    except (CaseError, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of ours must not drop data
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        what = f"{type(error).__name__}: {error} ({place})"
+        return ["internal_error", f"source {source['id']}: {case.name}: {what}"[:2000]]
     return None
 
 
@@ -538,12 +547,7 @@ def _ingested(listed: Path, _: tuple[int, int]) -> list[dict[str, Any]]:
 
 
 def _as_case(data: Mapping[str, Any]) -> FoundCase:
-    fields = {k: v for k, v in data.items() if k != "source"}
-    fields["layers"] = tuple(tuple(files) for files in fields["layers"])
-    fields["fields"] = tuple((a, b) for a, b in fields["fields"])
-    fields["channels"] = tuple((path, index) for path, index in fields["channels"])
-    fields["array"] = ArrayRow(**fields["array"]) if fields["array"] else None
-    return FoundCase(**fields)
+    return as_case({k: v for k, v in data.items() if k != "source"})
 
 
 def _check_shares(build: Build, excluded: list[dict[str, str]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fusion.source import FIELD, Cases, Layer, SourceDescription, template_fields
@@ -12,13 +12,18 @@ from fusion.source import FIELD, Cases, Layer, SourceDescription, template_field
 
 @dataclass(frozen=True)
 class ArrayRow:
-    """A case that is one row of arrays; a file without keys has the key ""."""
+    """A case that is one row of arrays; a file without keys has the key "".
+
+    Without masks, `masks_file` is empty.
+    """
 
     file: str
     images: str
     labels_file: str
     labels: str
     row: int
+    masks_file: str = ""
+    masks: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class FoundCase:
     """One case as its files show it; `code` says why it cannot be used.
 
     `channels` holds path and index on the fourth axis (-1: none) of each channel of a source that
-    names several; the first is `image`, too.
+    names several; the first is `image`, too. `plane` is the frame or slice of the image that this
+    case is (-1: all of it), and the field `image` the name of that image.
     """
 
     name: str
@@ -39,6 +45,7 @@ class FoundCase:
     code: str = ""
     detail: str = ""
     channels: tuple[tuple[str, int], ...] = ()
+    plane: int = -1
 
 
 def path_regex(template: str, fields: Mapping[str, str]) -> re.Pattern[str]:
@@ -68,7 +75,7 @@ def find_cases(description: SourceDescription, paths: Iterable[str]) -> list[Fou
     cases, files = description.cases, sorted(paths)
     parts = [one.path or cases.image for one in cases.channels.values()] or [cases.image]
     images = [_Files(cases, template, files) for template in parts]
-    labels = [_Files(cases, layer.path, files) for layer in description.layers]
+    labels = [_Files(cases, layer.path, files) for layer in description.layers if layer.path]
     keys = {key for part in (*images, *labels) if part.is_full for key in part.by_key}
     found = [_case(description, key, images, labels) for key in keys]
     return sorted(_with_own_names(found), key=lambda case: case.name)
@@ -168,6 +175,13 @@ def _label_problem(
     if layers and not any(found) and all(layer.missing == "unknown" for layer in layers):
         return "label_missing", f"{image} has no label in any layer"
     return "", ""
+
+
+def planes_of(case: FoundCase, planes: Iterable[int], first: int = 0) -> Iterator[FoundCase]:
+    """A case for each plane of an image; the field `plane` counts from `first`, as tables do."""
+    for plane in planes:
+        fields = (*case.fields, ("image", case.name), ("plane", str(plane + first)))
+        yield replace(case, name=f"{case.name}_{plane:05d}", fields=fields, plane=plane)
 
 
 def with_split(case: FoundCase, split: str | None) -> FoundCase:

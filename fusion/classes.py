@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ def _states(rule: ClassLabels, root: Path, case: FoundCase) -> States:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, str | bytes):
+        return (value if isinstance(value, str) else value.decode("latin-1")).strip()
     return f"{float(value):g}" if float(value) != int(value) else str(int(value))
 
 
@@ -169,7 +172,7 @@ def _of_columns(
     positive = []
     for column, concept in columns.items():
         states = [_state(rule, row[column], f"{name}: {column}") for row in rows]
-        state = 1 if 1 in states else rolled_up(states)
+        state = _voted(states) if rule.majority else 1 if 1 in states else rolled_up(states)
         if state == 1:
             positive.append(column)
         for part in concepts_in([concept]):
@@ -183,6 +186,15 @@ def _of_columns(
         mine = parts_of(columns[positive[0]])
         return {c: int(c in mine) for c in by_concept}
     return {concept: rolled_up(states) for concept, states in by_concept.items()}
+
+
+def _voted(states: Sequence[int | None]) -> int | None:
+    """What more than half of the readers say; uncertain where no state has so many."""
+    told = Counter(state for state in states if state is not None)
+    if not told:
+        return None
+    state, votes = told.most_common(1)[0]
+    return state if 2 * votes > told.total() else -1
 
 
 def _state(rule: ClassLabels, cell: str, where: str) -> int | None:

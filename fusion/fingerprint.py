@@ -44,12 +44,13 @@ def facts(image: Volume | Picture) -> dict[str, Any]:
         flat = {"spacing_mm": None, "axcodes": None, "geometry": "none", "unit": "unknown"}
         shape = list(image.array.shape[:2])
         return {**common, **flat, "shape": shape, "channels": image.channels}
+    is_placed = image.geometry != "none"
     return {
         **common,
         "shape": list(image.array.shape),
         "channels": 1,
-        "spacing_mm": [_short(size) for size in image.grid.spacing_mm],
-        "axcodes": image.grid.axcodes,
+        "spacing_mm": [_short(size) for size in image.grid.spacing_mm] if is_placed else None,
+        "axcodes": image.grid.axcodes if is_placed else None,
         "geometry": image.geometry,
         "unit": image.unit,
     }
@@ -93,7 +94,7 @@ def fingerprint(source: Row, cases: Sequence[Row], found: int) -> dict[str, Any]
         "cases": found,
         "read": len(cases),
         "subjects": len({case["subject"] for case in cases}) if named else None,
-        "dimension": _counts("3D" if one["spacing_mm"] else "2D" for one in originals),
+        "dimension": _counts(f"{len(one['shape'])}D" for one in originals),
         "before": summary(originals),
         "after": summary(cases),
         "labels": _labels(source, cases),

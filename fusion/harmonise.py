@@ -14,21 +14,22 @@ from typing import Any
 import numpy as np
 
 from fusion import fingerprint
-from fusion.arrays import image_at
+from fusion.arrays import as_pixels, image_at
 from fusion.bundle.names import image_roles
 from fusion.cases import FoundCase
 from fusion.classes import class_of
+from fusion.found import ACROSS
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import ras_order, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
 from fusion.imaging.hashes import file_sha256, identify, is_blank, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
-from fusion.imaging.io import image_parts, read_image, write_nifti, write_png
+from fusion.imaging.io import image_parts, read_array, read_image, write_nifti, write_png
 from fusion.imaging.labels import value_counts
 from fusion.imaging.parallel import beside
 from fusion.imaging.resize import resize_picture
 from fusion.imaging.transforms import Transform, record
-from fusion.imaging.volume import Picture, Volume
+from fusion.imaging.volume import Array, Grid, Picture, Volume
 from fusion.labels import Image, label_of
 from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
@@ -65,6 +66,10 @@ def harmonise_case(
     description = whole.in_use(source["uses"], source["channels"])
     images = [_read(description, root, case, *one) for one in case.channels or [(case.image, -1)]]
     image = images[0]
+    volume, derived = image, []
+    if case.plane >= 0:
+        image, step = _plane_of(description, case, image)
+        images, derived = [image], [step]
     if "burned_in_annotation" in getattr(image, "flags", ()):
         raise CaseError("phi_found", f"{case.image}: the header says that words are in the pixels")
     classes = class_of(description, source, root, case)
@@ -75,7 +80,7 @@ def harmonise_case(
         "subject": case.subject,
         "official_split": case.split,
         "origin": _origin(root, description.layers, case, locked),
-        "cross_ids": cross_ids_of(root, description.cross_ids, case),
+        "cross_ids": cross_ids_of(root, description.cross_ids, case) + _siblings(source, case),
         "original": fingerprint.facts(image),
         "annotated": list(source["annotated"] if classes is None else classes),
         "flags": list(getattr(image, "flags", ())),
@@ -86,7 +91,9 @@ def harmonise_case(
     others = [_beside(image, one, case, row) for one in images[1:]]
     label = None
     if description.layers:
-        label = label_of(description, source, plan, root, case, image, row)
+        label = label_of(description, source, plan, root, case, volume, row)
+        if isinstance(label, Volume) and isinstance(image, Picture):
+            label = Picture(_cut(description, case, label), bits=label.array.dtype.itemsize * 8)
     if source["uses"] == "presence":
         counts, label = _present(plan, label), None
         row["classes"] = {c: int(counts[c] > 0) for c in row["annotated"]}
@@ -94,6 +101,7 @@ def harmonise_case(
     shared = {"flags": row["flags"], "findings": row["findings"]}
     others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]
     image, label, lost = _harmonise(plan, description, case, image, label, row)
+    row["transforms"] = derived + row["transforms"]
     row["norm"] = norm_facts(image, *others)
     folder.mkdir(parents=True, exist_ok=True)
     row |= identify(images[0], folder / THUMB_FILE, hashed())
@@ -126,13 +134,22 @@ def _read(
 def _open(
     description: SourceDescription, root: Path, case: FoundCase, path: str, channel: int | None
 ) -> Image:
+    is_solid = description.dimension == "3D"
     if case.array:
-        return Picture(image_at(root, case.array))
+        return _of_array(image_at(root, case.array), is_solid, path)
     full = root / path
     if full.is_file() and full.stat().st_size == 0:
         raise CaseError("unreadable", f"{path}: the file is empty")
-    image = read_image(full, form=description.geometry, channel=channel)
-    wanted = Volume if description.dimension == "3D" else Picture
+    if description.cases.array:
+        array = as_pixels(read_array(full, description.cases.array))
+        return _of_array(array, is_solid, path)
+    planes = description.cases.planes
+    if planes and planes.axis:
+        is_solid, image = True, _volume(full, description.geometry, version_of(full))
+    else:
+        channel = case.plane if case.plane >= 0 else channel
+        image = read_image(full, form=description.geometry, channel=channel)
+    wanted = Volume if is_solid else Picture
     if not isinstance(image, wanted):
         raise CaseError(
             "unreadable",
@@ -140,6 +157,78 @@ def _open(
             f"says {description.dimension}",
         )
     return image
+
+
+def _of_array(array: Array, is_solid: bool, path: str) -> Image:
+    """An array, which says nothing of place, as the image that the description says it is."""
+    if is_solid and array.ndim == 3:  # noqa: PLR2004
+        i, j, k = array.shape
+        return Volume(array, Grid((i, j, k), np.eye(4)), "none")
+    if is_solid:
+        raise CaseError("unreadable", f"{path}: {array.shape}, the source description says 3D")
+    return Picture(array, bits=8 * array.dtype.itemsize)
+
+
+@lru_cache(maxsize=2)
+def _volume(path: Path, form: str | None, _: tuple[int, int]) -> Image:
+    """A volume that many cases are slices of is read once."""
+    return read_image(path, form=form)
+
+
+def _siblings(source: Mapping[str, Any], case: FoundCase) -> list[str]:
+    """An id that all planes of one image have, so that they stay together whoever it shows."""
+    if case.plane < 0:
+        return []
+    whole = f"{source['id']}|{dict(case.fields)['image']}"
+    return [f"planes:{sha256(whole.encode()).hexdigest()[:12]}"]
+
+
+def _plane_of(
+    description: SourceDescription, case: FoundCase, image: Image
+) -> tuple[Picture, dict[str, Any]]:
+    """The frame or slice that the case is, and the step that led to it."""
+    rule = description.cases.planes
+    params: dict[str, Any] = {"index": case.plane}
+    if isinstance(image, Picture):
+        return image, record("frame", params, image, image, invertible=False).as_dict()
+    if rule is None:
+        raise ValueError(f"{case.name} is a plane of a source without planes")
+    measured = image
+    if unit := description.intensity:
+        measured, _ = rescale(image, unit.slope, unit.intercept)
+        params |= {"slope": unit.slope, "intercept": unit.intercept}
+    array = _cut(description, case, measured)
+    if rule.window:
+        low, high = rule.window
+        share = (array.astype(np.float64).clip(low, high) - low) / (high - low)
+        array = np.rint(share * np.iinfo(np.uint8).max).astype(np.uint8)
+        params |= {"window": [low, high]}
+    array = as_pixels(array)
+    if array.dtype not in (np.uint8, np.uint16):
+        seen = f"values from {array.min():g} to {array.max():g}"
+        raise CaseError(
+            "dtype_refused",
+            f"{case.image}: {seen}: a picture holds whole numbers from 0 to 65535; state "
+            "`window` under planes",
+        )
+    picture = Picture(np.ascontiguousarray(array), bits=8 * array.dtype.itemsize)
+    if is_blank(picture):
+        raise CaseError("degenerate", f"{case.image} plane {case.plane}: one value only")
+    params |= {"axis": rule.axis}
+    return picture, record("frame", params, image, picture, invertible=False).as_dict()
+
+
+def _cut(description: SourceDescription, case: FoundCase, volume: Volume) -> Array:
+    """One plane as it is looked at: front or head up, patient right on the viewer's left."""
+    rule = description.cases.planes
+    array = to_ras(volume)[0].array
+    across = ACROSS[rule.axis if rule else ""]
+    if case.plane >= array.shape[across]:
+        raise CaseError(
+            "unreadable", f"{case.image}: no plane {case.plane}; it has {array.shape[across]}"
+        )
+    plane: Array = np.take(array, case.plane, axis=across)[::-1, ::-1].T
+    return plane
 
 
 def _t1(images: Sequence[Image]) -> str:
@@ -190,6 +279,10 @@ def _harmonise(
         return (*_native_size(description, case, image, label, row), None)  # type: ignore[arg-type]
     if plan.profile == "native":
         return _with_unit(description, case, image, row)[0], label, None
+    if description.geometry == "none":
+        measured, changes = _with_unit(description, case, image, row)
+        steps += [change.as_dict() for change in changes]
+        return measured, label, None
     turned, step = to_ras(image)
     steps.append(step.as_dict())
     if label is not None:
@@ -354,6 +447,7 @@ def _origin(
         return {"path": path, "sha256": digest, "bytes": size}
 
     part = {"row": case.array.row, "array": case.array.images} if case.array else {}
+    part |= {"plane": case.plane} if case.plane >= 0 else {}
     found: dict[str, Any] = {
         "image": one(case.image) | part,
         "labels": [
@@ -429,9 +523,10 @@ def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, An
 def _facts(image: Image) -> dict[str, Any]:
     shape = list(image.array.shape)
     if isinstance(image, Volume):
-        spacing = [round(s, 6) for s in image.grid.spacing_mm]
-        place = {"spacing_mm": spacing, "axcodes": image.grid.axcodes, "channels": 1}
-        place["unit"] = image.unit
+        is_placed = image.geometry != "none"
+        spacing = [round(s, 6) for s in image.grid.spacing_mm] if is_placed else None
+        axcodes = image.grid.axcodes if is_placed else None
+        place = {"spacing_mm": spacing, "axcodes": axcodes, "channels": 1, "unit": image.unit}
     else:
         shape = shape[:2]
         place = {"spacing_mm": None, "axcodes": None, "channels": image.channels, "unit": "unknown"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -12,18 +13,32 @@ from typing import Any
 
 import numpy as np
 
+from fusion.arrays import as_pixels, mask_at
 from fusion.cases import FoundCase
 from fusion.imaging import labels as label_values
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import same_voxels
 from fusion.imaging.harmonise import resample
-from fusion.imaging.io import ShapeFile, label_names, read_image, read_shapes, read_structures
+from fusion.imaging.io import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    Drawing,
+    Shape,
+    ShapeFile,
+    label_names,
+    read_array,
+    read_image,
+    read_shapes,
+    read_structures,
+    slice_names,
+)
+from fusion.imaging.raster import fill_pairs, runs_of, runs_of_mask
 from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
 from fusion.recipe import nearest
-from fusion.source import IGNORE, OTHER, Layer, SourceDescription, parts_of
-from fusion.tables import version_of
+from fusion.source import IGNORE, OTHER, Layer, Rows, SourceDescription, parts_of
+from fusion.tables import need_columns, rows_of, version_of
 
 Image = Volume | Picture
 _MOST_NAMED = 8  # values that an error lists
@@ -47,7 +62,10 @@ def label_of(
         for meaning in description.meanings()
     }
     if description.layers[0].kind == "probability":
-        maps = [_on_grid(_open(root, files[0]), image, files[0], row) for files in case.layers]
+        maps = [
+            _on_grid(_open(root, files[0], layer, case, image), image, files[0], row)
+            for layer, files in zip(description.layers, case.layers, strict=True)
+        ]
         scale = description.layers[0].scale
         found = label_values.from_probabilities([m.array for m in maps], scale)
         lut = {0: 0} | {i + 1: value_of[la.concept] for i, la in enumerate(description.layers)}
@@ -111,7 +129,7 @@ def _layer_array(
         return _drawn(layer, value_of, root, file, case, image)
     if layer.kind == "segments":
         return _segments(layer, value_of, root, file, image, row)
-    raw = _open(root, file)
+    raw = _open(root, file, layer, case, image)
     inside: Array
     if layer.kind == "mask":
         if isinstance(raw, Volume):
@@ -202,7 +220,10 @@ def _drawn(
     size = image.array.shape[:2]
     if isinstance(image, Volume):
         raise CaseError("grid_conflict", f"{file}: shapes lie in pictures, the image is a volume")
-    drawing = shapes_of(root / file).of(case.image)
+    if layer.rows:
+        drawing = rows_drawn(root, file, layer.rows, case, size)
+    else:
+        drawing = shapes_of(root / file).of(case.image)
     if drawing is None:
         return None
     if drawing.size not in {None, size}:
@@ -285,11 +306,144 @@ def _read_shapes(path: Path, _: tuple[int, int]) -> ShapeFile:
     return read_shapes(path)
 
 
-def _open(root: Path, file: str) -> Image:
+def rows_drawn(
+    root: Path, file: str, rows: Rows, case: FoundCase, size: tuple[int, int]
+) -> Drawing | None:
+    """What the rows of a table draw of a picture of `size`; None where it has no row.
+
+    Raises:
+        CaseError: unreadable, when a cell is not what its column should hold.
+    """
+    table = rows.model_copy(update={"table": [file]})
+    drawn = rows.columns()
+    columns = [*drawn, *filter(None, (rows.name, rows.plane))]
+    need_columns(root, table, columns)
+    found = rows_of(root, table, case)
+    if rows.plane and case.plane >= 0:
+        found = tuple(r for r in found if _is_number(r[rows.plane], dict(case.fields)["plane"]))
+    if not found:
+        return None
+    told = [
+        row
+        for row in found
+        if not {row[c] for c in (*drawn, *filter(None, (rows.name,)))} & set(rows.nothing)
+    ]
+    try:
+        if rows.chords:
+            by_name: dict[str, list[list[float]]] = {}
+            for row in told:
+                ends = [float(row[c]) for c in rows.chords]
+                by_name.setdefault(row[rows.name] if rows.name else OTHER, []).append(ends)
+            return Drawing(tuple(_chords(name, ends) for name, ends in by_name.items()))
+        return Drawing(tuple(_of_row(rows, row, size) for row in told))
+    except CaseError as error:
+        raise CaseError(error.code, f"{file}: {case.name}: {error.message}") from error
+    except ValueError as error:
+        raise CaseError("unreadable", f"{file}: {case.name}: {error}") from error
+
+
+def _is_number(cell: str, wanted: str) -> bool:
+    try:
+        return float(cell) == float(wanted)
+    except ValueError:
+        return False
+
+
+def _of_row(rows: Rows, row: Mapping[str, str], size: tuple[int, int]) -> Shape:
+    name = row[rows.name] if rows.name else OTHER
+    if rows.runs:
+        numbers = _run_numbers(row[rows.runs], rows)
+        if rows.coding == "coco":
+            return Shape(name, runs=tuple(numbers))
+        mask = fill_pairs(
+            numbers, size, first=rows.first, relative=rows.coding == "relative", down=rows.down
+        )
+        return Shape(name, runs=tuple(runs_of_mask(mask)))
+    x0, y0, x1, y1 = (float(row[column]) for column in rows.columns())
+    if not np.isfinite([x0, y0, x1, y1]).all():
+        raise ValueError(f"box {x0}, {y0}, {x1}, {y1} is not finite")
+    if rows.extent:
+        x1, y1 = x0 + x1, y0 + y1
+    return Shape(name, box=(x0, y0, x1, y1))
+
+
+def _run_numbers(cell: str, rows: Rows) -> list[int]:
+    if rows.coding == "coco" and not cell.replace(" ", "").replace(",", "").isdigit():
+        return runs_of(cell)
+    return [int(word) for word in cell.replace(",", " ").split()]
+
+
+def _chords(name: str, ends: list[list[float]]) -> Shape:
+    """The outline that lines across it (after the long axis) end on."""
+    across = np.array(ends[1:], float).reshape(-1, 4)
+    if len(across) < 2 or not np.isfinite(across).all():  # noqa: PLR2004
+        raise CaseError("unreadable", f"{len(across)} lines across an outline, expected 2 or more")
+    return Shape(name, ((np.concatenate([across[:, :2], across[::-1, 2:]]),),))
+
+
+def _open(root: Path, file: str, layer: Layer, case: FoundCase, image: Image) -> Image:
+    """One label file as it is."""
+    if case.array:
+        return Picture(as_pixels(mask_at(root, case.array, layer.channel)), bits=16)
     path = root / file
+    if path.is_dir():
+        return _stacked(path, root / case.image, image)
     if path.stat().st_size == 0:
         raise CaseError("unreadable", f"{file}: the file is empty")
-    return read_image(path)
+    if layer.array:
+        return keyed_image(path, layer.array, layer.channel)
+    return read_image(
+        path,
+        channel=case.plane if case.plane >= 0 and path.suffix.lower() in VIDEO_SUFFIXES else None,
+    )
+
+
+def keyed_image(path: Path, key: str, channel: int = 0) -> Picture:
+    """The array `key` of a file as a picture; of (H, W, K) that is no colour, one channel."""
+    array = as_pixels(read_array(path, key))
+    if array.ndim == 3 and array.shape[2] != 3:  # noqa: PLR2004
+        if channel >= array.shape[2]:
+            raise CaseError("unreadable", f"{path.name}[{key}]: {array.shape}, no {channel}")
+        array = np.ascontiguousarray(array[..., channel])
+    return Picture(array, bits=8 * array.dtype.itemsize)
+
+
+def _stacked(folder: Path, series: Path, image: Image) -> Volume:
+    """Pictures of a folder, one a slice of the DICOM series that is the image.
+
+    They belong to the files of the series by their names, else in the same order of names.
+    """
+    if not isinstance(image, Volume) or not series.is_dir():
+        raise CaseError("grid_conflict", f"{folder.name}: slices belong to a DICOM series")
+    names = sorted((p.name for p in folder.iterdir() if _is_picture(p)), key=natural)
+    slices = slice_names(series)
+    if len(names) != len(slices):
+        raise CaseError(
+            "grid_conflict", f"{folder.name}: {len(names)} pictures, the series has {len(slices)}"
+        )
+    by_stem = {Path(name).stem: name for name in names}
+    if by_stem.keys() != {Path(name).stem for name in slices}:
+        by_stem = {Path(a).stem: b for a, b in zip(sorted(slices, key=natural), names, strict=True)}
+    planes = []
+    for name in slices:
+        found = read_image(folder / by_stem[Path(name).stem])
+        array = found.array if isinstance(found, Picture) else np.zeros((0, 0))
+        array = array[..., 0] if array.ndim > 2 else array  # noqa: PLR2004
+        if array.T.shape != image.grid.shape[:2]:
+            raise CaseError(
+                "grid_conflict", f"{folder.name}: slice {array.shape[::-1]}, {image.grid.shape[:2]}"
+            )
+        planes.append(array.T)
+    return Volume(np.stack(planes, axis=-1), image.grid, image.geometry)
+
+
+def _is_picture(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """Sort key: numbers by value, so that 10 comes after 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Image:

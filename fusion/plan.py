@@ -120,6 +120,7 @@ def make_plan(recipe: Recipe) -> Plan:
         *_protocols(recipe, wanted),
         *overlap_gates,
         *_units(recipe),
+        *_places(recipe),
         *_licences(recipe),
         *_subjects(recipe),
         *_confounded(recipe, wanted),
@@ -449,6 +450,21 @@ def _units(recipe: Recipe) -> list[Gate]:
             "" if same else "; state slope and intercept under `intensity`, or use profile native"
         )
         gates.append(Gate("E06", "pass" if same else "block", f"unit of {modality}: {seen}{hint}"))
+    return gates
+
+
+def _places(recipe: Recipe) -> list[Gate]:
+    """Rule E06: volumes whose files say nothing of place and voxel size serve classes only."""
+    gates = []
+    for member in recipe.sources:
+        if member.description.dimension != "3D" or member.description.geometry != "none":
+            continue
+        detail = f"{member.id}: no_geometry: directions and sizes of its voxels are not known"
+        if member.uses(recipe.task) != "classes" or recipe.target.profile == "grid":
+            why = "they serve classification by classes, in the profiles native and canonical"
+            gates.append(Gate("E06", "block", f"{detail}; {why}"))
+        else:
+            gates.append(Gate("E06", "accepted", detail))
     return gates
 
 

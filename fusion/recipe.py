@@ -444,8 +444,10 @@ def differences(member: Member, facts: Mapping[str, Any]) -> Iterator[KnownDiffe
     own = vocab.resolve("modality", described.family)
     family = own.family if own and own.family in families else described.family
     licences = {"images": facts["licence"], "labels": facts["licence_labels"] or facts["licence"]}
+    # Planes are a declared derivation from videos and volumes.
+    dimensions = set() if described.cases.planes else set(facts["dimensions"])
     rows = [
-        ("dimension", set(facts["dimensions"]), described.dimension),
+        ("dimension", dimensions, described.dimension),
         ("modality family", {name for name in families if name}, family),
         ("labelled how", {facts["annotation"]} - {None}, described.annotation),
         *(

@@ -73,21 +73,29 @@ State = Literal[1, 0, -1]  # present, absent, uncertain; None is unannotated
 class ArraysOfSplit(Part):
     """Cases that are rows of an array of .npz, .h5 or .npy files.
 
-    images: key of (N, H, W[, C]). labels: key of (N,) or (N, 1), one class each, or of (N, K), one
-    column per class. subjects: key of (N,) ids. A .npy file has no keys. `labels_file` is where
-    the labels are, when that is another file.
+    images: key of (N, H, W[, C]), or of (N, I, J, K) where the description says 3D. labels: key of
+    (N,) or (N, 1), one class each, or of (N, K), one column per class; words are read, too. masks:
+    key of (N, H, W) or of (N, H, W, K), whose K the layers name by `channel`. subjects: key of (N,)
+    ids. A .npy file has no keys. `labels_file` and `masks_file` are where labels and masks are,
+    when that is another file.
     """
 
     file: str
     images: str = ""
     labels: str = ""
     labels_file: str = ""
+    masks: str = ""
+    masks_file: str = ""
     subjects: str = ""
     split: Literal["train", "val", "test"] | None = None
 
     def files(self) -> list[str]:
         """The files that hold these arrays."""
-        return list(dict.fromkeys(f for f in (self.file, self.labels_file) if f))
+        return list(dict.fromkeys(f for f in (self.file, self.labels_file, self.masks_file) if f))
+
+    @property
+    def has_masks(self) -> bool:
+        return bool(self.masks or self.masks_file)
 
 
 class Table(Part):
@@ -147,6 +155,32 @@ class SplitFrom(Table):
         return self
 
 
+class Planes(Table):
+    """Planes of one image that are cases of their own: frames of a video, slices of a volume.
+
+    All planes of one image stay in one split. table, key, match and column: the planes that a
+    table lists for the image, counted from `first`; else every `every`-th. axis: how a volume is
+    cut, seen in the patient. window: lowest and highest value of a volume that the grey levels 0
+    and 255 stand for; without it, values must be whole numbers from 0 on.
+    """
+
+    column: str = ""
+    first: int = Field(default=0, ge=0, le=1)
+    every: int = Field(default=0, ge=0)
+    axis: Literal["", "axial", "coronal", "sagittal"] = ""
+    window: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.column) == bool(self.every):
+            raise ValueError("give either column (of a table), or every: 1 or more")
+        if bool(self.column) != bool(self.table):
+            raise ValueError("column goes with table")
+        if self.window and (not self.axis or not self.window[0] < self.window[1]):
+            raise ValueError("window goes with axis: lowest value first")
+        return self
+
+
 class Channel(Part):
     """One channel of a case: a file of its own, or one step along a file's fourth axis."""
 
@@ -164,10 +198,13 @@ class Cases(Part):
 
     `channels` names several images of one case in their order, each a path, or {path, channel}
     with the index on a file's fourth axis; without path it is in `image`. `channel` names the only
-    channel of a source that has one.
+    channel of a source that has one. `array` names the array of a .mat, .npz or .h5 file that is
+    the image. `planes` makes cases of the frames of videos or the slices of volumes.
     """
 
     image: str = ""
+    array: str = ""
+    planes: Planes | None = None
     channel: str = ""
     channels: dict[str, Channel] = {}
     arrays: list[ArraysOfSplit] = []
@@ -206,6 +243,8 @@ class Cases(Part):
             raise ValueError(f"channel {homeless[0]} has no path, and there is no image")
         if self.channels and self.image and not homeless:
             raise ValueError("every channel has a path of its own; image would not be read")
+        if (self.array or self.planes) and (not self.image or self.channels):
+            raise ValueError("array and planes go with image, and not with channels")
         return self
 
     @field_validator("fields", "split")
@@ -235,6 +274,7 @@ class Cases(Part):
     def tables(self) -> list[str]:
         """Files that say who is who and which split is which."""
         found = [*self.subject_column.table] if self.subject_column else []
+        found += self.planes.table if self.planes else []
         if self.split_from:
             found += [*self.split_from.table, *self.split_from.lists]
         return found
@@ -279,8 +319,55 @@ class CrossId(Table):
         return self
 
 
+class Rows(Table):
+    """Where the shapes of a case are in the rows of a table; the layer's path is the table.
+
+    name: the column with the class; without it, every row is of class "*". One of these says what
+    a row draws: `runs`, a column with run lengths; `box`, the columns of two corners [x0, y0, x1,
+    y1]; `extent`, those of a corner and a size [x, y, width, height]; `chords`, those of the ends
+    [x1, y1, x2, y2] of lines across one outline, whose first row is the long axis.
+    coding of run lengths: pairs (pairs of start and length), relative (each start counts from the
+    end of the run before), or coco (background and foreground by turns, numbers or text). first:
+    number of the first pixel. down: pixels run down the columns, else along the rows.
+    nothing: words (in `name` or in what is drawn) which say that nothing is there. plane: the
+    column with the number of the frame or slice.
+    """
+
+    name: str = ""
+    runs: str = ""
+    coding: Literal["pairs", "relative", "coco"] = "pairs"
+    first: int = Field(default=1, ge=0, le=1)
+    down: bool = True
+    box: tuple[str, str, str, str] | None = None
+    extent: tuple[str, str, str, str] | None = None
+    chords: tuple[str, str, str, str] | None = None
+    nothing: list[str] = []
+    plane: str = ""
+
+    @field_validator("nothing", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return [str(v) for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(map(bool, (self.runs, self.box, self.extent, self.chords))) != 1:
+            raise ValueError("give one of runs, box, extent and chords")
+        if self.table:
+            raise ValueError("the table is the layer's path")
+        return self
+
+    def columns(self) -> list[str]:
+        """The columns that hold what is drawn."""
+        return [self.runs] if self.runs else list(self.box or self.extent or self.chords or ())
+
+
 class Layer(Part):
     """One label file (or several, united) of a case.
+
+    A path that ends in `/` is a folder of pictures, one a slice of the DICOM series that is the
+    image, in the same order of names. `array` names the array of a .mat, .npz or .h5 file. Where
+    cases are rows of arrays, the masks are there, and a layer has no path.
 
     kind mask: foreground where channel > threshold, all of it is `concept`.
     kind label_map: integer values mapped by `values`; "100-207" is a range, "*" says what all
@@ -291,8 +378,8 @@ class Layer(Part):
     kind colour_map: colours of a picture mapped by `values`, {"#ff0000": concept}; black is
     background, and a colour counts as the nearest one within `tolerance` per channel.
     kind shapes: outlines, boxes and run lengths of COCO, LabelMe, SuperAnnotate, VIA, GeoJSON,
-    Pascal VOC, ImageScope and YOLO files, mapped by `values`, {class name: concept}; a box is no
-    outline unless `boxes: fill` says that it may stand for one.
+    Pascal VOC, ImageScope and YOLO files, or of a table's `rows`, mapped by `values`, {class name:
+    concept}; a box is no outline unless `boxes: fill` says that it may stand for one.
     kind segments: named structures of a DICOM SEG, an RTSTRUCT or a .seg.nrrd, mapped by `values`.
 
     missing: what a case without this file means: exclude it, absent (somebody looked and found
@@ -305,8 +392,10 @@ class Layer(Part):
     not mean the same by it.
     """
 
-    path: str
+    path: str = ""
     kind: LAYER_KINDS
+    array: str = ""
+    rows: Rows | None = None
     concept: str = ""
     threshold: float = 0.5
     channel: int = 0
@@ -336,6 +425,10 @@ class Layer(Part):
             raise ValueError(f"{self.kind} needs values: {{value: concept}}, and no concept")
         if not is_mapped and (not self.concept or self.values):
             raise ValueError(f"{self.kind} needs a concept, and no values")
+        if self.rows and self.kind != "shapes":
+            raise ValueError("rows (of a table) are shapes")
+        if self.array and (self.path.endswith("/") or self.kind in {"shapes", "segments"}):
+            raise ValueError("array names the array of one file")
         if self.kind == "colour_map":
             self.colours()
         return self
@@ -403,6 +496,7 @@ class ClassLabels(Table):
     unlisted: Literal["unknown", "absent"] = "unknown"
     protocol: Protocol = {}  # how classes were told apart, such as {grading: ICDR}
     many_rows: bool = False  # a case may have several rows: the classes of all of them
+    majority: bool = False  # rows are readers: what more than half of them say
     blank: Literal["exclude"] = "exclude"  # an empty cell is never a normal finding
 
     @field_validator("values", "states", mode="before")
@@ -425,6 +519,8 @@ class ClassLabels(Table):
             raise ValueError("give columns: {column: concept}, or values: {word: concept}")
         if (self.sep or self.columns or self.many_rows) and self.exclusive is None:
             raise ValueError("several classes may be named: state exclusive: true or false")
+        if self.majority and not (self.columns and self.many_rows):
+            raise ValueError("majority goes with columns and many_rows: true")
         return self
 
     @property
@@ -502,7 +598,8 @@ class SourceDescription(Part):
     cross_ids: list[CrossId] = []
     covers: list[str] = []  # parent concepts whose parts are all annotated here
     adjust: list[Adjustment] = []
-    geometry: Literal["sform", "qform"] | None = None
+    #: none: the files say nothing of place and voxel size; such volumes serve classification.
+    geometry: Literal["sform", "qform", "none"] | None = None
     intensity: Intensity | None = None
     faces: Literal["none", "removed", "present", "unknown"] = "unknown"
     overlaps: list[Overlap] = []
@@ -514,12 +611,16 @@ class SourceDescription(Part):
     def _fields_exist(self) -> Self:
         """Templates over the fields of the path name such fields only."""
         known = {"name", *template_fields(self.cases.template())}
+        known |= {"image", "plane"} if self.cases.planes else set()
         if self.cases.arrays:
             known |= {"row", "split"}
+        tables: list[Column | SplitFrom | Planes | Rows | ClassLabels | None]
         tables = [self.cases.subject_column, self.cases.split_from, self.classes]
+        tables += [self.cases.planes, *(layer.rows for layer in self.layers)]
         asked = {f: f"{{{f}}}" for t in tables if t for f in template_fields(t.match)}
         asked |= {f: f"{{{f}}}" for f in template_fields(self.cases.subject or "")}
-        asked |= {t.field: t.field for t in (self.cases.split_from, self.classes) if t and t.field}
+        ruled = (self.cases.split_from, self.classes)
+        asked |= {t.field: t.field for t in ruled if t and t.field}
         for field, text in asked.items():
             if field not in known:
                 raise ValueError(f"{text} is no field of {self.cases.template()!r}")
@@ -530,6 +631,10 @@ class SourceDescription(Part):
         kinds = {layer.kind for layer in self.layers}
         if "probability" in kinds and len(kinds) > 1:
             raise ValueError("probability layers cannot be mixed with other kinds")
+        if self.layers and self.cases.arrays and not all(a.has_masks for a in self.cases.arrays):
+            raise ValueError("layers of rows of arrays need masks in every one of the arrays")
+        if any(bool(layer.path) == bool(self.cases.arrays) for layer in self.layers):
+            raise ValueError("a layer has a path, unless cases are rows of arrays")
         for layer in self.layers:
             if layer.kind == "label_map":
                 layer.table()

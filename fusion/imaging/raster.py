@@ -79,6 +79,45 @@ def fill_runs(counts: Sequence[int], shape: tuple[int, int]) -> Mask:
     return np.repeat(values, counts).reshape((shape[1], shape[0])).T
 
 
+def fill_pairs(
+    numbers: Sequence[int], shape: tuple[int, int], *, first: int, relative: bool, down: bool
+) -> Mask:
+    """Run lengths as pairs of start and length.
+
+    Args:
+        numbers: start, length, start, length, ...
+        shape: rows and columns.
+        first: number of the first pixel, 0 or 1.
+        relative: a start counts from the end of the run before.
+        down: pixels run down the columns, else along the rows.
+
+    Raises:
+        CaseError: unreadable for half a pair or a negative number, grid_conflict for runs beyond
+            the picture.
+    """
+    if len(numbers) % 2 or min(numbers, default=0) < 0:
+        raise CaseError("unreadable", "run lengths: pairs of start and length are expected")
+    out: Mask = np.zeros(shape[0] * shape[1], bool)
+    end = 0
+    for start, length in zip(numbers[::2], numbers[1::2], strict=True):
+        begin = start + end if relative else start - first
+        end = begin + length
+        if begin < 0 or end > out.size:
+            raise CaseError(
+                "grid_conflict", f"run lengths reach pixel {end}, the picture has {shape}"
+            )
+        out[begin:end] = True
+    return out.reshape((shape[1], shape[0])).T if down else out.reshape(shape)
+
+
+def runs_of_mask(mask: Mask) -> list[int]:
+    """COCO's run lengths of a mask: background first, down the columns."""
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat, prepend=False))
+    lengths = np.diff(np.concatenate([[0], edges, [flat.size]]))
+    return [int(length) for length in lengths]
+
+
 def runs_of(text: str) -> list[int]:
     """Run lengths from COCO's compressed text.
 

@@ -98,7 +98,8 @@ class Volume:
     Args:
         array: (I, J, K), real numbers, no NaN; memory order is free.
         grid: same shape as `array`.
-        geometry: which header placed it, one of GEOMETRIES; none is for 2D only.
+        geometry: which header placed it, one of GEOMETRIES; none: no header did, and sizes and
+            directions of the voxels are not known.
         unit: "hu" or "suv" where the header proves it, else "unknown".
         flags: what the reader changed or noticed, such as "nan_replaced".
     """

@@ -49,7 +49,8 @@ class Gallery:
             return "not drawn: the report would grow too large"
         files = {row["role"]: self.cases / str(case["id"]) / row["path"] for row in case["files"]}
         label = read_image(files["label"]) if "label" in files else None
-        image = read_image(files["image"])
+        is_solid_only = len(case["shape"]) == 3 and not case["spacing_mm"]  # noqa: PLR2004
+        image = read_image(files["image"], form="none" if is_solid_only else None)
         if isinstance(image, Volume):
             image = replace(image, unit=case["unit"])  # NIfTI cannot say it
         found = draw(image, label)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import av
 import h5py
 import nibabel as nib
 import numpy as np
@@ -52,6 +53,12 @@ def make_layout(description: SourceDescription, layout: Mapping[str, Any], folde
             path.write_bytes(b"not part of any case")
     for name, arrays in layout.get("arrays", {}).items():
         _write_arrays(folder / name, arrays)
+    for name in layout.get("videos", ()):
+        _write_video(folder / name)
+    for one in layout.get("series", ()):
+        _write_series(folder / one["folder"], one["files"], description.modality)
+    for one in layout.get("stacks", ()):
+        _write_stack(folder / one["folder"], one["files"], one["values"])
 
 
 def _numerous(layout: Mapping[str, Any]) -> list[str]:
@@ -128,11 +135,12 @@ def _write(path: Path, array: np.ndarray) -> None:
         image = sitk.GetImageFromArray(array)
         image.SetSpacing((0.6, 0.7, 3.0))
         sitk.WriteImage(image, str(path))
-    elif name.endswith(".dcm"):
+    elif name.endswith((".dcm", ".dicom")):
         flat = dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope"))
-        write_slice(
+        made = write_slice(
             path.parent, path.stem, (0, 0, 0), array.astype(np.uint16), Modality="DX", **flat
         )
+        made.rename(path)
     elif name.endswith(".gz"):
         content = io.BytesIO()
         Image.fromarray(array).save(content, format="PPM")
@@ -141,16 +149,60 @@ def _write(path: Path, array: np.ndarray) -> None:
         Image.fromarray(array).save(path, **({"quality": 95} if name.endswith("g") else {}))
 
 
+def _write_video(path: Path) -> None:
+    """Grey noise of 48 frames of 112 x 112 pixels, which Motion JPEG keeps apart."""
+    rng = np.random.default_rng(crc32(path.name.encode()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=50)
+        stream.width = stream.height = 112
+        stream.pix_fmt = "yuvj420p"
+        for _ in range(48):
+            noise = np.repeat(rng.integers(0, 255, (112, 112, 1), np.uint8), 3, axis=2)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def _write_series(folder: Path, names: Sequence[str], modality: str) -> None:
+    """One DICOM file a slice, from the head down, as scanners number them."""
+    rng = np.random.default_rng(crc32(folder.as_posix()[-40:].encode()))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        pixels = rng.integers(700, 1400, VOLUME[:2]).astype(np.uint16)
+        stem = name.removesuffix(".dcm")
+        write_slice(folder, stem, (0, 0, 100 - 3 * number), pixels, Modality=modality)
+
+
+def _write_stack(folder: Path, names: Sequence[str], values: Sequence[int]) -> None:
+    """One picture a slice; each holds the first value in its first rows, and so on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        label = np.zeros(VOLUME[:2], np.uint8)
+        for row, value in enumerate(values):
+            label[2 * row : 2 * row + 1 + number % 2, 1:4] = value
+        Image.fromarray(label).save(folder / name)
+
+
 def _write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """One .npz or .h5 file: random images of a shape, labels as they stand in the layout."""
     rng = np.random.default_rng(crc32(path.name.encode()))
     path.parent.mkdir(parents=True, exist_ok=True)
     made = {
-        key: rng.integers(0, 256, one["shape"], dtype=np.uint8)
+        key: rng.integers(0, 256, one["shape"], dtype=np.uint8).astype(one.get("type", "u1"))
         if "shape" in one
         else np.array(one["values"], np.uint8)
         for key, one in arrays.items()
+        if key != "blocks"
     }
+    if "blocks" in arrays:  # masks (N, H, W, K): a numbered thing in each channel but the last
+        made[""] = np.zeros(arrays["blocks"]["shape"], arrays["blocks"]["type"])
+        for item, channel in np.ndindex(made[""].shape[0], made[""].shape[3] - 1):
+            made[""][item, 4 * channel : 4 * channel + 3, 2:6, channel] = item + 3
+    if path.suffix == ".npy":
+        np.save(path, made[""])
+        return
     if path.suffix == ".npz":
         np.savez(path, **made)
         return

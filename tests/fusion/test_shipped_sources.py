@@ -21,8 +21,11 @@ from tests.fusion.test_real_cases import Silent
 SHIPPED = shipped_descriptions()
 LAYOUTS = yaml.safe_load(Path(__file__).with_name("layouts.yaml").read_text("utf-8"))
 # Copies by other hosts, for which the publisher's licence is not confirmed; labels with terms of
-# their own beside a template; example files under their repository's licence, labelled by a model.
+# their own beside a template; example files under their repository's licence, labelled by a model;
+# outlines that people drew in clinical practice; grades of another group than the publisher.
 DISAGREE = {
+    ("echonet-dynamic", "labelled how"): ("clinical", "manual"),
+    ("messidor-2", "licence of labels"): ("LicenseRef-research-only", "unknown"),
     ("chase-db1", "licence of images"): ("CC-BY-4.0", "unknown"),
     ("chase-db1", "licence of labels"): ("CC-BY-4.0", "unknown"),
     ("fives", "licence of images"): ("CC-BY-4.0", "unknown"),
@@ -75,7 +78,12 @@ def broadest(names: list[str]) -> list[str]:
 
 
 def built(
-    name: str, task: str, wanted: list[str], tmp_path: Path, spoilt: str = ""
+    name: str,
+    task: str,
+    wanted: list[str],
+    tmp_path: Path,
+    spoilt: str = "",
+    convert: str | None = None,
 ) -> tuple[Build, Silent]:
     """The first three stages on the made layout, with this source alone."""
     described = SHIPPED[name]
@@ -87,6 +95,7 @@ def built(
         "dataset": described.dataset,
         "location": {"kind": "local", "path": "data"},
         "description": described.model_dump(mode="json", by_alias=True),
+        "convert": convert,
     }
     recipe = {
         "schema": "imaging-x/recipe/1",
@@ -108,7 +117,10 @@ def rows_of(made: Build) -> dict[str, dict]:
     return {row["name"]: row for path in paths if (row := json.loads(path.read_text("utf-8")))}
 
 
-@pytest.mark.parametrize("name", sorted(n for n in LAYOUTS if SHIPPED[n].layers))
+BOXED = sorted(name for name in LAYOUTS if "boxed" in LAYOUTS[name])
+
+
+@pytest.mark.parametrize("name", sorted(n for n in LAYOUTS if SHIPPED[n].layers and n not in BOXED))
 def test_images_and_masks_of_the_publishers_layout_become_cases(name, tmp_path):
     layout, described = LAYOUTS[name], SHIPPED[name]
     wanted = broadest(described.concepts("segmentation"))
@@ -151,6 +163,16 @@ def test_classes_of_the_publishers_layout_are_read(name, tmp_path):
         n: sorted(unsure.get(n, [])) for n in rows
     }
     assert {c for row in rows.values() for c in row["classes"]} <= {*wanted}
+
+
+@pytest.mark.parametrize("name", BOXED)
+def test_boxes_of_the_publishers_layout_say_what_is_there(name, tmp_path):
+    wanted = broadest(SHIPPED[name].concepts("segmentation"))
+
+    made, _ = built(name, "classification", wanted, tmp_path, convert="presence")
+
+    rows = rows_of(made)
+    assert {n: present(row, 1) for n, row in rows.items()} == LAYOUTS[name]["boxed"]
 
 
 def present(row: dict, state: int) -> list[str]:

@@ -96,7 +96,7 @@ def test_an_oblique_series_agrees_with_simpleitk(tmp_path):
         ((10, 12, 16, 18), "is a slice missing"),
         ((10, 12, 12, 14), "two slices"),
         ((10, 12, 14.3, 16), "slice steps run from"),
-        ((10, 10, 10, 10), "two slices"),
+        ((10, 10, 10, 10), "4 slices at each place"),
     ],
 )
 def test_missing_doubled_and_uneven_slices_are_irregular(tmp_path, zs, words):
@@ -187,3 +187,56 @@ def test_one_file_is_a_slice_or_a_picture(tmp_path):
 def test_the_files_are_written_as_the_standard_says(tmp_path):
     path = write_slice(tmp_path, 1, (0, 0, 0), VOXELS[0])
     assert pydicom.dcmread(path).pixel_array.shape == (5, 6)
+
+
+def two_volumes(folder, tags, zs=(10, 12, 14)):
+    """Slices of two volumes at the same places, in the order in which they are acquired."""
+    folder.mkdir()
+    for k, z in enumerate(zs):
+        for n, own in enumerate(tags):
+            mine = {key: v[k] if isinstance(v, tuple) else v for key, v in own.items()}
+            pixels = np.full((5, 6), 100 * n + k + 1, np.uint16)
+            write_slice(folder, f"{k}{n}", (0, 0, z), pixels, RescaleIntercept=0, **mine)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tags", "first"),
+    [
+        ([{"EchoTime": 4.6}, {"EchoTime": 2.3}], 1),
+        ([{"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2}], 0),
+        ([{"AcquisitionNumber": 9}, {"AcquisitionNumber": 10}], 0),
+        ([{"TriggerTime": (0, 3, 1)}, {"TriggerTime": (40, 42, 39)}], 0),
+    ],
+)
+def test_volumes_at_one_place_are_channels_and_never_interleaved(tmp_path, tags, first):
+    folder = two_volumes(tmp_path / "s", tags)
+
+    for channel in (0, 1):
+        found = read_image(folder, channel=channel)
+        base = 100 * (first if channel == 0 else 1 - first)
+        assert found.array[0, 0].tolist() == [base + 1, base + 2, base + 3]
+    assert "2 volumes at the same place" in refusal(folder).message
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [[{}, {}], [{"EchoTime": 4.6}, {"EchoTime": 4.6}], [{"EchoTime": (1, 2, 1)}, {"EchoTime": 2}]],
+)
+def test_volumes_that_no_tag_tells_apart_are_refused(tmp_path, tags):
+    error = refusal(two_volumes(tmp_path / "s", tags), channel=0)
+
+    assert error.code == "geometry_irregular"
+    assert "2 slices at each place" in error.message
+
+
+def test_an_anonymiser_that_gave_each_slice_a_series_of_its_own_is_seen_through(tmp_path):
+    folder = tmp_path / "s"
+    folder.mkdir()
+    for k, z in enumerate((10, 12, 14)):
+        write_slice(folder, k, (0, 0, z), VOXELS[k], SeriesInstanceUID=generate_uid())
+
+    assert read_image(folder).grid.shape == (6, 5, 3)
+    write_slice(folder, 3, (0, 0, 16), VOXELS[3])
+    write_slice(folder, 4, (0, 0, 18), VOXELS[3])
+    assert "SeriesInstanceUID differs" in refusal(folder).message

@@ -6,8 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fusion.imaging.errors import CaseError
-from fusion.imaging.io.arrays import read_array, read_npy, read_npz
-from fusion.imaging.io.dicom import read_dicom_file, read_series
+from fusion.imaging.io.arrays import (
+    H5_SUFFIXES,
+    npy_shape,
+    read_array,
+    read_npy,
+    read_npy_row,
+    read_npz,
+)
+from fusion.imaging.io.dicom import read_dicom_file, read_series, slice_names
 from fusion.imaging.io.dicom_header import DicomFacts, dicom_facts, is_dicom
 from fusion.imaging.io.hdf5 import h5_shape, read_h5
 from fusion.imaging.io.itk import ITK_SUFFIXES, parts_of, read_itk
@@ -17,7 +24,7 @@ from fusion.imaging.io.mgh import MGH_SUFFIXES, read_mgh
 from fusion.imaging.io.minc import MINC_SUFFIXES, read_minc
 from fusion.imaging.io.nifti import PAIR_SUFFIXES, label_names, pair_of, read_nifti, write_nifti
 from fusion.imaging.io.pictures import PICTURE_SUFFIXES, read_picture, write_png
-from fusion.imaging.io.shapes import Drawing, ShapeFile, read_shapes
+from fusion.imaging.io.shapes import Drawing, Shape, ShapeFile, read_shapes
 from fusion.imaging.io.structures import read_structures
 from fusion.imaging.io.video import (
     VIDEO_SUFFIXES,
@@ -30,26 +37,33 @@ from fusion.imaging.io.video import (
 from fusion.imaging.volume import Picture, Volume
 
 __all__ = [
+    "H5_SUFFIXES",
     "LIMITS",
+    "PICTURE_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "Code",
     "DicomFacts",
     "Drawing",
     "LabelSet",
     "Limits",
+    "Shape",
     "ShapeFile",
     "VideoFacts",
     "dicom_facts",
     "h5_shape",
     "image_parts",
     "label_names",
+    "npy_shape",
     "read_array",
     "read_frame",
     "read_frames",
     "read_h5",
     "read_image",
+    "read_npy_row",
     "read_npz",
     "read_shapes",
     "read_structures",
+    "slice_names",
     "video_facts",
     "write_nifti",
     "write_png",
@@ -71,7 +85,8 @@ def read_image(
     Args:
         path: file or folder; a final .gz is undone. Of two files of one image, either.
         limits: bounds held before memory is asked for.
-        form: "sform" or "qform" where a source's rule settles which of two affines is right.
+        form: "sform" or "qform" where a source's rule settles which of two affines is right,
+            "none" where it says that no file tells.
         channel: index on the fourth axis, where one file holds several images of one size: MR
             sequences, time points, pages. Needed where there are several.
 
@@ -80,9 +95,14 @@ def read_image(
     """
     path = Path(path)
     reader = _reader_of(path)
-    if reader is read_nifti:
-        return read_nifti(path, limits, form=form, channel=channel)
-    return reader(path, limits, channel=channel)
+    try:
+        if reader is read_nifti:
+            return read_nifti(path, limits, form=form, channel=channel)
+        return reader(path, limits, channel=channel)
+    except (CaseError, OSError, MemoryError):
+        raise
+    except Exception as error:  # what a library makes of a file that nobody foresaw
+        raise CaseError("unreadable", f"{path.name}: {type(error).__name__}: {error}") from error
 
 
 _BY_SUFFIX: dict[str, Callable[..., Volume | Picture]] = {

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,13 +31,28 @@ _DIRECTION_TOLERANCE = 1e-3
 _PLACE_DECIMALS = 3
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MAX_FILES = 8_192
+#: What may tell the volumes of one series apart, in this order; each volume has one value.
+_APART = (
+    "TemporalPositionIdentifier",
+    "EchoTime",
+    "EchoNumbers",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+    "AcquisitionNumber",
+    "ImageType",
+)
+#: Times that differ from slice to slice; their order within each place counts.
+_TIMES = ("TriggerTime",)
+#: So many files, each with a series UID of its own, are one series whose UIDs were made anew.
+_MANY_UIDS = 3
 _Floats = npt.NDArray[np.float64]
 
 
 def read_series(folder: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> Volume:
     """The volume of the one series in `folder`, its files in any order and of any name.
 
-    `channel` serves a folder with one multi-frame file.
+    `channel` takes one of several volumes at one place: time points, echoes, phases, b values.
 
     Raises:
         CaseError: geometry_irregular for doubled, missing or unevenly spaced slices.
@@ -51,20 +67,91 @@ def _read_series(folder: Path, limits: Limits, channel: int | None) -> Volume:
         alone = read_dicom_file(files[0], limits, channel=channel)
         if isinstance(alone, Volume):
             return alone
-    pick(folder.name, 1, channel)
-    headers = [_single(path, limits) for path in files]
-    _check_series(folder.name, headers)
-    planes = [_plane(folder.name, header, None, None) for header in headers]
-    order, affine = stack(folder.name, planes)
-    rows, columns = int(headers[0].Rows), int(headers[0].Columns)
-    shape = (columns, rows, len(files))
+    headers, planes, chosen = _sorted_out(folder.name, files, limits, channel)
+    order, affine = stack(folder.name, [planes[at] for at in chosen])
+    shape = (int(headers[0].Columns), int(headers[0].Rows), len(chosen))
     limits.check_shape(folder.name, shape, 4)
     slices = []
-    for at in order:
+    for at in (chosen[n] for n in order):
         dataset = open_image(files[at], limits, pixels=True)
         slices.append(_scaled(dataset, planes[at], _frames(dataset, files[at].name, [0])[0]))
     array = np.stack([one.T for one in slices], axis=-1)
-    return _placed(array, Grid(shape, affine), headers, planes[0])
+    used = [headers[at] for at in chosen]
+    return _placed(array, Grid(shape, affine), used, planes[chosen[0]])
+
+
+def slice_names(folder: Path, limits: Limits = LIMITS, *, channel: int | None = None) -> list[str]:
+    """Name of the file of each slice, along the last axis of what `read_series` gives."""
+    with refusing(folder.name):
+        files = _dicom_files(folder)
+        _, planes, chosen = _sorted_out(folder.name, files, limits, channel)
+        order, _ = stack(folder.name, [planes[at] for at in chosen])
+        return [files[chosen[n]].name for n in order]
+
+
+def _sorted_out(
+    name: str, files: list[Path], limits: Limits, channel: int | None
+) -> tuple[list[pydicom.Dataset], list[Plane], list[int]]:
+    """Headers and planes of all files, and which of them are the volume `channel`."""
+    headers = [_single(path, limits) for path in files]
+    _check_series(name, headers)
+    planes = [_plane(name, header, None, None) for header in headers]
+    volumes, tag = _volumes(name, headers, planes)
+    along = f"volumes at the same place, told apart by {tag}" if tag else "volume"
+    return headers, planes, volumes[pick(name, len(volumes), channel, along=along)]
+
+
+def _volumes(
+    name: str, headers: Sequence[pydicom.Dataset], planes: Sequence[Plane]
+) -> tuple[list[list[int]], str]:
+    """File numbers of each volume of a series, and the tag that tells them apart.
+
+    Several slices at every place are time points, echoes, phases: one tag must tell which slice
+    belongs to which volume.
+
+    Raises:
+        CaseError: geometry_irregular, when no tag does.
+    """
+    at_place = _by_place(planes)
+    counts = {len(files) for files in at_place}
+    if len(counts) != 1 or counts == {1}:
+        return [list(range(len(planes)))], ""
+    count = counts.pop()
+    for tag in _APART:
+        values = [_sortable(header.get(tag)) for header in headers]
+        by_value = {
+            value: [at for at, one in enumerate(values) if one == value] for value in set(values)
+        }
+        each = [sorted(values[at] for at in files) for files in at_place]
+        if len(by_value) == count and all(len(set(one)) == count for one in each):
+            return [by_value[value] for value in sorted(by_value)], tag
+    for tag in _TIMES:  # the same phase of the heart is not the same millisecond in each slice
+        values = [_sortable(header.get(tag)) for header in headers]
+        if all(len({values[at] for at in files}) == count for files in at_place):
+            ranked = [sorted(files, key=lambda at: values[at]) for files in at_place]
+            return [[files[rank] for files in ranked] for rank in range(count)], tag
+    raise CaseError(
+        "geometry_irregular",
+        f"{name}: {count} slices at each place, and none of {', '.join((*_APART, *_TIMES))} tells"
+        " them apart",
+    )
+
+
+def _sortable(value: Any) -> tuple[float, str]:
+    text = "" if value is None else str(value)
+    try:
+        return float(text), ""
+    except ValueError:
+        return 0.0, text
+
+
+def _by_place(planes: Sequence[Plane]) -> list[list[int]]:
+    """Numbers of the planes at each place, in order of their first."""
+    found: dict[tuple[float, ...], list[int]] = {}
+    for index, plane in enumerate(planes):
+        key = tuple((np.round(plane.position, _PLACE_DECIMALS) + 0.0).tolist())
+        found.setdefault(key, []).append(index)
+    return list(found.values())
 
 
 def read_dicom_file(
@@ -124,7 +211,8 @@ def _single(path: Path, limits: Limits) -> pydicom.Dataset:
 def _check_series(name: str, headers: list[pydicom.Dataset]) -> None:
     for tag in ("SeriesInstanceUID", "Rows", "Columns", "SamplesPerPixel"):
         found = Counter(str(header.get(tag, "")) for header in headers)
-        if len(found) != 1:
+        anew = tag == "SeriesInstanceUID" and len(found) == len(headers) >= _MANY_UIDS
+        if len(found) != 1 and not anew:
             raise CaseError("unreadable", f"{name}: {tag} differs in one folder: {dict(found)}")
     if int(headers[0].get("SamplesPerPixel") or 1) != 1:
         raise CaseError("dtype_refused", f"{name}: colour slices, expected grey")
@@ -211,11 +299,8 @@ def _plane(
 
 def _by_channel(header: pydicom.Dataset, planes: Sequence[Plane]) -> list[list[int]]:
     """Frame numbers of each volume: frames at one place belong to different volumes."""
-    at_place: dict[tuple[float, ...], list[int]] = {}
-    for index, plane in enumerate(planes):
-        key = tuple((np.round(plane.position, _PLACE_DECIMALS) + 0.0).tolist())
-        at_place.setdefault(key, []).append(index)
-    counts = {len(frames) for frames in at_place.values()}
+    at_place = _by_place(planes)
+    counts = {len(frames) for frames in at_place}
     if len(counts) != 1 or counts == {1}:
         return [list(range(len(planes)))]
     groups = list(header.get("PerFrameFunctionalGroupsSequence") or ())
@@ -225,7 +310,7 @@ def _by_channel(header: pydicom.Dataset, planes: Sequence[Plane]) -> list[list[i
         values = content.get("DimensionIndexValues") if content is not None else None
         return [int(v) for v in np.atleast_1d(values if values is not None else [])], index
 
-    ordered = [sorted(frames, key=rank) for frames in at_place.values()]
+    ordered = [sorted(frames, key=rank) for frames in at_place]
     return [[frames[channel] for frames in ordered] for channel in range(counts.pop())]
 
 

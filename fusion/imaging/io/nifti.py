@@ -45,7 +45,8 @@ def read_nifti(
 ) -> Volume:
     """One 3D volume, slope and intercept applied; see `read_image` for the arguments.
 
-    Of a pair, either file may be named. Analyze has no affine: its volumes are `no_geometry`.
+    Of a pair, either file may be named. Analyze has no affine: its volumes are `no_geometry`,
+    unless `form` is "none".
     """
     parts = pair_of(path)
     with ExitStack() as opened:
@@ -195,6 +196,8 @@ def without_nan(array: Array, name: str) -> tuple[Array, tuple[str, ...]]:
 
 
 def _place(header: Nifti1Header, shape: Shape, name: str, form: str | None) -> tuple[Affine, str]:
+    if form == "none":
+        return np.eye(4), "none"
     forms = {"sform": _form(header, "sform"), "qform": _form(header, "qform")}
     if form is None and shape[2] == 1 and all(affine is None for affine in forms.values()):
         sizes = np.abs(np.nan_to_num(header["pixdim"][1:4].astype(float)))
@@ -249,7 +252,10 @@ def _names_in(content: bytes) -> dict[int, str]:
 
 
 def write_nifti(volume: Volume, path: Path | str) -> None:
-    """Write .nii or .nii.gz: equal volumes give equal bytes; free-text fields are blank."""
+    """Write .nii or .nii.gz: equal volumes give equal bytes; free-text fields are blank.
+
+    A volume without a place (geometry none) gets form codes of 0: its header says that, too.
+    """
     path = Path(path)
     array = _storable(volume.array)
     header = Nifti1Header()
@@ -259,7 +265,10 @@ def write_nifti(volume: Volume, path: Path | str) -> None:
     header["magic"], header["vox_offset"] = b"n+1", _OFFSET
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["descrip"] = header["aux_file"] = header["intent_name"] = header["db_name"] = b""
-    _set_forms(header, volume.grid)
+    if volume.geometry == "none":
+        header["pixdim"][:4] = (1, *volume.grid.spacing_mm)
+    else:
+        _set_forms(header, volume.grid)
     head, array = bytes(header.binaryblock) + b"\0\0\0\0", array.T
     planes = max(1, _WRITE_BYTES // array[0].nbytes)
 
