@@ -1,13 +1,19 @@
-"""The blueprint of a fusion as a page; which datasets and which choices is in the address."""
+"""The blueprint of a fusion as a page; which datasets and which choices is in the address.
+
+Local folders join by their source descriptions, which are sent with the question and never kept.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import PurePath
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_safe
+from django.utils.text import slugify
+from django.views.decorators.http import require_http_methods
 
 from catalog.faults import Fault
 from catalog.search import QueryError
@@ -15,6 +21,8 @@ from catalog.search.facets import closest
 from catalog.selection import named
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice
 from fusion.compatibility import Score
+from fusion.errors import Problem, RecipeError
+from fusion.recipe import check_description, parse
 from fusion.services import blueprint, choice, goal, partners
 from portal.web.copying import as_curl, as_python
 from portal.web.paging import question
@@ -22,6 +30,8 @@ from portal.web.words import combined_lines
 
 GOAL = ("modality", "anatomy", "task")
 PARAMETERS = ("slug", "add", "mode", "profile", "task", "accept_confounding", "modality", "anatomy")
+POSTED = (*PARAMETERS, "csrfmiddlewaretoken", "described")
+LARGEST_BYTES = 256 * 1024
 VERDICTS = {
     "pass": ("yes", "passes"),
     "warn": ("must", "to be watched"),
@@ -31,44 +41,83 @@ VERDICTS = {
 }
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def index(request: HttpRequest) -> HttpResponse:
     """With a goal it proposes datasets; with datasets it draws; a slip in the address is a 400."""
-    slugs = list(dict.fromkeys(slug for slug in request.GET.getlist("slug") if slug))
+    asked = request.POST if request.method == "POST" else request.GET
+    slugs = list(dict.fromkeys(slug for slug in asked.getlist("slug") if slug))
     context: dict[str, Any] = {
         "fewest": FEWEST, "most": MOST, "modes": MODES, "profiles": PROFILES, "slugs": slugs,
-        "goal": {name: request.GET.get(name, "") for name in GOAL},
+        "goal": {name: asked.get(name, "") for name in GOAL},
     }  # fmt: skip
     try:
-        _check(request)
-        if wanted := request.GET.get("add", "").strip():
+        _check(asked, POSTED if request.method == "POST" else PARAMETERS)
+        local = _local(request)
+        context |= {"local": local, "described": json.dumps(local) if local else ""}
+        if wanted := asked.get("add", "").strip():
             slugs = list(dict.fromkeys([*slugs, named(wanted)]))
             context["slugs"] = slugs
-        chosen = _choice(request)
-        if not slugs and all(context["goal"].values()):
+        chosen = _choice(asked)
+        if not slugs and not local and all(context["goal"].values()):
             context |= _for_goal(context["goal"])
             slugs = context["slugs"]
-        if len(slugs) >= FEWEST:
-            context |= _drawn(request, blueprint(slugs, chosen), slugs, chosen)
+        if len(slugs) + len(local) >= FEWEST:
+            context |= _drawn(request, blueprint(slugs, chosen, local), slugs, chosen)
     except QueryError as error:
         return render(request, "blueprint.html", context | {"errors": error.errors}, status=400)
+    except RecipeError as error:
+        context |= {"problems": error.errors}
+        return render(request, "blueprint.html", context, status=422)
     return render(request, "blueprint.html", context)
 
 
-def _check(request: HttpRequest) -> None:
+def _local(request: HttpRequest) -> dict[str, dict[str, Any]]:
+    """Name -> source description: those that the page already had, and the files that came.
+
+    Raises:
+        RecipeError: a file is too large or no description.
+    """
+    if request.method != "POST":
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    if text := request.POST.get("described", ""):
+        held = parse(text)
+        found = {str(name): one for name, one in held.items() if isinstance(one, dict)}
+    for upload in request.FILES.getlist("description"):
+        label = upload.name or "description"
+        if (upload.size or 0) > LARGEST_BYTES:
+            raise _unusable(label, f"{upload.size} bytes", f"at most {LARGEST_BYTES} bytes")
+        try:
+            text = upload.read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise _unusable(label, "bytes that are no UTF-8", "YAML or JSON text") from error
+        name = slugify(PurePath(label).stem) or "local"
+        data = parse(text)
+        check_description(data, label)
+        taken = {*found, *request.POST.getlist("slug")}
+        found[name if name not in taken else f"{name}-{len(found) + 1}"] = data
+    return found
+
+
+def _unusable(label: str, found: str, expected: str) -> RecipeError:
+    message = f"{label}: found {found}, expected {expected}"
+    return RecipeError([Problem(label, found, expected, message)])
+
+
+def _check(asked: QueryDict, known: tuple[str, ...]) -> None:
     faults = [
         Fault(name, name, f"one of {', '.join(PARAMETERS)}", closest(name, PARAMETERS))
-        for name in request.GET
-        if name not in PARAMETERS
+        for name in asked
+        if name not in known
     ]
     if faults:
         raise QueryError(faults)
 
 
-def _choice(request: HttpRequest) -> Choice:
+def _choice(asked: QueryDict) -> Choice:
     return choice(
-        *(request.GET.get(name, "") for name in ("mode", "profile", "task")),
-        accept_confounding=bool(request.GET.get("accept_confounding")),
+        *(asked.get(name, "") for name in ("mode", "profile", "task")),
+        accept_confounding=bool(asked.get("accept_confounding")),
     )
 
 
@@ -81,6 +130,7 @@ def _drawn(
     request: HttpRequest, drawn: Blueprint, slugs: list[str], chosen: Choice
 ) -> dict[str, Any]:
     names = {one.slug: one.name for one in drawn.sources}
+    keys = list(names)
     params = [("slug", slug) for slug in slugs]
     params += [("mode", chosen.mode), ("profile", chosen.profile)]
     params += [("task", chosen.task)] if chosen.task else []
@@ -97,7 +147,7 @@ def _drawn(
         ],
         "pairs": [_pair(one, names) for one in drawn.scores],
         "meetings": [
-            (one.label, [", ".join(one.classes.get(slug, ())) for slug in slugs])
+            (one.label, [", ".join(one.classes.get(key, ())) for key in keys])
             for one in meetings
         ],
         "left_out": [
@@ -106,14 +156,15 @@ def _drawn(
             for slug, rows in drawn.alignment.lost.items()
         ],
         "proposals": [
-            (names[slug], one) for slug in slugs for one in drawn.alignment.unmapped(slug)
+            (names[key], one) for key in keys for one in drawn.alignment.unmapped(key)
             if one.how == "proposed"
         ],
         "licence": combined_lines(
             drawn.licence, sum(not one.licence for one in drawn.sources)
         ),
         "overlaps": [(names[one.a], names[one.b], one) for one in drawn.overlaps],
-        "compare": reverse("compare") + question([("slug", slug) for slug in slugs]),
+        "compare": reverse("compare") + question([("slug", slug) for slug in slugs])
+        if len(slugs) >= FEWEST else "",
         "api_call": as_curl(address, params),
         "python_call": as_python(address, params, "rules"),
     }  # fmt: skip

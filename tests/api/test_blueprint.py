@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 
 from portal.settings import env
@@ -145,3 +148,53 @@ def test_a_description_with_a_slip_is_named_with_its_place(client):
     del wrong["licens"]
     answer = client.post("/api/v1/blueprint/", body, content_type="application/json")
     assert "did you mean 'liver'" in str(answer.json()["errors"])
+
+
+OURS = """
+schema: imaging-x/source/1
+name: Our liver scans
+modality: CT
+family: CT
+dimension: 3D
+cases: {image: "images/{name}.nii.gz", subject: "{name}"}
+layers: [{path: "labels/{name}.nii.gz", kind: mask, concept: liver}]
+"""
+
+
+def posted(client, text, name="ours.yaml", **data):
+    file = SimpleUploadedFile(name, text.encode())
+    return client.post("/blueprint/", {"description": file, **data})
+
+
+@pytest.mark.usefixtures("two")
+def test_the_page_takes_descriptions_of_local_folders_and_keeps_them_while_choices_change(client):
+    page = posted(client, OURS, slug="ct-one")
+    html = page.content.decode()
+
+    assert page.status_code == 200
+    assert "Our liver scans <span" in html
+    assert "Eligible as far as the catalog knows" in html
+    held = re.search(r'name="described" value="([^"]*)"', html)
+    again = {"slug": "ct-one", "mode": "union", "described": unescape(held[1])}
+    assert "Labels that meet (union)" in client.post("/blueprint/", again).content.decode()
+    assert "Compare these datasets" not in html
+    other = posted(client, OURS.replace("Our", "Their"), "ours.yaml", described=again["described"])
+    assert "Their liver scans" in other.content.decode()
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (OURS.replace("liver}", "livr}"), "found concept &#x27;livr&#x27;"),
+        ("a: [1", "expected"),
+        ("x: &a [1]\ny: *a", "YAML alias"),
+        ("#" * 300_000, "at most 262144 bytes"),
+        (OURS.replace("dimension", "dimensoin"), "unknown key"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_a_422_that_names_why(client, text, said):
+    page = posted(client, text, slug="ct-one")
+
+    assert page.status_code == 422
+    assert said in page.content.decode()
