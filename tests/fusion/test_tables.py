@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from fusion.cases import FoundCase, find_cases
 from fusion.classes import class_of, rolled_up
+from fusion.found import found_cases, from_bytes
 from fusion.imaging.errors import CaseError
+from fusion.imaging.io.guard import Guard
 from fusion.source import SourceDescription
 from fusion.tables import look_up
 
@@ -347,3 +349,43 @@ def test_any_key_that_a_csv_can_hold_finds_its_row(tmp_path_factory, rows):
 
     for name, finding in rows:
         assert states(folder, rule, name)[FINDINGS[finding]] == 1
+
+
+def test_a_table_that_outgrows_its_reader_fails_its_source_and_nothing_else(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").touch()
+    (tmp_path / "small.csv").write_text("name,finding\na,Pneumonia\n")
+    (tmp_path / "large.csv").write_text("name,finding\n" + "b,Pneumonia\n" * 1_500_000)
+    rule = {"column": "finding", "values": FINDINGS}
+
+    with Guard(memory_bytes=1 << 28, seconds=60, preload=("fusion.found",)) as guard:
+        large = described(rule | {"table": "large.csv"}).model_dump(mode="json", by_alias=True)
+        with pytest.raises(CaseError) as caught:
+            guard.call(found_cases, large, tmp_path, ["images/a.png"])
+        small = described(rule | {"table": "small.csv"}).model_dump(mode="json", by_alias=True)
+        found, _ = from_bytes(guard.call(found_cases, small, tmp_path, ["images/a.png"]))
+
+    assert caught.value.code == "size_limit"
+    assert [case.name for case in found] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", b'name,finding\n"a,Pneumonia\n' + b"x" * 200_000),
+        ("t.json", b"[" * 100_000),
+        ("t.json", b'{"a": 1e999999, "b": [}'),
+        ("t.xlsx", b"PK\x03\x04" + bytes(500)),
+        ("t.csv", b"\x00\xff" * 5_000),
+        ("t.jsonl", b'{"name": "a"}\n{"name"'),
+    ],
+)
+def test_a_damaged_table_is_refused_in_words(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    rule = {"table": name, "column": "finding", "values": FINDINGS}
+
+    with pytest.raises(CaseError) as caught:
+        look_up(described(rule), tmp_path, [])
+
+    assert caught.value.code == "unreadable"
+    assert name in caught.value.message
