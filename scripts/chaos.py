@@ -743,7 +743,7 @@ def full_disk(trial: Trial) -> str:
         text = host.text().lower()
         return trial.ended() or "disk_full" in text or "disk is full" in text or "no space" in text
 
-    wait("the full disk is noticed", noticed, 90, pause=0.3)
+    wait("the full disk is noticed", noticed, pause=0.3)
     time.sleep(3)
     state_then = trial.run_state()
     ballast.unlink()

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import Error as DatabaseFault
+from django.db import connection, transaction
 from django.db.models import F, Max, QuerySet
-from django.db.models.expressions import CombinedExpression
 
 from fusion.errors import CancelledError
 from fusion.models import Bundle
@@ -223,7 +223,7 @@ class ChunkLease:
         return Run.objects.filter(pk=self.run_id, state=Run.State.RUNNING)
 
 
-def retry_time(attempts: int) -> CombinedExpression:
+def retry_time(attempts: int) -> Any:
     """When to try again after so many attempts: ever later."""
     wait = min(settings.RUN_RETRY_SECONDS * 2**attempts, LONGEST_WAIT_SECONDS)
     return now() + timedelta(seconds=wait)
@@ -297,7 +297,7 @@ class Heartbeat:
                     self._listen()
                 except LeaseLostError:
                     self._lost.set()
-                except DatabaseError:  # busy or away: the next beat tries again
+                except DatabaseFault:  # busy, away, or cut off: the next beat tries again
                     logger.warning("run %s: no heartbeat", self.lease.run_id, exc_info=True)
                     connection.close()
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.signals import worker_ready, worker_shutdown
 from django.conf import settings
-from django.db import DatabaseError, connections
+from django.db import connections
 
 from workers import heartbeat
 from workers.chunks import needed_results, requeue_lost_chunks
@@ -36,7 +36,7 @@ def beat(consumer: Any) -> None:
     try:
         children = children_of(os.getpid())
         heartbeat.beat(queues_of(consumer), _concurrency(consumer), children)
-    except (DatabaseError, OSError):
+    except Exception:  # each client of a database or broker has errors of its own
         logger.warning("worker: could not say that it lives", exc_info=True)
     finally:
         connections.close_all()
@@ -69,7 +69,7 @@ def look(patience_seconds: float | None = None) -> None:
         requeue_lost_runs(patience_seconds)
         requeue_lost_chunks(patience_seconds)
         sweep_work_folders()
-    except (DatabaseError, OSError):
+    except Exception:  # what is away may come back, and the thread must live to see it
         logger.warning("lost runs: could not look", exc_info=True)
     finally:
         # The pool forks from this process: no open connection may be handed down.
@@ -92,7 +92,7 @@ def _start(sender: Any, **_: Any) -> None:
 def _stop(**_: Any) -> None:
     try:
         heartbeat.forget()
-    except DatabaseError:  # its row grows old by itself
+    except Exception:  # its row grows old by itself
         logger.warning("worker: could not sign off", exc_info=True)
     finally:
         connections.close_all()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
 from django.core.management import call_command
@@ -23,6 +24,7 @@ from tests.workers.conftest import demo_recipe
 from workers.identity import is_gone, new_token
 from workers.models import Run, RunStage
 from workers.submit import cancel_run, requeue_lost_runs, submit_run
+from workers.watch import look
 
 MakeRun = Callable[..., Run]
 pytestmark = pytest.mark.django_db
@@ -142,6 +144,20 @@ def test_the_baseline_waits_in_the_gpu_queue(make_run: MakeRun, messages: Any):
     call_command("requeue_lost_runs")
 
     assert messages() == [("gpu", [str(run.pk), "baseline"])]
+
+
+def test_a_watch_outlives_a_broker_that_is_away(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    away = Celery(broker="amqp://guest@127.0.0.1:1//", set_as_current=False)
+    away.conf.task_publish_retry = False
+    make_run(enqueued_at=None)
+    with monkeypatch.context() as patched:
+        patched.setattr("workers.submit.current_app", away)
+        look(0)
+    assert "could not look" in caplog.text
+
+    assert requeue_lost_runs(0) == 1
 
 
 def test_a_run_whose_second_message_was_lost_as_well_is_sent_again(make_run: MakeRun):
