@@ -182,7 +182,7 @@ def needs(name: str, plan: Plan) -> tuple[str, ...]:
     """The stages whose results a stage builds on, in order."""
     if name != "baseline":
         return STAGES[: STAGES.index(name)]
-    return () if plan.baseline["tier"] == "none" else STAGES[: STAGES.index("report")]
+    return () if plan.baseline["tier"] == "none" else STAGES[: STAGES.index("package")]
 
 
 def _roots(build: Build, progress: Progress) -> dict[str, Path]:

@@ -62,10 +62,11 @@ def slice_of(
     place = int(np.argmax(filled)) if maps and np.any(filled) else len(images) // 2
     image = images[place]
     shown = image[:COLOURS] if len(image) == COLOURS else image[:1]
-    arrays = {"image": np.squeeze(np.moveaxis(_bytes(shown), 0, -1))}
+    grey = len(shown) == 1
+    arrays = {"image": _bytes(shown)[0] if grey else np.moveaxis(_bytes(shown), 0, -1)}
     arrays |= {name: one[place] for name, one in maps.items()}
     if canvas.dims == SOLID or canvas.axis is not None:  # front on top, patient left on the right
-        arrays = {name: one[::-1, ::-1].T for name, one in arrays.items()}
+        arrays = {name: one[::-1, ::-1].swapaxes(0, 1) for name, one in arrays.items()}
     return {name: np.ascontiguousarray(one) for name, one in arrays.items()}
 
 
