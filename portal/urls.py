@@ -1,5 +1,6 @@
 """All routes: pages by noun, the API below /api/v1/."""
 
+from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -115,6 +116,8 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
     path("bundles/<slug:bundle_id>/baseline/", bundles.baseline, name="bundle-baseline"),
     path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
+    path("login/", LoginView.as_view(template_name="login.html"), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
     path("healthz", operations.healthz, name="healthz"),
     path("readyz", operations.readyz, name="readyz"),
     path("metrics", operations.metrics, name="metrics"),

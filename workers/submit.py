@@ -228,9 +228,13 @@ def let_go_on() -> int:
     changed = 0
     for run in waiting.order_by("-priority", "created_at"):
         with transaction.atomic():
-            if not no_place(run):
-                mine = Run.objects.filter(pk=run.pk, state=Run.State.QUEUED)
-                changed += mine.update(state=Run.State.RUNNING)
+            mine = Run.objects.filter(pk=run.pk, state=Run.State.QUEUED)
+            if no_place(run) or not mine.update(state=Run.State.RUNNING):
+                continue
+            changed += 1
+            chunks = run.chunks.filter(stage=run.stage, state=RunChunk.State.WAITING)
+            messages = partial(enqueue_chunks, run.pk, run.stage, chunks.update(enqueued_at=now()))
+            transaction.on_commit(messages, robust=True)
     return changed
 
 

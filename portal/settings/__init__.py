@@ -215,6 +215,7 @@ HF_TOKEN = env.text("HF_TOKEN")  # read by the Hub's client; here so that no log
 METRICS_NETWORKS = env.networks("IMAGINGX_METRICS_NETWORKS")
 
 # Web.
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "runs", "home"
 STATIC_URL = "static/"
 STATIC_ROOT = STATE_DIR / "static"
 WHITENOISE_USE_FINDERS = True

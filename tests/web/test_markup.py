@@ -74,6 +74,7 @@ def pages(client) -> dict[str, str]:
         f"/runs/{run.pk}/",
         "/bundles/",
         "/status/",
+        "/login/",
         f"/bundles/{bundle.pk}/",
         "/api/v1/docs/",
         "/nowhere/",

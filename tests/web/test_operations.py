@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.test import Client
 from django.utils.timezone import now
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -216,3 +217,24 @@ def test_a_removed_bundle_says_why_and_how_to_build_it_again(client):
         assert "older than 30 days" in body["detail"]
     assert client.get("/api/v1/bundles/").json()["total"] == 0
     assert bundle.pk not in client.get("/bundles/").content.decode()
+
+
+def test_a_user_signs_in_owns_a_run_and_signs_out():
+    client = Client(enforce_csrf_checks=True)
+    User.objects.create_user("ada", password="difference-engine")
+
+    def send(address: str, **fields: str):
+        client.get("/login/")
+        token = client.cookies["csrftoken"].value
+        return client.post(address, {**fields, "csrfmiddlewaretoken": token})
+
+    wrong = send("/login/", username="ada", password="x")
+    assert "do not fit together" in wrong.content.decode()
+    away = send("/login/", username="ada", password="difference-engine", next="https://evil.test/")
+    assert away["Location"] == "/runs/"
+    send("/recipes/start/", example="brain-tissue")
+    run = Run.objects.get()
+    assert run.owner.get_username() == "ada"
+    assert "Sign out ada" in client.get("/runs/").content.decode()
+    send("/logout/")
+    assert send(f"/runs/{run.pk}/cancel/").status_code == 403
