@@ -136,7 +136,7 @@ def _disks() -> list[dict[str, Any]]:
         usage = shutil.disk_usage(place)
         row = found.setdefault(place.stat().st_dev, {"names": [], "free": size(usage.free)})
         row["names"].append(name)
-        row |= {"total": size(usage.total), "width": round(100 * usage.used / usage.total, 1)}
+        row |= {"total": size(usage.total), "width": round(100 - 100 * usage.free / usage.total, 1)}
         row["is_short"] = usage.free < settings.DISK_RESERVE_BYTES
     return list(found.values())
 

@@ -122,7 +122,7 @@ def test_a_failed_run_is_retried_from_its_stage(
     assert (run.state, run.stage, run.error, run.error_code) == ("queued", "package", "", "")
     assert (run.retries, run.attempts, run.finished_at) == (1, 0, None)
     assert run.stages.get(name="package").state == "waiting"
-    assert messages() == [("cpu", [str(run.pk), "package"])]
+    assert messages() == [("io", [str(run.pk), "package"])]
 
 
 @pytest.mark.usefixtures("datasets")
@@ -165,7 +165,7 @@ def test_more_runs_than_allowed_at_once_wait_and_say_so(
 
     with django_capture_on_commit_callbacks(execute=True):
         lease.fail("source_failed", "none")
-    assert messages() == [("cpu", [str(second.pk), second.stage])]
+    assert messages() == [("io", [str(second.pk), second.stage])]
     assert Run.objects.claim(second.pk, "w") is not None
 
 
@@ -294,3 +294,17 @@ def test_a_run_paused_among_its_chunks_frees_them_and_lets_them_go_on(
     run.refresh_from_db()
     assert run.state == "running"
     assert RunChunk.objects.claim(one.pk, "w2") is not None
+
+
+def test_a_resumed_run_sends_a_message_for_each_chunk_that_is_left(
+    make_run: MakeRun, messages: Any, django_capture_on_commit_callbacks: Any
+):
+    run = make_run(state="running", stage="harmonise", chunks_open=2)
+    for number, state in enumerate(("done", "waiting", "waiting")):
+        RunChunk.objects.create(
+            run=run, stage="harmonise", number=number, cases=[], total=3, state=state
+        )
+    with django_capture_on_commit_callbacks(execute=True):
+        resume_run(pause_run(run))
+
+    assert messages() == [("cpu", [str(run.pk), "harmonise"])] * 2
