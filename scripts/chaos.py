@@ -603,10 +603,11 @@ class Trial:
         for host in self.hosts:
             if scratch := _scratch(host):
                 found[f"scratch of {host.name}"] = scratch
-            halves = [
-                str(p.relative_to(host.state))
-                for p in host.state.rglob("*")
-                if p.name.endswith((".partial", ".part", ".taken", ".tmp"))
+            halves = [  # os.walk passes over what is removed while it looks
+                str((Path(folder) / name).relative_to(host.state))
+                for folder, _, names in os.walk(host.state)
+                for name in names
+                if name.endswith((".partial", ".part", ".taken", ".tmp"))
             ]
             if halves:
                 found[f"half-written on {host.name}"] = halves[:5]
@@ -644,14 +645,14 @@ class Trial:
             row["Key"]
             for page in pages.paginate(Bucket="chaos", Prefix=f"{self.prefix}/")
             for row in page.get("Contents", [])
+            if not row["Key"].startswith(f"{self.prefix}/work/")  # finished cases, kept for others
         ]
-        body = {
+        return {
             key.removeprefix(f"{self.prefix}/"): self.servers.s3.get_object(
                 Bucket="chaos", Key=key
             )["Body"].read()
             for key in rows
         }
-        return {name: data for name, data in body.items() if not name.startswith("cases/")}
 
     def close(self) -> None:
         for host in self.hosts:
