@@ -14,8 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from tests.workers.conftest import Site, demo_recipe, sample_data
+from tests.workers.conftest import Site, demo_recipe, sample_data, slow_recipe
 
 __all__ = ["sample_data"]
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -68,12 +69,6 @@ def s3(tmp_path: Path) -> Iterator[str]:
 
 class Servers(Site):
     """A site whose stores are all servers."""
-
-    extra: dict[str, str]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return super().environment | self.extra
 
     def state_of(self, run: str) -> str:
         with psycopg.connect(self.extra["IMAGINGX_DATABASE_URL"]) as database:
@@ -185,4 +180,69 @@ def test_the_same_bundle_comes_from_servers_as_from_the_embedded_stores(
     assert "ok" in embedded.manage("verify_bundle", str(tar)).lower()
     subprocess.run(["tar", "-xf", tar, "-C", tmp_path / "servers"], check=True)
     (sums,) = (tmp_path / "servers").glob("*/SHA256SUMS")
+    assert sums.read_text() == (tmp_path / "bundle" / "SHA256SUMS").read_text()
+
+
+SLUGS = "from catalog.models import Dataset; Dataset.objects.create(slug='stare', digest='0' * 64)"
+
+
+def test_two_hosts_share_a_run_of_which_one_dies_and_the_bundle_is_the_same(
+    database, redis_url, s3, tmp_path
+):
+    data = tmp_path / "data"
+    recipe = slow_recipe(data)
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    hosts = [Servers(tmp_path / name, data) for name in ("first", "second")]
+    number = 6 + uuid.uuid4().int % 10
+    broker = urlunsplit(urlsplit(redis_url)._replace(path=f"/{number}"))
+    for host in hosts:
+        host.state.mkdir()
+        host.extra = {
+            "IMAGINGX_DATABASE_URL": database,
+            "IMAGINGX_BROKER_URL": broker,
+            "IMAGINGX_STORAGE_URL": "s3://bundles/prefix",
+            "IMAGINGX_S3_ENDPOINT_URL": s3,
+            "IMAGINGX_S3_ACCESS_KEY_ID": "test",
+            "IMAGINGX_S3_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "IMAGINGX_CHUNK_CASES": "1",
+        }
+    first, second = hosts
+    alone = Site(tmp_path / "alone", data)
+    alone.state.mkdir()
+    alone.manage("fuse", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "bundle"))
+
+    def chunks(column: str) -> list[str]:
+        """Who did chunks, or holds some just now."""
+        query = sql.SQL("SELECT worker FROM workers_runchunk WHERE {} IS NOT NULL")
+        with psycopg.connect(database) as connection:
+            rows = connection.execute(query.format(sql.Identifier(column)))
+            return [worker for (worker,) in rows]
+
+    def is_of(host: Servers, worker: str) -> bool:
+        pid = int(worker.split("/")[2])
+        return Path(f"/proc/{pid}/environ").read_bytes().find(bytes(host.state)) >= 0
+
+    try:
+        first.manage("migrate", "-v0")
+        first.manage("shell", "-v0", "-c", SLUGS)
+        for host in hosts:
+            host.start_worker()
+            host.wait(lambda host=host: "ready" in host.logs(), 120)
+        run = first.submit(recipe)
+        # Each host has done a chunk, and the second one is amid another.
+        first.wait(lambda: len({w.split("/")[2] for w in chunks("finished_at")}) == 2, 300)
+        first.wait(lambda: any(is_of(second, w) for w in chunks("lease_until")), 60)
+        second.kill(second.workers[0])
+        assert first.state_of(run) == "running"
+        assert first.wait_for_end(run, 300) == "succeeded", first.logs()
+        assert len(chunks("finished_at")) == 8
+        tar = tmp_path / "bundle.tar"
+        first.manage("shell", "-v0", "-c", f"TARGET = {str(tar)!r}\n{DOWNLOAD}")
+    finally:
+        for host in hosts:
+            host.close()
+
+    subprocess.run(["tar", "-xf", tar, "-C", first.state], check=True)
+    (sums,) = first.state.glob("*/SHA256SUMS")
     assert sums.read_text() == (tmp_path / "bundle" / "SHA256SUMS").read_text()

@@ -16,13 +16,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from celery import current_app
+from PIL import Image
 
 from catalog.models import Dataset
 from fusion.build import STAGES
 from fusion.recipe import example_recipes, load_recipe
 from tests.conftest import ROOT, missing
+from tests.fusion.test_real_cases import made_source
 from workers.chunks import work_on_chunk
 from workers.models import Run, RunChunk, RunStage
 from workers.runner import work_on
@@ -104,6 +107,20 @@ def sample_data() -> Path:
     raise AssertionError
 
 
+def slow_recipe(folder: Path, cases: int = 8) -> dict[str, Any]:
+    """A recipe of pictures in `folder`/made, big enough for each to take a while."""
+    made = made_source(folder, (24, 31))
+    rng = np.random.default_rng(3)
+    for number in range(cases):
+        pixels = rng.integers(0, 255, (700, 700, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"made/images/{number}.png")
+        mask = np.zeros((700, 700), np.uint8)
+        mask[100:300, 100:600] = 255
+        Image.fromarray(mask).save(folder / f"made/masks/{number}.png")
+    base = load_recipe(example_recipes()["retinal-vessels"])
+    return base | {"baseline": {"tier": "none"}} | made
+
+
 @dataclass
 class Site:
     """A portal of its own: state folder, database file, broker, workers."""
@@ -111,6 +128,7 @@ class Site:
     state: Path
     data: Path
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -120,6 +138,7 @@ class Site:
             "IMAGINGX_STATE_DIR": str(self.state),
             "IMAGINGX_DATA_ROOT": str(self.data),
             "IMAGINGX_THREADS": "1",
+            **self.extra,
         }
 
     def manage(self, *words: str) -> str:
@@ -130,7 +149,7 @@ class Site:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,10 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.workers.conftest import Site, demo_recipe
+from tests.workers.conftest import Site, demo_recipe, slow_recipe
 
 pytestmark = pytest.mark.slow
 MakeSite = Callable[[str], Site]
@@ -77,9 +79,10 @@ def test_a_killed_pool_process_is_replaced_without_a_restart(make_site: MakeSite
     site = make_site("pool")
     run = site.submit(demo_recipe())
     worker = site.start_worker()
-    site.wait(lambda: site.stage_state(run, "harmonise")[0] == "running")
+    held = "FROM workers_runchunk WHERE run_id = ? AND lease_until IS NOT NULL"
+    site.wait(lambda: site.one(f"SELECT COUNT(*) {held}", run)[0] > 0)
 
-    (holder,) = site.one("SELECT worker FROM workers_run WHERE id = ?", run)
+    (holder,) = site.one(f"SELECT worker {held}", run)
     child = int(holder.split("/")[2])
     assert child != worker.pid
     os.kill(child, signal.SIGKILL)
@@ -103,6 +106,34 @@ def test_two_workers_and_doubled_messages_do_the_work_once(make_site: MakeSite, 
     (attempts,) = site.one("SELECT MAX(attempts) FROM workers_run")
     assert attempts == 0
     assert site.logs().count("is not to be done here and now") >= 3
+
+
+def test_two_workers_share_the_cases_of_one_run(make_site: MakeSite, tmp_path: Path):
+    recipe = slow_recipe(tmp_path)
+    alone, both = make_site("alone"), make_site("both")
+    for site in (alone, both):
+        site.data = tmp_path
+    alone.manage("fuse", str(_written(recipe, tmp_path)), "--out", str(tmp_path / "bundle"))
+    both.extra = {"IMAGINGX_CHUNK_CASES": "1"}
+    both.start_worker()
+    both.start_worker()
+    both.wait(lambda: both.logs().count("ready") >= 2, 120)
+
+    run = both.submit(recipe)
+
+    assert both.wait_for_end(run) == "succeeded", both.logs()
+    assert both.sums() == (tmp_path / "bundle" / "SHA256SUMS").read_text()
+    query = "SELECT group_concat(worker) FROM workers_runchunk WHERE state = 'done'"
+    workers = both.one(query)[0].split(",")
+    assert len(workers) == 8
+    assert len({worker.split("/")[2] for worker in workers}) == 2
+    assert both.stage_state(run, "harmonise") == ("done", 8)
+
+
+def _written(recipe: dict[str, Any], folder: Path) -> Path:
+    path = folder / "recipe.json"
+    path.write_text(json.dumps(recipe))
+    return path
 
 
 def test_a_run_paused_in_harmonise_rests_and_ends_with_the_same_bundle(
