@@ -28,6 +28,7 @@ class Bundle(models.Model):
     )  # [{path, bytes, sha256}] in the order of SHA256SUMS, then the baseline's
     size_bytes = models.PositiveBigIntegerField()
     created_at = models.DateTimeField(auto_now_add=True)
+    public = models.BooleanField(default=True)  # else seen by the owners of its runs alone
     pinned = models.BooleanField(default=False)  # no retention rule may remove it
     removed_at = models.DateTimeField(null=True, blank=True)  # its files are gone, the row stays
     removed_why = models.CharField(max_length=300, blank=True)

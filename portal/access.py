@@ -1,4 +1,4 @@
-"""Who may steer a run, and who may look behind the scenes."""
+"""Who sees and steers which run and bundle, and who may look behind the scenes."""
 
 from __future__ import annotations
 
@@ -8,29 +8,104 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from fusion.models import Bundle
+from portal.models import CURATORS
 from workers.models import Run
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 
 
+class SignInError(PermissionDenied):
+    """Nobody is signed in, and somebody has to be."""
+
+
 def user_of(request: Any) -> Any:
-    """The user who is signed in, or None."""
+    """The user who is signed in or whose token was sent, or None."""
     user = getattr(request, "user", None)
     return user if user is not None and user.is_authenticated else None
+
+
+def visible_runs(request: Any) -> QuerySet[Run]:
+    """Public runs and the user's own; all for staff."""
+    user = user_of(request)
+    if user is None:
+        return Run.objects.filter(public=True)
+    if user.is_staff:
+        return Run.objects.all()
+    return Run.objects.filter(Q(public=True) | Q(owner=user))
+
+
+def visible_bundles(request: Any) -> QuerySet[Bundle]:
+    """Public bundles and those that runs of the user made; all for staff."""
+    user = user_of(request)
+    if user is None:
+        return Bundle.objects.filter(public=True)
+    if user.is_staff:
+        return Bundle.objects.all()
+    return Bundle.objects.filter(Q(public=True) | Q(pk__in=_made_by(user)))
+
+
+def kept_bundles(request: Any) -> QuerySet[Bundle]:
+    """Those of them whose files were not removed."""
+    return visible_bundles(request).filter(removed_at=None)
+
+
+def is_curator(user: Any) -> bool:
+    """Staff and members of the group of curators."""
+    return user is not None and (user.is_staff or user.groups.filter(name=CURATORS).exists())
+
+
+def check_may_start(request: Any) -> None:
+    """Visitors start and steer runs where no sign-in is asked for.
+
+    Raises:
+        SignInError: it is.
+    """
+    if settings.REQUIRE_SIGN_IN and user_of(request) is None:
+        raise SignInError("Sign in, or send a token with the scope run")
 
 
 def check_may_steer(request: Any, run: Run) -> None:
     """A run with an owner is steered by that owner or by staff; one without, by everybody.
 
     Raises:
+        SignInError: a visitor may not.
         PermissionDenied: by nobody else.
     """
+    check_may_start(request)
     user = user_of(request)
     if run.owner_id is None or (user and (user.is_staff or user.pk == run.owner_id)):
         return
     raise PermissionDenied(f"run {run.pk}: it belongs to another user")
+
+
+def may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -> bool:
+    """Whoever made a bundle and staff publish it; `curators`: so do they, to withdraw it."""
+    user = user_of(request)
+    if user is None:
+        return False
+    return user.is_staff or (curators and is_curator(user)) or bundle.pk in set(_made_by(user))
+
+
+def check_may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -> None:
+    """The same for actions.
+
+    Raises:
+        SignInError: nobody is signed in.
+        PermissionDenied: it is somebody else's.
+    """
+    if user_of(request) is None:
+        raise SignInError("Sign in, or send a token")
+    if not may_publish(request, bundle, curators=curators):
+        raise PermissionDenied(f"bundle {bundle.pk[:12]}: it belongs to another user")
+
+
+def _made_by(user: Any) -> QuerySet[Run, str]:
+    rows = Run.objects.filter(owner=user).exclude(bundle=None).order_by()
+    return rows.values_list("bundle_id", flat=True)
 
 
 def is_operator(request: HttpRequest) -> bool:

@@ -1,5 +1,6 @@
 """All routes: pages by noun, the API below /api/v1/."""
 
+from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -14,6 +15,7 @@ from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
 from portal.web import (
+    account,
     blueprint,
     bundles,
     compare,
@@ -85,6 +87,16 @@ api = [
         api_bundles.BundleDownload.as_view(),
         name="bundle-download",
     ),
+    path(
+        "bundles/<slug:bundle_id>/publish/",
+        api_bundles.BundlePublish.as_view(),
+        name="bundle-publish",
+    ),
+    path(
+        "bundles/<slug:bundle_id>/withdraw/",
+        api_bundles.BundleWithdraw.as_view(),
+        name="bundle-withdraw",
+    ),
     path("schema/", SpectacularAPIView.as_view(), name="schema"),
     path(
         "docs/",
@@ -118,6 +130,11 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
+    path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
+    path("account/", account.index, name="account"),
+    path("account/tokens/<int:token_id>/revoke/", account.revoke, name="token-revoke"),
+    path("admin/", admin.site.urls),
     path("healthz", operations.healthz, name="healthz"),
     path("readyz", operations.readyz, name="readyz"),
     path("metrics", operations.metrics, name="metrics"),

@@ -124,6 +124,7 @@ class Run(models.Model):
     owner = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL
     )
+    public = models.BooleanField(default=True)  # seen by everybody, not by its owner alone
     priority = models.PositiveSmallIntegerField(choices=Priority, default=Priority.NORMAL)
     state = models.CharField(max_length=20, choices=State, default=State.QUEUED, db_index=True)
     stage = models.CharField(max_length=20, blank=True)

@@ -29,8 +29,12 @@ def is_published(bundle_id: str) -> bool:
     return storages["bundles"].exists(f"{bundle_id}/{SUMS}")
 
 
-def publish(finished: Path, plan: Plan, recipe: Mapping[str, Any]) -> Bundle:
+def publish(
+    finished: Path, plan: Plan, recipe: Mapping[str, Any], *, public: bool = True
+) -> Bundle:
     """Bring a verified bundle folder into the storage and write its row; safe to run twice.
+
+    A private build of what is public already leaves it public.
 
     Raises:
         BuildError: `finished` is not there and was not published before either.
@@ -46,20 +50,22 @@ def publish(finished: Path, plan: Plan, recipe: Mapping[str, Any]) -> Bundle:
         _upload(finished, storage, plan.bundle_id)
     summary = summarise(folder)
     files = list_files(folder)
+    values = {
+        "title": plan.title,
+        "build": plan.build,
+        "recipe": recipe,
+        "summary": summary,
+        "baseline": summary.get("baseline"),
+        "files": files,
+        "size_bytes": sum(file["bytes"] for file in files),
+        "removed_at": None,
+        "removed_why": "",
+    }
     with transaction.atomic():
         bundle, _ = Bundle.objects.update_or_create(
             bundle_id=plan.bundle_id,
-            defaults={
-                "title": plan.title,
-                "build": plan.build,
-                "recipe": recipe,
-                "summary": summary,
-                "baseline": summary.get("baseline"),
-                "files": files,
-                "size_bytes": sum(file["bytes"] for file in files),
-                "removed_at": None,
-                "removed_why": "",
-            },
+            defaults=values | ({"public": True} if public else {}),
+            create_defaults=values | {"public": public},
         )
     return bundle
 

@@ -114,7 +114,7 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
             transaction.on_commit(lambda: enqueue(run.pk, following.name), robust=True)
     if following is None:
         heartbeat.check()
-        lease.succeed(publish(build.out, build.locked_plan(), run.recipe))
+        lease.succeed(publish(build.out, build.locked_plan(), run.recipe, public=run.public))
         remove_folder(run)
 
 

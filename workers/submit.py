@@ -44,6 +44,9 @@ def submit_run(
 ) -> Run:
     """Queue the bundle of a resolved recipe once: the same recipe returns the same run.
 
+    What a user starts is private; the same recipe of somebody else is another run, unless that
+    run has no owner and is public.
+
     A run that failed or was cancelled, or whose bundle is no longer there, makes room for a new
     one; with `fresh`, so does one that succeeded.
 
@@ -57,18 +60,22 @@ def submit_run(
     known = set(Dataset.objects.values_list("slug", flat=True))
     checked = check_recipe(recipe, known, overlap_graph(), facts_of)
     resolved = checked.as_dict()
-    key = f"build:{digest(resolved)}"
-    earlier = Run.objects.filter(idempotency_key=key).select_related("bundle").first()
-    if earlier is not None and _still_counts(earlier, fresh=fresh):
-        return earlier
+    key = _key(resolved, owner.pk if owner else None)
+    same = Run.objects.select_related("bundle").in_bulk(
+        [key, _key(resolved, None)], field_name="idempotency_key"
+    )
+    for one in (same.get(key), same.get(_key(resolved, None))):
+        if one is not None and _still_counts(one, fresh=fresh):
+            return one
     fields = {
         "title": checked.title,
         "recipe": resolved,
         "owner": owner,
+        "public": owner is None,
         "priority": priority,
         "bytes_asked": check_room(resolved["sources"], owner),
     }
-    return _create(fields, key, instead_of=earlier)
+    return _create(fields, key, instead_of=same.get(key))
 
 
 def cancel_run(run: Run) -> Run:
@@ -122,7 +129,7 @@ def retry_run(run: Run) -> Run:
     Raises:
         RunConflictError: it has not failed, or another run of its recipe took its place.
     """
-    key = f"build:{digest(run.recipe)}"
+    key = _key(run.recipe, run.owner_id)
     other = Run.objects.filter(idempotency_key=key).exclude(pk=run.pk).first()
     if other is not None:
         raise RunConflictError(f"run {run.pk}: run {other.pk} of the same recipe took its place")
@@ -293,6 +300,11 @@ def digest(resolved: Mapping[str, Any]) -> str:
     """SHA-256 of a recipe as canonical JSON."""
     text = json.dumps(resolved, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key(resolved: Mapping[str, Any], owner: int | None) -> str:
+    """One run of a recipe counts for each user, and one for all visitors without an account."""
+    return f"build:{digest(resolved)}" + (f":{owner}" if owner else "")
 
 
 def _still_counts(run: Run, *, fresh: bool) -> bool:

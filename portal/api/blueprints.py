@@ -17,6 +17,7 @@ from fusion.partners import LIMIT
 from fusion.services import blueprint, choice, goal, partners
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.models import Scope
 
 FLAGS = ("true", "false")
 GOAL = ("modality", "anatomy", "task")
@@ -40,6 +41,8 @@ class DescribedIn(serializers.Serializer[Any]):
 
 
 class BlueprintView(APIView):
+    scope = Scope.READ
+
     @extend_schema(
         operation_id="blueprint",
         parameters=[

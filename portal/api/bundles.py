@@ -26,9 +26,13 @@ from fusion.bundle.errors import BundleError
 from fusion.bundle.manifest import Manifest
 from fusion.bundle.views import VIEWS
 from fusion.models import BASELINE_PAGE, REPORT, Bundle
+from portal.access import check_may_publish, kept_bundles, may_publish, visible_bundles
 from portal.api import errors, params
+from portal.api.auth import check_scope
 from portal.api.errors import GoneError, GoneOut, ProblemOut
 from portal.api.ranges import Span, decide
+from portal.models import Scope
+from portal.publishing import publish_bundle, withdraw_bundle
 
 CHUNK_BYTES = 1 << 20
 #: In a bundle, and in no list of checksums.
@@ -62,6 +66,7 @@ class BundleOut(serializers.ModelSerializer[Bundle]):
             "bundle_id",
             "title",
             "build",
+            "public",
             "size_bytes",
             "file_count",
             "created_at",
@@ -112,6 +117,16 @@ class FileListOut(serializers.Serializer[Any]):
     results = FileOut(many=True)
 
 
+SHOWN = {
+    200: BundleDetailOut,
+    401: ProblemOut,
+    403: ProblemOut,
+    404: ProblemOut,
+    409: ProblemOut,
+    410: GoneOut,
+}
+
+
 class BundleList(APIView):
     @extend_schema(
         operation_id="bundles_list",
@@ -119,10 +134,10 @@ class BundleList(APIView):
         responses={200: BundleListOut, 400: ProblemOut},
     )
     def get(self, request: Request) -> Response:
-        """Bundles, the newest first."""
+        """Bundles that one may see, the newest first."""
         params.check_known(request.query_params, {"page", "page_size"})
         page = params.read_page(request.query_params)
-        found, envelope = params.paginate(request, Bundle.objects.kept(), page)
+        found, envelope = params.paginate(request, kept_bundles(request), page)
         return Response({**envelope, "results": BundleOut(found, many=True).data})
 
 
@@ -133,7 +148,7 @@ class BundleDetail(APIView):
     def get(self, request: Request, bundle_id: str) -> Response:
         """One bundle: its recipe, summary and baseline."""
         params.check_known(request.query_params, ())
-        return Response(BundleDetailOut(_find(bundle_id)).data)
+        return Response(BundleDetailOut(_find(request, bundle_id)).data)
 
 
 class BundleBaseline(APIView):
@@ -144,7 +159,7 @@ class BundleBaseline(APIView):
     def get(self, request: Request, bundle_id: str) -> Response:
         """The bundle's baseline.json: matrix, gains, verdict with reasons, shift, calibration."""
         params.check_known(request.query_params, ())
-        bundle = get_object_or_404(Bundle, pk=bundle_id)
+        bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
         if bundle.baseline is None:
             raise Http404(f"no baseline was run for bundle {bundle_id[:12]}")
         return Response(bundle.baseline)
@@ -157,13 +172,42 @@ class BundleFiles(APIView):
     def get(self, request: Request, bundle_id: str) -> Response:
         """Every file of a bundle with its size and SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = _find(bundle_id)
+        bundle = _find(request, bundle_id)
         found = [
             {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
             for file in [*bundle.files, *_outside_sums(bundle)]
         ]
         data = FileOut(found, many=True).data
         return Response({"total": len(found), "next": None, "results": data})
+
+
+class BundlePublish(APIView):
+    scope = Scope.RUN
+
+    @extend_schema(operation_id="bundles_publish", request=None, responses=SHOWN)
+    def post(self, request: Request, bundle_id: str) -> Response:
+        """Show a bundle to everybody; licences decide whether it may be."""
+        params.check_known(request.query_params, ())
+        bundle = _find(request, bundle_id)
+        check_may_publish(request, bundle)
+        publish_bundle(bundle, request.user)
+        return Response(BundleDetailOut(_find(request, bundle_id)).data)
+
+
+class BundleWithdraw(APIView):
+    scope = Scope.RUN
+
+    @extend_schema(operation_id="bundles_withdraw", request=None, responses=SHOWN)
+    def post(self, request: Request, bundle_id: str) -> Response:
+        """Show a bundle to its makers alone again; curators do that with any."""
+        params.check_known(request.query_params, ())
+        bundle = _find(request, bundle_id)
+        check_may_publish(request, bundle, curators=True)
+        if not may_publish(request, bundle):
+            check_scope(request, Scope.CURATE)
+        withdraw_bundle(bundle)
+        bundle.refresh_from_db()
+        return Response(BundleDetailOut(bundle).data)
 
 
 class AnyAccept(BaseContentNegotiation):
@@ -231,7 +275,7 @@ class BundleDownload(Download):
         """The whole bundle, or a view of it, as one tar; it can be resumed, byte for byte."""
         params.check_known(request.query_params, ("view",))
         view = params.choice(request.query_params, "view", tuple(VIEWS))
-        bundle = _find(bundle_id)
+        bundle = _find(request, bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
         files = [*bundle.files, *_outside_sums(bundle)]
 
@@ -270,7 +314,7 @@ class BundleFile(Download):
     def get(self, request: Request, bundle_id: str, path: str) -> HttpResponseBase:
         """One file of a bundle; its entity tag is its SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = _find(bundle_id)
+        bundle = _find(request, bundle_id)
         files = _outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
         file = next((file for file in files if file["path"] == path), None)
         if file is None:
@@ -284,9 +328,9 @@ class BundleFile(Download):
         return response
 
 
-def _find(bundle_id: str) -> Bundle:
-    """Raises GoneError for one that was removed, Http404 for one that never was."""
-    bundle = get_object_or_404(Bundle, pk=bundle_id)
+def _find(request: Request, bundle_id: str) -> Bundle:
+    """Raises GoneError for a removed one, Http404 for one that never was or may not be seen."""
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
     if bundle.removed_at is not None:
         raise GoneError(bundle)
     return bundle

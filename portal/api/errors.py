@@ -15,6 +15,8 @@ from catalog.rules import RulesError
 from catalog.search import QueryError, SearchUnavailableError
 from fusion.errors import BuildError, RecipeError
 from fusion.models import Bundle
+from portal.access import SignInError
+from portal.publishing import PublishError
 from workers.submit import RunConflictError
 
 CONTENT_TYPE = "application/problem+json"
@@ -28,6 +30,8 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     RulesError: HTTPStatus.BAD_REQUEST,
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
+    PublishError: HTTPStatus.CONFLICT,
+    SignInError: HTTPStatus.UNAUTHORIZED,  # before PermissionDenied, of which it is one
     Http404: HTTPStatus.NOT_FOUND,
     PermissionDenied: HTTPStatus.FORBIDDEN,
 }
@@ -35,6 +39,7 @@ TITLE_OF: dict[type[Exception], str] = {
     RecipeError: "The recipe is not valid",
     BuildError: "There is no room",
     RunConflictError: "The run cannot do that now",
+    PublishError: "The bundle may not be published",
     QueryError: "The query is not valid",
     RulesError: "The rules are not valid",
     SearchUnavailableError: "Search is away",
@@ -110,6 +115,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
         headers = {}
         if kind is SearchUnavailableError:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        if kind is SignInError:
+            headers["WWW-Authenticate"] = 'Bearer realm="api"'
         return Response(data, STATUS_OF[kind], headers=headers, content_type=CONTENT_TYPE)
     if isinstance(exc, exceptions.APIException):
         return _of_framework(exc)
@@ -128,6 +135,8 @@ def _of_framework(exc: exceptions.APIException) -> Response:
         errors = _flatten(exc.detail)
         detail = "; ".join(error["message"] for error in errors)
     headers = {}
+    if challenge := getattr(exc, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
     if wait := getattr(exc, "wait", None):
         headers["Retry-After"] = str(int(wait))
     data = body(exc.status_code, detail, errors=errors) | getattr(exc, "extra", {})

@@ -16,6 +16,7 @@ from fusion.errors import Problem, RecipeError
 from fusion.recipe import Recipe, check_recipe, example_recipes, load_recipe, nearest, resolve
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.models import Scope
 
 
 class RecipeIn(serializers.Serializer[Any]):
@@ -86,6 +87,8 @@ class RecipeList(APIView):
 
 
 class RecipeValidate(APIView):
+    scope = Scope.READ
+
     @extend_schema(
         operation_id="recipes_validate",
         request=RecipeIn,

@@ -19,6 +19,7 @@ from catalog.rule_selection import PHASES, Selection, compare
 from catalog.rules import DEFAULT, KEYS, LARGEST_BYTES, PROFILES, Rules, parse_rules
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.models import Scope
 
 
 class RulesParser(BaseParser):
@@ -52,6 +53,8 @@ class RulesOut(serializers.Serializer[Any]):
 
 
 class RulesView(APIView):
+    scope = Scope.READ
+
     parser_classes = (RulesParser,)
 
     @extend_schema(operation_id="rules_read", responses={200: RulesOut, 400: ProblemOut})

@@ -10,12 +10,11 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
-from rest_framework.authentication import SessionAuthentication
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from portal.access import check_may_steer, user_of
+from portal.access import check_may_start, check_may_steer, user_of, visible_runs
 from portal.api import params
 from portal.api.errors import ProblemOut
 from portal.api.recipes import RecipeIn
@@ -68,6 +67,7 @@ class RunOut(serializers.ModelSerializer[Run]):
             "attempts",
             "priority",
             "owner",
+            "public",
             "cancel_requested",
             "pause_requested",
             "error_code",
@@ -132,13 +132,7 @@ class PriorityIn(serializers.Serializer[Any]):
     priority = serializers.ChoiceField(PRIORITIES)
 
 
-class RunView(APIView):
-    """A user who is signed in owns the runs that are started and may steer them."""
-
-    authentication_classes = [SessionAuthentication]
-
-
-class RunList(RunView):
+class RunList(APIView):
     @extend_schema(
         operation_id="runs_list",
         parameters=[
@@ -149,9 +143,9 @@ class RunList(RunView):
         responses={200: RunListOut, 400: ProblemOut},
     )
     def get(self, request: Request) -> Response:
-        """Runs, the newest first."""
+        """Runs that one may see, the newest first."""
         params.check_known(request.query_params, {"state", "page", "page_size"})
-        rows = Run.objects.select_related("owner")
+        rows = visible_runs(request).select_related("owner")
         if state := params.choice(request.query_params, "state", Run.State.values):
             rows = rows.filter(state=state)
         found, envelope = params.paginate(request, rows, params.read_page(request.query_params))
@@ -165,6 +159,7 @@ class RunList(RunView):
     def post(self, request: Request) -> Response:
         """Start a fusion; asking again for a recipe that is on its way returns the same run."""
         params.check_known(request.query_params, ())
+        check_may_start(request)
         body = RunIn(data=request.data)
         body.is_valid(raise_exception=True)
         priority = Run.Priority[body.validated_data["priority"].upper()]
@@ -174,43 +169,43 @@ class RunList(RunView):
         return Response(data, status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 
 
-class RunDetail(RunView):
+class RunDetail(APIView):
     @extend_schema(operation_id="runs_read", responses={200: RunDetailOut, 404: ProblemOut})
     def get(self, request: Request, run_id: UUID) -> Response:
         """One run: its stages and, per source, the cases used and excluded."""
         params.check_known(request.query_params, ())
-        return Response(RunDetailOut(_find(run_id)).data)
+        return Response(RunDetailOut(_find(request, run_id)).data)
 
 
-class RunCancel(RunView):
+class RunCancel(APIView):
     @extend_schema(operation_id="runs_cancel", request=None, responses=STEERED)
     def post(self, request: Request, run_id: UUID) -> Response:
         """Ask a run to stop; one that has ended stays as it is."""
         return _steer(request, run_id, cancel_run)
 
 
-class RunPause(RunView):
+class RunPause(APIView):
     @extend_schema(operation_id="runs_pause", request=None, responses=STEERED)
     def post(self, request: Request, run_id: UUID) -> Response:
         """Ask a run to rest; what is finished is kept, and within seconds nobody works on it."""
         return _steer(request, run_id, pause_run)
 
 
-class RunResume(RunView):
+class RunResume(APIView):
     @extend_schema(operation_id="runs_resume", request=None, responses=STEERED)
     def post(self, request: Request, run_id: UUID) -> Response:
         """Let a paused run go on from its finished work."""
         return _steer(request, run_id, resume_run)
 
 
-class RunRetry(RunView):
+class RunRetry(APIView):
     @extend_schema(operation_id="runs_retry", request=None, responses=STEERED)
     def post(self, request: Request, run_id: UUID) -> Response:
         """Let a failed run try again from where it stopped."""
         return _steer(request, run_id, retry_run)
 
 
-class RunPriority(RunView):
+class RunPriority(APIView):
     @extend_schema(
         operation_id="runs_priority", request=PriorityIn, responses={**STEERED, 400: ProblemOut}
     )
@@ -224,12 +219,13 @@ class RunPriority(RunView):
 
 def _steer(request: Request, run_id: UUID, action: Callable[[Run], object]) -> Response:
     params.check_known(request.query_params, ())
-    run = _find(run_id)
+    run = _find(request, run_id)
     check_may_steer(request, run)
     action(run)
-    return Response(RunDetailOut(_find(run_id)).data, status.HTTP_202_ACCEPTED)
+    return Response(RunDetailOut(_find(request, run_id)).data, status.HTTP_202_ACCEPTED)
 
 
-def _find(run_id: UUID) -> Run:
-    rows = Run.objects.select_related("owner").prefetch_related("stages")
+def _find(request: Request, run_id: UUID) -> Run:
+    """Raises Http404 for one that the user may not see, too."""
+    rows = visible_runs(request).select_related("owner").prefetch_related("stages")
     return get_object_or_404(rows, pk=run_id)

@@ -214,6 +214,19 @@ METRICS_TOKEN = env.text("IMAGINGX_METRICS_TOKEN")
 HF_TOKEN = env.text("HF_TOKEN")  # read by the Hub's client; here so that no log line shows it
 METRICS_NETWORKS = env.networks("IMAGINGX_METRICS_NETWORKS")
 
+# Accounts.
+REQUIRE_SIGN_IN = env.flag("IMAGINGX_REQUIRE_SIGN_IN")
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
 # Web.
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "runs", "home"
 STATIC_URL = "static/"
@@ -237,7 +250,11 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "portal.api.errors.handle",
-    "DEFAULT_AUTHENTICATION_CLASSES": [],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "portal.api.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["portal.api.auth.HasScope"],
     "URL_FORMAT_OVERRIDE": None,  # ?format= is a parameter of ours
     "UNAUTHENTICATED_USER": None,
 }

@@ -118,6 +118,9 @@ _VARIABLES = (
         "30",
         "days without use after which fetched sources go; 0: never",
     ),
+    Variable(
+        "IMAGINGX_REQUIRE_SIGN_IN", "0", "1: only who is signed in, or has a token, starts runs"
+    ),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable("IMAGINGX_LOG_FORMAT", "line", "line or json: how log lines are written"),
     Variable(

@@ -9,12 +9,14 @@ from typing import Any
 
 from django.core.files.storage import storages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
-from django.views.decorators.http import require_safe
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
 from fusion.baseline.page import gain_rows, heat_tables
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
+from portal.access import check_may_publish, kept_bundles, may_publish, user_of, visible_bundles
+from portal.publishing import PublishError, publish_bundle, withdraw_bundle
 from portal.web.measured import measured
 from portal.web.paging import paginate
 
@@ -33,7 +35,7 @@ MOODS = {"helps": "good", "harms": "bad", "mixed": "warn"}
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Bundles, the newest first. Two queries."""
-    rows = Bundle.objects.kept().defer("recipe", "baseline", "files")
+    rows = kept_bundles(request).defer("recipe", "baseline", "files")
     bundles, pages = paginate(request, rows)
     return render(request, "bundles/list.html", {"bundles": bundles, "pages": pages})
 
@@ -41,7 +43,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """One bundle. Two queries."""
-    bundle = get_object_or_404(Bundle, pk=bundle_id)
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     summary = bundle.summary
@@ -67,10 +69,34 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "has_baseline_page": bundle.has(BASELINE_PAGE),
         "exclusions": _grouped(summary.get("exclusions", [])),
         "findings": _grouped(summary.get("findings", [])),
+        **_publishing(request, bundle),
         "files": bundle.files[:FILES_SHOWN],
         "hidden_files": max(0, len(bundle.files) - FILES_SHOWN),
     }
     return render(request, "bundles/detail.html", context)
+
+
+@require_POST
+def publish(request: HttpRequest, bundle_id: str) -> HttpResponse:
+    """Show a bundle to everybody; a private build is refused."""
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    check_may_publish(request, bundle)
+    try:
+        publish_bundle(bundle, request.user)
+    except PublishError as error:
+        return HttpResponse(str(error), status=HTTPStatus.CONFLICT, content_type="text/plain")
+    return redirect("bundle", bundle_id=bundle_id)
+
+
+@require_POST
+def withdraw(request: HttpRequest, bundle_id: str) -> HttpResponse:
+    """Show a bundle to its makers alone again."""
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    check_may_publish(request, bundle, curators=True)
+    withdraw_bundle(bundle)
+    if visible_bundles(request).filter(pk=bundle_id).exists():
+        return redirect("bundle", bundle_id=bundle_id)
+    return redirect("bundles")
 
 
 def gone(request: HttpRequest, bundle: Bundle) -> HttpResponse:
@@ -101,6 +127,16 @@ def baseline(request: HttpRequest, bundle_id: str) -> HttpResponse:
     return _page(request, bundle_id, BASELINE_PAGE)
 
 
+def _publishing(request: HttpRequest, bundle: Bundle) -> dict[str, bool]:
+    """What the user may do about who sees it."""
+    if user_of(request) is None:
+        return {}
+    return {
+        "may_publish": bundle.build == "shareable" and may_publish(request, bundle),
+        "may_withdraw": may_publish(request, bundle, curators=True),
+    }
+
+
 def _page(request: HttpRequest, bundle_id: str, path: str) -> HttpResponse:
     response = _file(request, bundle_id, path, "text/html; charset=utf-8")
     if response.status_code == HTTPStatus.OK:
@@ -109,7 +145,7 @@ def _page(request: HttpRequest, bundle_id: str, path: str) -> HttpResponse:
 
 
 def _file(request: HttpRequest, bundle_id: str, path: str, content_type: str) -> HttpResponse:
-    bundle = get_object_or_404(Bundle, pk=bundle_id)
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     if not bundle.has(path):

@@ -11,9 +11,8 @@ from django.views.decorators.http import require_safe
 from catalog.models import Dataset
 from catalog.search import Facet, Query
 from catalog.search.facets import UNKNOWN
-from fusion.models import Bundle
+from portal.access import kept_bundles, visible_runs
 from portal.web.finding import find
-from workers.models import Run
 
 WAYS = {"modality": "By modality", "anatomy": "By body region", "task": "By task"}
 TERMS_SHOWN = 12
@@ -25,11 +24,12 @@ EXAMPLES = ("retinal vessel segmentation", "brain MR", "chest X-ray classificati
 def home(request: HttpRequest) -> HttpResponse:
     """Counts are those that the search gives, so that each link shows as many as it says."""
     results, _ = find(Query(limit=1))
+    bundles = kept_bundles(request)
     facets = {facet.name: facet for facet in results.facets}
     context = {
         "ways": [{"facet": n, "title": t, "options": _most(facets[n])} for n, t in WAYS.items()],
-        "totals": _totals(results.total, len(_known(facets["modality"]))),
-        "bundles": list(Bundle.objects.kept().defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
+        "totals": _totals(request, results.total, len(_known(facets["modality"]))),
+        "bundles": list(bundles.defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
         "examples": EXAMPLES,
     }
     return render(request, "home.html", context)
@@ -43,11 +43,14 @@ def _most(facet: Facet) -> list[Any]:
     return _known(facet)[:TERMS_SHOWN]
 
 
-def _totals(datasets: int, modalities: int) -> list[dict[str, Any]]:
+def _totals(request: HttpRequest, datasets: int, modalities: int) -> list[dict[str, Any]]:
     return [
         {"label": "datasets", "count": datasets},
         {"label": "with a known licence", "count": Dataset.objects.exclude(licence="").count()},
         {"label": "modalities", "count": modalities},
-        {"label": "bundles built here", "count": Bundle.objects.kept().count()},
-        {"label": "fusion runs", "count": Run.objects.count()},
+        {
+            "label": "bundles built here",
+            "count": kept_bundles(request).count(),
+        },
+        {"label": "fusion runs", "count": visible_runs(request).count()},
     ]

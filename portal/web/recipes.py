@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
 from catalog.services import facts_of, overlap_graph
 from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import RECIPES, check_recipe, example_recipes, load_recipe, parse, resolve
-from portal.access import user_of
+from portal.access import SignInError, check_may_start, user_of
 from workers.submit import submit_run
 
 LARGEST_BYTES = 256 * 1024
@@ -31,6 +33,10 @@ def index(request: HttpRequest) -> HttpResponse:
 def start(request: HttpRequest) -> HttpResponse:
     """Queue a run and show it; a recipe that cannot run comes back with its problems."""
     text = ""
+    try:
+        check_may_start(request)
+    except SignInError:
+        return redirect_to_login(reverse("recipes"))
     try:
         if "example" in request.POST:
             data = _shipped(request.POST["example"])

@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from portal.access import check_may_steer
+from portal.access import check_may_steer, visible_runs
 from portal.progress import by_source, waits_for
 from portal.templatetags.portal_tags import stage_title
 from portal.web.measured import measured
@@ -39,7 +39,7 @@ EXCLUDED_SHOWN, FINDINGS_SHOWN = 50, 20
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """Runs, the newest first. Two queries."""
-    runs, pages = paginate(request, Run.objects.defer("recipe", "quality"))
+    runs, pages = paginate(request, visible_runs(request).defer("recipe", "quality"))
     return render(request, "runs/list.html", {"runs": runs, "pages": pages})
 
 
@@ -47,7 +47,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @never_cache
 def detail(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """A run with its stages and cases. Four queries."""
-    return render(request, "runs/detail.html", _detail(run_id))
+    return render(request, "runs/detail.html", _detail(request, run_id))
 
 
 @require_safe
@@ -57,7 +57,7 @@ def progress(request: HttpRequest, run_id: UUID) -> HttpResponse:
 
     `seen` says what the page has announced to listeners, so that each change is told once.
     """
-    context = _progress(run_id)
+    context = _progress(request, run_id)
     run = context["run"]
     announce = request.GET.get("seen") != f"{run.state}-{run.stage}"
     return render(request, "runs/progress.html", {**context, "announce": announce})
@@ -69,7 +69,7 @@ def act(request: HttpRequest, run_id: UUID, action: str) -> HttpResponse:
 
     What came too late, because the run has moved on meanwhile, shows the run as it is now.
     """
-    run = get_object_or_404(Run, pk=run_id)
+    run = get_object_or_404(visible_runs(request), pk=run_id)
     check_may_steer(request, run)
     try:
         if action == "priority":
@@ -77,7 +77,7 @@ def act(request: HttpRequest, run_id: UUID, action: str) -> HttpResponse:
         else:
             ACTIONS[action](run)
     except (RunConflictError, ValueError) as error:
-        context = _detail(run_id) | {"refused": str(error)}
+        context = _detail(request, run_id) | {"refused": str(error)}
         return render(request, "runs/detail.html", context, status=HTTPStatus.CONFLICT)
     return redirect("run", run_id=run_id)
 
@@ -91,15 +91,15 @@ def _priority(text: str) -> Run.Priority:
         raise ValueError(f"priority: found {text[:40]!r}, expected one of {expected}") from None
 
 
-def _detail(run_id: UUID) -> dict[str, Any]:
-    context = _progress(run_id)
+def _detail(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
+    context = _progress(request, run_id)
     recipe_text = json.dumps(context["run"].recipe, indent=2, ensure_ascii=False)
     return {**context, "recipe_text": recipe_text}
 
 
-def _progress(run_id: UUID) -> dict[str, Any]:
+def _progress(request: HttpRequest, run_id: UUID) -> dict[str, Any]:
     run = get_object_or_404(
-        Run.objects.select_related("owner").prefetch_related("stages"), pk=run_id
+        visible_runs(request).select_related("owner").prefetch_related("stages"), pk=run_id
     )
     stages = list(run.stages.all())
     findings = (run.quality or {}).get("findings", [])

@@ -1,0 +1,59 @@
+"""One's account: sign in and out, personal tokens."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django import forms
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from portal.access import is_curator
+from portal.models import ApiToken, Scope
+
+MOST_TOKENS = 50
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(max_length=80, label="What it is for")
+    scopes = forms.MultipleChoiceField(
+        choices=Scope.choices, widget=forms.CheckboxSelectMultiple, initial=[Scope.READ]
+    )
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def index(request: HttpRequest) -> HttpResponse:
+    """The user's tokens, and a form for a new one, whose text is shown once."""
+    form = TokenForm(request.POST or None)
+    tokens = ApiToken.objects.filter(owner=request.user)
+    text, status = "", HTTPStatus.OK
+    if request.method == "POST":
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+        if tokens.count() >= MOST_TOKENS:
+            form.add_error(None, f"There are {MOST_TOKENS} tokens; revoke one first")
+        if form.is_valid():
+            scopes = form.cleaned_data["scopes"]
+            _, text = ApiToken.objects.issue(request.user, form.cleaned_data["name"], scopes)
+            form, status = TokenForm(), HTTPStatus.CREATED
+    chosen = set(form["scopes"].value() or ())
+    context = {
+        "form": form,
+        "token_text": text,
+        "tokens": tokens.all(),
+        "scopes": [(scope.value, scope.label, scope.value in chosen) for scope in Scope],
+        "is_curator": is_curator(request.user),
+    }
+    return render(request, "account/index.html", context, status=status)
+
+
+@login_required
+@require_POST
+def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
+    """End one of the user's tokens at once."""
+    get_object_or_404(ApiToken, pk=token_id, owner=request.user).delete()
+    return redirect("account")
