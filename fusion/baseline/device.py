@@ -6,7 +6,7 @@ import fcntl
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -63,28 +63,30 @@ def held(wanted: str, folder: Path | None = None) -> Iterator[torch.device]:
     if devices[0].type == "cpu":
         yield devices[0]
         return
-    chosen, lock = _lock(devices, folder or Path(tempfile.gettempdir()))
+    names = [_uuid(device) for device in devices]
+    chosen, lock = first_free(names, folder or Path(tempfile.gettempdir()))
     with lock:
-        yield chosen
+        yield devices[chosen]
 
 
-def _lock(devices: list[torch.device], folder: Path) -> tuple[torch.device, IO[bytes]]:
-    for device in devices:
-        file = lock_file(folder, _uuid(device)).open("ab")
+def first_free(names: Sequence[str], folder: Path) -> tuple[int, IO[bytes]]:
+    """The first of `names` that nobody on this host holds, and its lock: an open file.
+
+    Waits for the first one where all are held. The system frees a lock when its holder ends,
+    however it ends.
+    """
+    paths = [folder / f"imagingx-gpu-{name}.lock" for name in names]
+    for number, path in enumerate(paths):
+        file = path.open("ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
         else:
-            return device, file
-    file = lock_file(folder, _uuid(devices[0])).open("ab")
+            return number, file
+    file = paths[0].open("ab")
     fcntl.flock(file, fcntl.LOCK_EX)
-    return devices[0], file
-
-
-def lock_file(folder: Path, name: str) -> Path:
-    """Freed by the system when its holder ends, however it ends."""
-    return folder / f"imagingx-gpu-{name}.lock"
+    return 0, file
 
 
 def _uuid(device: torch.device) -> str:

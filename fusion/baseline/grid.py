@@ -31,6 +31,7 @@ _Z_LIMIT = 10.0
 _THICKEST = 3.0  # longest over shortest side of a voxel that is learnt in three dimensions
 _FEWEST_PLANES = 16
 _MULTIPLE = 8  # a U-Net halves three times
+_SMALLEST_WHOLE = 32
 SOLID = 3  # axes of a volume
 _DEPTHS = {"uint8": 255.0, "uint16": 65_535.0, "bool": 1.0}
 
@@ -149,7 +150,7 @@ def canvas_for(cases: Sequence[Case], tier: Tier, *, fills: bool = False) -> Can
         largest = max(max(case.shape) for case in cases)
         edge = tier.picture_edges[0] if fills else 0
         edge = max(edge, _edge(largest, tier.picture_edges))
-        return Canvas(2, None, edge, None, min(edge, tier.patch), channels, fills)
+        return Canvas(2, None, edge, None, _patch(edge, tier.patch, fills), channels, fills)
     ratios = [max(mm) / min(mm) for _, mm in volumes]
     is_solid = median(ratios) <= _THICKEST and median(min(s) for s, _ in volumes) >= _FEWEST_PLANES
     axis = None if is_solid else _across(volumes)
@@ -162,10 +163,22 @@ def canvas_for(cases: Sequence[Case], tier: Tier, *, fills: bool = False) -> Can
     if is_solid:
         edge = min(tier.volume_edge, _multiple(extent / finest))
         return Canvas(
-            SOLID, None, edge, max(finest, extent / edge), min(edge, tier.patch_3d), channels
+            SOLID,
+            None,
+            edge,
+            max(finest, extent / edge),
+            _patch(edge, tier.patch_3d, fills),
+            channels,
         )
     edge = _edge(extent / finest, tier.edges)
-    return Canvas(2, axis, edge, max(finest, extent / edge), min(edge, tier.patch), channels)
+    return Canvas(
+        2, axis, edge, max(finest, extent / edge), _patch(edge, tier.patch, fills), channels
+    )
+
+
+def _patch(edge: int, most: int, is_whole: bool) -> int:
+    """A class speaks of a whole image, which must outlast the halvings of a DenseNet."""
+    return max(edge, _SMALLEST_WHOLE) if is_whole else min(edge, most)
 
 
 def _across(volumes: Sequence[tuple[Shape, tuple[float, ...]]]) -> int:

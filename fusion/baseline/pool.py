@@ -54,6 +54,11 @@ class Pool:
     def _places(self) -> dict[str, list[Places]]:
         return {case.id: self._places_of(case) for case in self.cases}
 
+    def ready(self) -> Pool:
+        """The same, with the places of structures looked up before the first step."""
+        _ = self._places
+        return self
+
     def draw(self, step: int, size: int) -> list[Window]:
         """`size` windows, with replacement."""
         rng = np.random.default_rng([self.seed, step])

@@ -51,7 +51,7 @@ class Segmenter:
 
     def plan(self, arm: Arm, tier: Tier, seed: int, predictor: Predictor) -> Plan:
         """What to train on, with which loss, chosen by mean Dice of the val cases."""
-        pool = Pool(arm.train, self.stacks, self.canvas.patch, seed, self.concepts)
+        pool = Pool(arm.train, self.stacks, self.canvas.patch, seed, self.concepts).ready()
         size = tier.batch_3d if self.canvas.dims == SOLID else tier.batch
 
         def draw(step: int) -> Batch:

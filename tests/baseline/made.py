@@ -51,14 +51,21 @@ class Work:
         return self._write(folder, row, has_label=True)
 
     def stored(
-        self, source: str, split: Any, image: np.ndarray, label: np.ndarray, affine: np.ndarray
+        self,
+        source: str,
+        split: Any,
+        image: np.ndarray,
+        label: np.ndarray | None,
+        affine: np.ndarray,
+        **more: Any,
     ) -> str:
         """A volume as it is given."""
         spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-        folder, row = self._case(source, split, "nii.gz", image.shape, spacing_mm=spacing)
-        for name, array in (("image", image), ("label", label.astype(np.uint8))):
-            nib.save(nib.Nifti1Image(array, affine), folder / f"{name}.nii.gz")
-        return self._write(folder, row, has_label=True)
+        folder, row = self._case(source, split, "nii.gz", image.shape, spacing_mm=spacing, **more)
+        nib.save(nib.Nifti1Image(image, affine), folder / "image.nii.gz")
+        if label is not None:
+            nib.save(nib.Nifti1Image(label.astype(np.uint8), affine), folder / "label.nii.gz")
+        return self._write(folder, row, has_label=label is not None)
 
     def _case(
         self, source: str, split: Any, suffix: str, shape: tuple[int, ...], **more: Any

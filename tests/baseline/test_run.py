@@ -213,6 +213,27 @@ def test_a_class_is_learnt_and_one_class_alone_has_no_auroc(tmp_path: Path):
     assert figure(result, "b", "brier")["n_cases"] == 2
 
 
+def test_chances_of_two_classes_that_exclude_each_other_sum_to_one_in_small_volumes(
+    tmp_path: Path,
+):
+    work, affine = Work(tmp_path), np.diag([2.0, 2.0, 2.0, 1.0])
+    for split in ["train"] * 10 + ["val"] * 2 + ["test"] * 6:
+        number = len(work.cases)
+        image = np.random.default_rng(number).integers(0, 60, (24, 24, 20)).astype(np.int16)
+        image[6:14, 8:18, 4:12] += 200 * (number % 2)
+        work.stored("a", split, image, None, affine, annotated=["disc", "none"],
+                    classes={"disc": number % 2, "none": 1 - number % 2})  # fmt: skip
+    told = plan("a", task="classification", concepts=[{"id": "disc"}, {"id": "none"}])
+
+    result = run(told, work, Tier(steps=30, volume_edge=24))
+
+    assert result["training"]["dimensions"] == 3
+    (arm,) = read_results(work.root / FOLDER / FILE)
+    assert arm.record.state == "done"
+    for row in arm.cases:
+        assert sum(row.probability.values()) == pytest.approx(1)
+
+
 def _dim(work: Work, has: int) -> None:
     """Take the disc out of the last picture unless it has one."""
     if not has:

@@ -17,7 +17,7 @@ from torch import nn
 
 from fusion.baseline import FOLDER, Tier, run_baseline
 from fusion.baseline.cases import arms_of, read_cases
-from fusion.baseline.device import lock_file, ranked_by
+from fusion.baseline.device import first_free, ranked_by
 from fusion.baseline.fit import Batch, Plan, Room, fit
 from fusion.baseline.results import FILE, read_results
 from fusion.baseline.train import CHECKPOINTS
@@ -207,10 +207,37 @@ def test_seeds_train_networks_of_their_own(tmp_path: Path):
         assert len({(r.seed, r.last_loss) for r in same}) == 2  # learnt alike: trained once
 
 
-def test_the_emptiest_gpu_is_taken_and_the_cpu_where_none_has_room(tmp_path: Path):
+def test_the_emptiest_gpu_is_taken_and_the_cpu_where_none_has_room():
     free = [3 << 30, 9 << 30, 1 << 20]
 
     assert [device.index for device in ranked_by(free, "auto")] == [1, 0]
     assert [device.index for device in ranked_by(free, "cuda")] == [1, 0, 2]
     assert ranked_by([1 << 20], "auto") == [CPU]
-    assert lock_file(tmp_path, "GPU-1") != lock_file(tmp_path, "GPU-2")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from fusion.baseline.device import first_free
+number, lock = first_free(["GPU-1", "GPU-2"], Path(sys.argv[1]))
+print(number, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_gpu_serves_one_baseline_at_a_time_and_is_free_when_its_process_dies(tmp_path: Path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    holder = subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "0\n"
+
+    number, lock = first_free(["GPU-1", "GPU-2"], tmp_path)
+    lock.close()
+    holder.kill()
+    holder.communicate()
+    again, lock = first_free(["GPU-1", "GPU-2"], tmp_path)
+    lock.close()
+
+    assert (number, again) == (1, 0)
