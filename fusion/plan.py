@@ -16,7 +16,7 @@ from fusion.recipe import Member, Recipe
 from fusion.source import IGNORE, ClassLabels, Layer, SourceDescription, parts_of
 
 #: Raised when the same plan gives other files; part of every bundle id.
-BUILDER_VERSION = "0.2"
+BUILDER_VERSION = "0.3"
 #: Unit that the voxels of a modality have unless a source says otherwise.
 UNITS = {"CT": "hu"}
 #: A source that speaks of these, or of their parts, shows heads.

@@ -26,9 +26,9 @@ from fusion.bundle.content import (
 )
 from fusion.bundle.shards import Member, Shard
 from fusion.bundle.text import dump_json, sha256_of
+from fusion.plan import BUILDER_VERSION
 
 SCHEMA_VERSION = "imaging-x/bundle/1"
-BUILDER_VERSION = "0.1.0"
 LOCK_FILE = Path(__file__).resolve().parents[2] / "requirements.txt"
 
 #: Keys of case.json that the manifest and the record in a shard take as they are.
