@@ -57,7 +57,7 @@ from fusion.imaging.volume import Volume
 from fusion.norm import fit_norms
 from fusion.plan import Plan, findings_of
 from fusion.pool import in_children, share_cores
-from fusion.recipe import HuggingFace, LocalFolder
+from fusion.recipe import place_of
 from fusion.report import FOLDER, write_report
 from fusion.results import PASSING, Results, case_keys, plan_for_cases, source_for_cases
 from fusion.source import SourceDescription
@@ -199,10 +199,11 @@ def _acquired_roots(build: Build, progress: Progress) -> dict[str, Path]:
     cache = build.cache or build.workdir / "cache"
     roots = {}
     for source in build.plan.sources:
-        place = source["location"]
-        location = (LocalFolder if place["kind"] == "local" else HuggingFace)(**place)
+        place = place_of(source["location"])
         try:
-            roots[source["id"]] = acquire(location, data_root=build.data_root, cache=cache)
+            roots[source["id"]] = acquire(
+                place, data_root=build.data_root, cache=cache, check=progress.check
+            )
         except BuildError as error:
             raise BuildError(error.code, f"source {source['id']}: {error}") from error
         progress.check()

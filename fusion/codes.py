@@ -72,6 +72,9 @@ FINDINGS: dict[str, str] = {
 #: A build, a rebuild or a view cannot go on.
 FAILURES: dict[str, str] = {
     "archive_unsafe": "an archive holds links, devices, names that lead out of it, or too much",
+    "access_denied": "a source asks for an account, a token or accepted terms; it is said which",
+    "url_refused": "an address that this portal does not fetch from",
+    "download_too_large": "a file is larger than this portal fetches",
     "source_failed": "a source cannot be had, or too many of its cases cannot be used",
     "leak_detected": "an image or a group stands in two splits",
     "verify_failed": "the built bundle does not verify",

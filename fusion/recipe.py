@@ -10,7 +10,8 @@ from functools import cache
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, cast, get_args, get_origin
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from pydantic import (
@@ -34,6 +35,20 @@ RECIPES = Path(__file__).resolve().parent / "recipes"
 DEEPEST = 50  # levels of lists and mappings in a recipe's text
 PROPOSED = "?"  # first character of what a draft proposes and nobody has confirmed
 SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+def plain_path(value: str) -> str:
+    """A relative path that leads nowhere else.
+
+    Raises:
+        ValueError: absolute, with '..', a backslash, NUL, or no name at all.
+    """
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value:
+        raise ValueError("give a path without '..' or a leading '/'")
+    if not path.parts:
+        raise ValueError(f"found {value!r}, expected the name of a file: give a path")
+    return str(path)
 
 
 class LocalFolder(Part):
@@ -62,7 +77,95 @@ class HuggingFace(Part):
     allow_patterns: list[str] = []
 
 
-Location = Annotated[LocalFolder | HuggingFace, Field(discriminator="kind")]
+class HttpFile(Part):
+    """One file at an address; what is declared of it is checked.
+
+    `path` is where it lies among the source's files; default: the last part of the address.
+    """
+
+    url: str = Field(pattern=r"^https?://[^\s/?#]+/\S*$", max_length=2000)
+    path: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    md5: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
+    bytes: int | None = Field(default=None, ge=0)
+
+    @field_validator("url")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        if "@" in urlsplit(value).netloc:
+            raise ValueError("an address holds no user name or password: recipes are shown")
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return plain_path(value) if value else ""
+
+    @property
+    def name(self) -> str:
+        """Path among the source's files."""
+        return self.path or plain_path(unquote(PurePosixPath(urlsplit(self.url).path).name))
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if not self.name:
+            raise ValueError("give a path")
+        return self
+
+
+class Http(Part):
+    """Files at addresses; archives among them are unpacked unless `unpack` is false.
+
+    One archive alone is the source's folder; of several, each is a folder of its name.
+    """
+
+    kind: Literal["http"]
+    files: list[HttpFile] = Field(min_length=1, max_length=10_000)
+    unpack: bool = True
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> Self:
+        names = [one.name.casefold() for one in self.files]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two files are called {twice[0]!r}: give each a path of its own")
+        return self
+
+
+class Zenodo(Part):
+    """A record of Zenodo: the number of one version, never that of all versions."""
+
+    kind: Literal["zenodo"]
+    record: int = Field(ge=1)
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+class Figshare(Part):
+    """An article of figshare in one version."""
+
+    kind: Literal["figshare"]
+    article: int = Field(ge=1)
+    version: int = Field(ge=1)
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
+    {
+        "local": LocalFolder,
+        "huggingface": HuggingFace,
+        "http": Http,
+        "zenodo": Zenodo,
+        "figshare": Figshare,
+    }
+)
+Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare
+Location = Annotated[Place, Field(discriminator="kind")]
+
+
+def place_of(location: Mapping[str, Any]) -> Place:
+    """A checked recipe's `location`, read back."""
+    return cast("Place", LOCATIONS[location["kind"]].model_validate(location))
 
 
 class Member(Part):
@@ -567,7 +670,7 @@ def _one(path: str, found: str, expected: str, message: str) -> RecipeError:
 def _problem(error: Mapping[str, Any]) -> Problem:
     """Turn one pydantic error into a problem with the nearest valid value."""
     # A discriminated union puts its tag into the location; it is no key of the data.
-    steps = [s for s in error["loc"] if s not in {"local", "huggingface"}]
+    steps = [s for s in error["loc"] if s not in LOCATIONS]
     path = "".join(f"[{s}]" if isinstance(s, int) else f".{s}" for s in steps).lstrip(".")
     kind, value = error["type"], error.get("input")
     found = "nothing" if kind == "missing" else json.dumps(value, default=str)[:120]
@@ -606,5 +709,5 @@ def _model_of(annotation: Any, loc: tuple[Any, ...]) -> type[BaseModel] | None:
         return annotation
     models = [m for arg in get_args(annotation) if (m := _model_of(arg, loc))]
     if get_origin(annotation) in {Union, UnionType, Annotated} and len(models) > 1:
-        return HuggingFace if "huggingface" in loc else LocalFolder
+        return next((LOCATIONS[tag] for tag in loc if tag in LOCATIONS), LocalFolder)
     return models[0] if models else None

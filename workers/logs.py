@@ -20,7 +20,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 #: In the order in which a line shows them.
 FIELDS = ("request", "run", "stage", "chunk", "source", "case", "worker", "attempt")
-SECRETS = ("SECRET_KEY", "METRICS_TOKEN")
+SECRETS = ("SECRET_KEY", "METRICS_TOKEN", "HF_TOKEN", "ZENODO_TOKEN", "FIGSHARE_TOKEN")
 HIDDEN = "***"
 _SHORTEST_SECRET = 4  # what is shorter would hide half of the words
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("log_fields", default=MappingProxyType({}))
@@ -115,5 +115,4 @@ def _secrets() -> set[str]:
     for address in (settings.CELERY_BROKER_URL, settings.SEARCH_URL):
         password = urlsplit(address).password or ""
         found |= {password, unquote(password)}
-    found.add(settings.HF_TOKEN)
     return {secret for secret in found if len(secret) >= _SHORTEST_SECRET}

@@ -44,6 +44,10 @@ def asked_bytes(sources: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
                 bundle += UNPACKED * here.stat().st_size
             elif here.is_dir():
                 bundle += _grown(_used_files(source, here))
+        elif place["kind"] == "http" and all(one.get("bytes") for one in place["files"]):
+            stated = sum(one["bytes"] for one in place["files"])
+            fetched += stated * (1 + UNPACKED)
+            bundle += UNPACKED * stated
         elif not place.get("allow_patterns"):
             slug = source["dataset"]
             size = facts_of([slug]).get(slug, {}).get("size_bytes") or 0

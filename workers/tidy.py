@@ -124,7 +124,7 @@ def _cached() -> Iterator[Leftover]:
     if not days or Run.objects.unfinished().exists():  # they may be read just now
         return
     cache = Path(settings.STATE_DIR) / "cache"
-    for group in ("archives", "huggingface"):
+    for group in ("archives", "huggingface", "blobs", "fetched", "partial", "sets"):
         for path in _entries(cache / group):
             if _is_old(path, days * DAY):
                 why = f"not used for {days} days"

@@ -3,25 +3,77 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import cast
 
-from fusion.recipe import HuggingFace, LocalFolder
-from fusion.sources import huggingface, local
+from fusion.recipe import LocalFolder, Place
+from fusion.sources import local
+from fusion.sources.base import Check, Connector, Listing
+from fusion.sources.safety import FetchRules
+
+__all__ = ["acquire", "connector", "listing"]
+
+#: Kind of a location -> module; imported when used, clients take their time.
+CONNECTORS: Mapping[str, str] = MappingProxyType(
+    {
+        "huggingface": "fusion.sources.huggingface",
+        "http": "fusion.sources.http",
+        "zenodo": "fusion.sources.zenodo",
+        "figshare": "fusion.sources.figshare",
+    }
+)
 
 
-def acquire(location: LocalFolder | HuggingFace, *, data_root: Path, cache: Path) -> Path:
+def acquire(
+    place: Place,
+    *,
+    data_root: Path,
+    cache: Path,
+    check: Check = lambda: None,
+    rules: FetchRules | None = None,
+) -> Path:
     """Folder that holds the source's files; local folders are read in place, archives unpacked.
 
+    Args:
+        check: called now and then; what it raises ends the fetching, and bytes so far are kept.
+        rules: default: the operator's settings.
+
     Raises:
-        BuildError: code source_failed, naming what is not there or not allowed; archive_unsafe.
+        BuildError: see fusion.sources.base.Connector; archive_unsafe.
     """
-    if isinstance(location, LocalFolder):
-        root = local.acquire(location.path, data_root, cache)
+    if isinstance(place, LocalFolder):
+        root = local.acquire(place.path, data_root, cache)
     else:
-        root = huggingface.acquire(
-            location.repo_id, location.revision, list(location.allow_patterns), cache
-        )
+        root = connector(place.kind).fetch(place, cache, rules or configured_rules(), check)
     if root.is_relative_to(cache):  # used just now: what was not for long may be removed
         kept = cache.joinpath(*root.relative_to(cache).parts[:2])
         os.utime(kept)
     return root
+
+
+def listing(place: Place, rules: FetchRules | None = None) -> Listing:
+    """What a place elsewhere holds, and on which terms; nothing is fetched.
+
+    Raises:
+        BuildError: see fusion.sources.base.Connector.
+    """
+    return connector(place.kind).listing(place, rules or configured_rules())
+
+
+def connector(kind: str) -> Connector:
+    """The connector of a kind of location."""
+    return cast("Connector", import_module(CONNECTORS[kind]))
+
+
+def configured_rules() -> FetchRules:
+    """What the operator allows, by the settings."""
+    from django.conf import settings
+
+    return FetchRules(
+        networks=tuple(settings.FETCH_NETWORKS),
+        largest_bytes=settings.FETCH_BYTES,
+        per_host=settings.FETCH_PER_HOST,
+    )

@@ -209,6 +209,16 @@ if _storage_url:  # what the hosts of one run share
         "OPTIONS": {**_bundles["OPTIONS"], "location": f"{_prefix}/work".lstrip("/")},
     }
 
+# Sources: where from, how much, how many beside each other (docs/sources.md).
+FETCH_NETWORKS = env.networks("IMAGINGX_FETCH_NETWORKS")
+FETCH_BYTES = env.integer("IMAGINGX_FETCH_GB", minimum=1) * 10**9
+FETCH_PER_HOST = env.integer("IMAGINGX_FETCH_PER_HOST", minimum=1)
+ZENODO_URL = env.url("IMAGINGX_ZENODO_URL", ("http", "https"))
+FIGSHARE_URL = env.url("IMAGINGX_FIGSHARE_URL", ("http", "https"))
+# Read from the environment where they are sent; here so that no log line shows them.
+ZENODO_TOKEN = env.text("ZENODO_TOKEN")
+FIGSHARE_TOKEN = env.text("FIGSHARE_TOKEN")
+
 # Who may read /metrics, /readyz and /status/ besides staff (portal/access.py).
 METRICS_TOKEN = env.text("IMAGINGX_METRICS_TOKEN")
 HF_TOKEN = env.text("HF_TOKEN")  # read by the Hub's client; here so that no log line shows it
@@ -287,7 +297,10 @@ LOGGING = {
         }
     },
     # One line per request on stderr otherwise.
-    "loggers": {"elastic_transport": {"level": "WARNING"}},
+    "loggers": {
+        "elastic_transport": {"level": "WARNING"},
+        "httpx2": {"level": "WARNING"},  # signed addresses
+    },
     "root": {
         "handlers": ["console"],
         "level": env.one_of("IMAGINGX_LOG_LEVEL", ("DEBUG", "INFO", "WARNING", "ERROR")),

@@ -86,6 +86,25 @@ def test_a_hub_source_needs_a_whole_commit(vessels):
     assert "sources[0].location.revision" in refused(vessels)
 
 
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ({"kind": "http", "files": [{"url": "file:///etc/passwd"}]}, "files[0].url"),
+        ({"kind": "http", "files": [{"url": "https://me:secret@example.org/a"}]}, "files[0].url"),
+        ({"kind": "http", "files": [{"url": "https://example.org/"}]}, "files[0]"),
+        ({"kind": "http", "files": [{"url": "https://e.org/a", "path": "../a"}]}, "files[0].path"),
+        ({"kind": "http", "files": [{"url": "https://e.org/a", "sha256": "0"}]}, "files[0].sha256"),
+        ({"kind": "http", "files": [{"url": "https://e.org/a"}, {"url": "https://f.org/A"}]}, ""),
+        ({"kind": "zenodo", "record": "latest"}, "record"),
+        ({"kind": "figshare", "article": 7}, "version"),
+    ],
+)
+def test_a_place_elsewhere_is_checked_before_anybody_goes_there(vessels, location, where):
+    vessels["sources"][0]["location"] = location
+
+    assert f"sources[0].location{'.' if where else ''}{where}" in refused(vessels)
+
+
 def test_a_recipe_from_the_network_may_not_name_files_of_the_server(vessels):
     vessels["sources"][0]["description"] = "../../secret.yaml"
 

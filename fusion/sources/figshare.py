@@ -1,0 +1,71 @@
+"""Articles of figshare, by its REST API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fusion.errors import BuildError
+from fusion.recipe import Figshare, plain_path
+from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.download import fetch_files, get_json
+from fusion.sources.safety import FetchRules
+
+CREDENTIAL = "FIGSHARE_TOKEN"
+
+
+def endpoint() -> str:
+    """Figshare's API itself, or a server like it."""
+    from django.conf import settings
+
+    return str(settings.FIGSHARE_URL).rstrip("/")
+
+
+def listing(place: Figshare, rules: FetchRules) -> Listing:
+    """Files of one version with their MD5, and its licence."""
+    credential = CREDENTIAL if os.environ.get(CREDENTIAL) else ""
+    url = f"{endpoint()}/v2/articles/{place.article}/versions/{place.version}"
+    return parse(get_json(url, rules, credential=credential), place)
+
+
+def parse(answer: Mapping[str, Any], place: Figshare) -> Listing:
+    """Read the API's answer. Pure.
+
+    Raises:
+        BuildError: source_failed.
+    """
+    where = f"figshare article {place.article}, version {place.version}"
+    try:
+        files = tuple(
+            RemoteFile(
+                path=plain_path(str(one["name"])),
+                url=str(one["download_url"]),
+                bytes=int(one["size"]),
+                md5=str(one.get("computed_md5") or one.get("supplied_md5") or ""),
+            )
+            for one in answer["files"]
+            if not one.get("is_link_only")
+        )
+        if not files:
+            raise BuildError("source_failed", f"{where} has no files, only links")
+        return Listing(
+            title=str(answer["title"]),
+            version=str(answer.get("version") or place.version),
+            files=files,
+            licence=str((answer.get("license") or {}).get("name") or ""),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BuildError("source_failed", f"{where}: not understood: {error!r}") from error
+
+
+def fetch(place: Figshare, cache: Path, rules: FetchRules, check: Check) -> Path:
+    """Folder with the article's files that the patterns take."""
+    files = listing(place, rules).matching(place.allow_patterns)
+    if not files:
+        patterns = ", ".join(place.allow_patterns)
+        raise BuildError(
+            "source_failed", f"figshare article {place.article}: no file matches {patterns}"
+        )
+    return fetch_files(files, cache, rules, check, unpacked=place.unpack)

@@ -1,0 +1,192 @@
+"""Local servers that speak what the real ones speak: files over HTTP, the Hub, repositories."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "a" * 40
+
+
+@dataclass
+class Site:
+    """What a server holds, does wrong, and was asked.
+
+    faults: path -> what happens at the next requests of it, in order: a status with headers, or
+    how many bytes of a body are sent before the connection ends.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    redirects: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, list[Any]] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)  # path prefix -> token
+    no_length: set[str] = field(default_factory=set)
+    slow: float = 0.0
+    asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    busiest: int = 0
+    now: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def gets(self, path: str) -> list[dict[str, str]]:
+        """Headers of each GET of a path."""
+        return [
+            headers for method, there, headers in self.asked if (method, there) == ("GET", path)
+        ]
+
+    def etag(self, path: str) -> str:
+        made = hashlib.sha256(self.files[path]).hexdigest()[:20]
+        return self.etags.get(path, f'"{made}"')
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    site: Site
+
+    def do_HEAD(self):
+        self.answer()
+
+    def do_GET(self):
+        self.answer()
+
+    def answer(self) -> None:
+        path = self.path.partition("?")[0]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        with self.site.lock:
+            self.site.asked.append((self.command, path, headers))
+            self.site.now += 1
+            self.site.busiest = max(self.site.busiest, self.site.now)
+        try:
+            self.route(path, headers)
+        finally:
+            with self.site.lock:
+                self.site.now -= 1
+
+    def route(self, path: str, headers: dict[str, str]) -> None:
+        for prefix, token in self.site.needs.items():
+            if path.startswith(prefix) and headers.get("authorization") != f"Bearer {token}":
+                return self.reply(401, b"{}")
+        fault = self.fault(path)
+        if isinstance(fault, tuple):
+            return self.reply(fault[0], b"{}", fault[1])
+        if path in self.site.redirects:
+            return self.reply(302, b"", {"Location": self.site.redirects[path]})
+        if path in self.site.answers:
+            return self.reply(200, json.dumps(self.site.answers[path]).encode())
+        if path in self.site.files:
+            return self.file(path, headers, fault)
+        return self.reply(404, b"{}", self.not_found())
+
+    def not_found(self) -> dict[str, str]:
+        return {}
+
+    def fault(self, path: str) -> Any:
+        with self.site.lock:
+            waiting = self.site.faults.get(path) if self.command == "GET" else None
+            return waiting.pop(0) if waiting else None
+
+    def file(self, path: str, headers: dict[str, str], cut: int | None) -> None:
+        data, etag, start, status = self.site.files[path], self.site.etag(path), 0, 200
+        extra = {"ETag": etag, "Accept-Ranges": "bytes", **self.more(path)}
+        if headers.get("if-none-match") == etag:
+            self.reply(304, b"", extra)
+            return
+        wanted = headers.get("range", "")
+        if wanted and headers.get("if-range", etag) == etag:
+            start, status = int(wanted.removeprefix("bytes=").partition("-")[0]), 206
+            if start >= len(data):
+                self.reply(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+                return
+            extra["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        self.reply(status, data[start:], extra, cut, length=path not in self.site.no_length)
+
+    def more(self, path: str) -> dict[str, str]:
+        return {}
+
+    def reply(
+        self,
+        status: int,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        cut: int | None = None,
+        *,
+        length: bool = True,
+    ) -> None:
+        self.send_response(status)
+        sent = {"Content-Length": str(len(body))} if length else {"Connection": "close"}
+        for name, value in {**sent, **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD" or status == 304:
+            return
+        try:
+            if self.site.slow:
+                for at in range(0, len(body), 1 << 16):
+                    self.wfile.write(body[at : at + (1 << 16)])
+                    time.sleep(self.site.slow)
+            else:
+                self.wfile.write(body if cut is None else body[:cut])
+        except (BrokenPipeError, ConnectionResetError):
+            cut = 0
+        if cut is not None or not length:
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class HubHandler(Handler):
+    """The Hub's API of datasets, and files by resolve: large ones redirected to a store."""
+
+    def not_found(self) -> dict[str, str]:
+        known = any(one.startswith("/datasets/some/set/") for one in self.site.files)
+        of_known = "/some/set/" in self.path
+        return {"X-Error-Code": "RevisionNotFound" if known and of_known else "RepoNotFound"}
+
+    def more(self, path: str) -> dict[str, str]:
+        return {"X-Repo-Commit": COMMIT}
+
+
+def hub(site: Site, files: dict[str, bytes], large: tuple[str, ...] = (), repo: str = "some/set"):
+    """Put a repository of one commit on a hub."""
+    tree = []
+    for name, data in files.items():
+        blob = hashlib.sha1(
+            f"blob {len(data)}\0".encode() + data, usedforsecurity=False
+        ).hexdigest()
+        row = {"type": "file", "path": name, "size": len(data), "oid": blob}
+        resolve, sha256 = f"/datasets/{repo}/resolve/{COMMIT}/{name}", hashlib.sha256(data)
+        if name in large:
+            digest = sha256.hexdigest()
+            row["lfs"] = {"oid": digest, "size": len(data), "pointerSize": 130}
+            site.etags[resolve] = f'"{digest}"'
+        else:
+            site.etags[resolve] = f'"{blob}"'
+        site.files[resolve] = data
+        tree.append(row)
+    site.answers[f"/api/datasets/{repo}/tree/{COMMIT}"] = tree
+    info = {"id": repo, "sha": COMMIT, "private": False, "gated": False, "tags": []}
+    rest = {"downloads": 0, "likes": 0, "siblings": [{"rfilename": name} for name in files]}
+    site.answers[f"/api/datasets/{repo}/revision/{COMMIT}"] = {**info, **rest}
+    site.answers[f"/api/datasets/{repo}"] = {**info, **rest}
+
+
+@contextmanager
+def serving(site: Site, kind: type[Handler] = Handler) -> Iterator[str]:
+    """Address of a running server."""
+    handler = type("Bound", (kind,), {"site": site})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
