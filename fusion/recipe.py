@@ -150,6 +150,29 @@ class Figshare(Part):
     unpack: bool = True
 
 
+class Idc(Part):
+    """Series of Imaging Data Commons: those that are all that is asked for.
+
+    `subjects` takes those of the first so many people, in the order of collection and subject id.
+    Values are spelled as IDC does: MR, BREAST, "CC BY 4.0".
+    """
+
+    kind: Literal["idc"]
+    release: int = Field(ge=1)
+    collections: list[str] = []
+    modalities: list[str] = []
+    body_parts: list[str] = []
+    licences: list[str] = []
+    series: list[str] = []
+    subjects: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _chooses(self) -> Self:
+        if not self.collections and not self.series:
+            raise ValueError("give collections or series: all of IDC is too much")
+        return self
+
+
 LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
     {
         "local": LocalFolder,
@@ -157,9 +180,10 @@ LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
         "http": Http,
         "zenodo": Zenodo,
         "figshare": Figshare,
+        "idc": Idc,
     }
 )
-Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare
+Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare | Idc
 Location = Annotated[Place, Field(discriminator="kind")]
 
 

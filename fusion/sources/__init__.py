@@ -23,6 +23,7 @@ CONNECTORS: Mapping[str, str] = MappingProxyType(
         "http": "fusion.sources.http",
         "zenodo": "fusion.sources.zenodo",
         "figshare": "fusion.sources.figshare",
+        "idc": "fusion.sources.idc",
     }
 )
 

@@ -142,6 +142,11 @@ _VARIABLES = (
     Variable("IMAGINGX_FETCH_PER_HOST", "4", "files fetched from one host beside each other"),
     Variable("IMAGINGX_ZENODO_URL", "https://zenodo.org", "address of Zenodo or a server like it"),
     Variable("IMAGINGX_FIGSHARE_URL", "https://api.figshare.com", "address of figshare's API"),
+    Variable(
+        "IMAGINGX_IDC_URL",
+        "https://s3.amazonaws.com",
+        "object store with the buckets of Imaging Data Commons",
+    ),
     Variable("ZENODO_TOKEN", "", "token for restricted records of Zenodo"),
     Variable("FIGSHARE_TOKEN", "", "token for private articles of figshare"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),

@@ -1,0 +1,141 @@
+"""Imaging Data Commons: its packaged index beside idc-index itself, its buckets on a local S3."""
+
+from __future__ import annotations
+
+import time
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from fusion.errors import BuildError
+from fusion.recipe import place_of
+from fusion.sources import acquire, idc, listing
+from fusion.sources.safety import FetchRules
+
+RULES = FetchRules(networks=("127.0.0.0/8",))
+
+
+def place(**choice):
+    return place_of({"kind": "idc", "release": idc.release(), **choice})
+
+
+def test_every_collection_has_licence_subjects_and_series():
+    found = idc.collections()
+
+    assert len(found) == 179
+    assert all(one.licences and one.subjects and one.series for one in found.values())
+    assert found["4d_lung"].licences == {"CC BY 3.0": found["4d_lung"].series}
+
+
+COHORTS = [
+    {"collections": ["duke_breast_cancer_mri"], "modalities": ["MR"]},
+    {"collections": ["lidc_idri", "nsclc_radiomics"], "body_parts": ["LUNG"]},
+    {"collections": ["4d_lung", "acrin_6698"], "licences": ["CC BY 4.0"], "modalities": ["SEG"]},
+]
+SQL = {"collections": "collection_id", "modalities": "Modality", "body_parts": "BodyPartExamined",
+       "licences": "license_short_name"}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_cohorts_manifest_is_the_one_that_idc_index_gives():
+    from idc_index import IDCClient
+
+    client = IDCClient()
+    for choice in COHORTS:
+        where = " and ".join(
+            f"{SQL[key]} in ({', '.join(repr(value) for value in values)})"
+            for key, values in choice.items()
+        )
+        rows = client.sql_query(f"select series_aws_url from index where {where}")  # noqa: S608
+        theirs = sorted(f"cp {url} .\n" for url in rows["series_aws_url"])
+
+        assert theirs
+        assert sorted(idc.manifest(idc.cohort(place(**choice))).splitlines(True)) == theirs
+
+
+@pytest.mark.alone
+def test_a_cohort_query_answers_in_under_a_second():
+    idc.cohort(place(**COHORTS[0]))  # the index is read once in a process
+    begin = time.perf_counter()
+    idc.cohort(place(**COHORTS[0]))
+    assert time.perf_counter() - begin < 1
+
+
+def test_first_subjects_are_the_same_ones_each_time_and_a_part_of_the_whole():
+    whole = idc.cohort(place(**COHORTS[0]))
+    part = idc.cohort(place(**COHORTS[0], subjects=2))
+
+    people = sorted({one.subject for one in whole})
+    assert sorted({one.subject for one in part}) == people[:2]
+    assert part == [one for one in whole if one.subject in people[:2]]
+    found = listing(place(**COHORTS[0], subjects=2), RULES)
+    assert found.known_bytes == sum(one.bytes for one in part)
+    assert found.licence == "CC BY-NC 4.0"
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"collections": ["lidc_idr"]}, "did you mean 'lidc_idri'"),
+        ({"collections": ["lidc_idri"], "modalities": ["XYZ"]}, "modalities: found 'XYZ'"),
+        ({"series": ["1.2.3"]}, "series 1.2.3 is not in release"),
+        ({"collections": ["4d_lung"], "modalities": ["MR"]}, "no series is like that"),
+        ({"collections": ["4d_lung"], "release": 1}, "expected 1"),
+    ],
+)
+def test_what_the_index_does_not_know_is_said(choice, says):
+    with pytest.raises(BuildError, match=says):
+        idc.cohort(place(**choice))
+
+
+@pytest.fixture(scope="module")
+def store():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def smallest(store, settings):
+    """The series of few files of a real collection; their objects hold bytes of ours."""
+    settings.IDC_URL = store
+    series = sorted(idc.cohort(place(collections=["4d_lung"])), key=lambda s: s.instances)[:2]
+    client = boto3.client(
+        "s3", endpoint_url=store, region_name="us-east-1",
+        aws_access_key_id="test", aws_secret_access_key="test",
+    )  # fmt: skip
+    for one in series:
+        bucket, key = one.url.removeprefix("s3://").split("/")[:2]
+        client.create_bucket(Bucket=bucket, ACL="public-read")
+        for n in range(one.instances):
+            client.put_object(Bucket=bucket, Key=f"{key}/{n}.dcm", Body=f"{key} {n}".encode())
+    return series, client
+
+
+def test_series_come_from_the_buckets_into_the_folders_that_idc_index_makes(smallest, tmp_path):
+    series, _ = smallest
+    wanted = place(collections=["4d_lung"], series=[one.uid for one in series])
+
+    folder = acquire(wanted, data_root=tmp_path, cache=tmp_path, rules=RULES)
+
+    for one in series:
+        found = sorted((folder / one.folder).iterdir())
+        assert len(found) == one.instances
+        assert found[0].read_bytes().decode() == f"{one.url.split('/')[3]} 0"
+    assert acquire(wanted, data_root=tmp_path, cache=tmp_path, rules=RULES) == folder
+
+
+def test_a_series_that_lost_a_file_is_noticed_with_both_numbers(smallest, tmp_path):
+    series, client = smallest
+    one = series[0]
+    bucket, key = one.url.removeprefix("s3://").split("/")[:2]
+    client.delete_object(Bucket=bucket, Key=f"{key}/0.dcm")
+
+    with pytest.raises(BuildError) as caught:
+        acquire(place(series=[one.uid]), data_root=tmp_path, cache=tmp_path, rules=RULES)
+
+    assert caught.value.code == "upstream_changed"
+    assert f"found {one.instances - 1} files, expected {one.instances}" in str(caught.value)
