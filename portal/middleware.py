@@ -5,9 +5,18 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
 
 from django.http import HttpRequest, HttpResponse
+from django.utils.cache import (
+    get_conditional_response,
+    patch_cache_control,
+    patch_vary_headers,
+    set_response_etag,
+)
 
+from portal.access import user_of
 from workers.logs import bound
 
 PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -36,6 +45,36 @@ class ContentSecurityPolicy:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class ApiManners:
+    """What holds for every answer of the API: tags, caching, what is left of the rate.
+
+    A read without a tag of its own gets one, and 304 when the client has it already.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if not request.path.startswith("/api/"):
+            return response
+        if rate := getattr(request, "rate", None):
+            policy = "user" if user_of(request) else "visitor"
+            response["RateLimit-Policy"] = f'"{policy}";q={rate["limit"]};w={rate["window"]}'
+            response["RateLimit"] = f'"{policy}";r={rate["left"]};t={rate["reset"]}'
+        patch_vary_headers(response, ("Authorization", "Cookie"))
+        if not response.has_header("Cache-Control"):
+            response["Cache-Control"] = "no-cache"  # keep, but ask whether the tag still holds
+        if user_of(request):
+            patch_cache_control(response, private=True)
+        is_read = request.method in {"GET", "HEAD"} and response.status_code == HTTPStatus.OK
+        if not is_read or response.streaming or response.has_header("ETag"):
+            return response
+        set_response_etag(response)
+        tagged = get_conditional_response(request, etag=response["ETag"], response=response)
+        return cast("HttpResponse", tagged)
 
 
 class RequestId:

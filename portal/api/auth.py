@@ -50,7 +50,7 @@ def check_scope(request: Request, scope: Scope) -> None:
         raise PermissionDenied(f"The token has the scopes {has}; this needs {scope.value}")
 
 
-class TokenScheme(OpenApiAuthenticationExtension):
+class TokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How the schema describes it."""
 
     target_class = TokenAuthentication

@@ -130,25 +130,34 @@ SHOWN = {
 class BundleList(APIView):
     @extend_schema(
         operation_id="bundles_list",
-        parameters=[OpenApiParameter("page", int), OpenApiParameter("page_size", int)],
+        parameters=[
+            OpenApiParameter("page", int),
+            OpenApiParameter("page_size", int),
+            params.FIELDS,
+        ],
         responses={200: BundleListOut, 400: ProblemOut},
     )
     def get(self, request: Request) -> Response:
         """Bundles that one may see, the newest first."""
-        params.check_known(request.query_params, {"page", "page_size"})
+        params.check_known(request.query_params, {"page", "page_size", "fields"})
+        fields = params.chosen_fields(request.query_params, BundleOut.Meta.fields)
         page = params.read_page(request.query_params)
         found, envelope = params.paginate(request, kept_bundles(request), page)
-        return Response({**envelope, "results": BundleOut(found, many=True).data})
+        results = [params.pick(row, fields) for row in BundleOut(found, many=True).data]
+        return Response({**envelope, "results": results})
 
 
 class BundleDetail(APIView):
     @extend_schema(
-        operation_id="bundles_read", responses={200: BundleDetailOut, 404: ProblemOut, 410: GoneOut}
+        operation_id="bundles_read",
+        parameters=[params.FIELDS],
+        responses={200: BundleDetailOut, 404: ProblemOut, 410: GoneOut},
     )
     def get(self, request: Request, bundle_id: str) -> Response:
         """One bundle: its recipe, summary and baseline."""
-        params.check_known(request.query_params, ())
-        return Response(BundleDetailOut(_find(request, bundle_id)).data)
+        params.check_known(request.query_params, ("fields",))
+        fields = params.chosen_fields(request.query_params, BundleDetailOut.Meta.fields)
+        return Response(params.pick(BundleDetailOut(_find(request, bundle_id)).data, fields))
 
 
 class BundleBaseline(APIView):
@@ -283,6 +292,8 @@ class BundleDownload(Download):
             return cast("IO[bytes]", storage.open(f"{folder}/{path}"))
 
         if view:
+            if not bundle.has("manifest.json"):
+                raise Http404(f"manifest.json: no file of bundle {bundle_id[:12]}")
             with opened("manifest.json") as file:
                 manifest = Manifest.model_validate_json(file.read())
             root = f"{folder[:12]}-{view}"

@@ -24,6 +24,11 @@ def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
     return list(rows.facts())
 
 
+def plain(media: str) -> str:
+    """A media type without its parameters."""
+    return media.partition(";")[0]
+
+
 class CatalogExport(APIView):
     @extend_schema(
         operation_id="catalog_export",
@@ -31,7 +36,10 @@ class CatalogExport(APIView):
             OpenApiParameter("format", str, enum=list(FORMATS)),
             OpenApiParameter("slug", str, many=True, description="these datasets alone"),
         ],
-        responses={200: OpenApiTypes.BINARY, 400: ProblemOut},
+        responses={
+            **{(200, plain(media)): OpenApiTypes.BINARY for media, _, _ in FORMATS.values()},
+            400: ProblemOut,
+        },
     )
     def get(self, request: Request) -> HttpResponse:
         """The whole catalog, or the datasets named by `slug`, as a file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from django.http import HttpResponse
@@ -20,12 +21,14 @@ from catalog.export import KEYS
 from catalog.models import Dataset
 from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
+from catalog.search.results import NearHit
 from catalog.search.suggest import did_you_mean
 from fusion.recipe import descriptions_of
 from portal.api import params
 from portal.api.errors import ProblemOut
 
 IN_RECORD = {"annotation", "conflicts"}
+HIT_KEYS = tuple(field.name for field in dataclasses.fields(NearHit))
 CITATIONS = ("text", "bibtex", "csl")
 
 
@@ -70,31 +73,41 @@ class DatasetOut(serializers.ModelSerializer[Dataset]):
 class DatasetList(APIView):
     @extend_schema(
         operation_id="datasets_search",
-        parameters=[OpenApiParameter(name, str) for name in PARAMETERS],
+        parameters=[*(OpenApiParameter(name, str) for name in PARAMETERS), params.FIELDS],
         responses={200: OpenApiTypes.OBJECT, 400: ProblemOut, 503: ProblemOut},
     )
     def get(self, request: Request) -> Response:
         """Search: understood, results (strict), near, total, facets, did_you_mean."""
-        query = Query.from_params(request.query_params)
+        asked = request.query_params.copy()
+        fields = params.chosen_fields(asked, HIT_KEYS)
+        asked.pop("fields", None)
+        query = Query.from_params(asked)
         data: dict[str, Any] = search(query).as_dict()
         data["did_you_mean"] = did_you_mean(
             query.text, data["total"], lambda text: search(query.replace(text=text, limit=1)).total
         )
+        for part in ("results", "near"):
+            data[part] = [params.pick(hit, fields) for hit in data[part]]
         return Response(data)
 
 
 class DatasetDetail(APIView):
-    @extend_schema(operation_id="datasets_read", responses={200: DatasetOut, 404: ProblemOut})
+    @extend_schema(
+        operation_id="datasets_read",
+        parameters=[params.FIELDS],
+        responses={200: DatasetOut, 404: ProblemOut},
+    )
     def get(self, request: Request, slug: str) -> Response:
         """One dataset with its record: raw values, claims and sources."""
-        params.check_known(request.query_params, ())
-        return Response(DatasetOut(get_object_or_404(Dataset, slug=slug)).data)
+        params.check_known(request.query_params, ("fields",))
+        fields = params.chosen_fields(request.query_params, DatasetOut.Meta.fields)
+        return Response(params.pick(DatasetOut(get_object_or_404(Dataset, slug=slug)).data, fields))
 
 
 class DatasetCroissant(APIView):
     @extend_schema(
         operation_id="datasets_croissant",
-        responses={200: OpenApiTypes.OBJECT, 404: ProblemOut},
+        responses={(200, "application/ld+json"): OpenApiTypes.OBJECT, 404: ProblemOut},
     )
     def get(self, request: Request, slug: str) -> Response:
         """One dataset as JSON-LD: Croissant 1.1, which is schema.org/Dataset too."""
@@ -108,7 +121,13 @@ class DatasetCitation(APIView):
     @extend_schema(
         operation_id="datasets_citation",
         parameters=[OpenApiParameter("style", str, enum=CITATIONS)],
-        responses={200: OpenApiTypes.STR, 400: ProblemOut, 404: ProblemOut},
+        responses={
+            (200, "text/plain"): OpenApiTypes.STR,
+            (200, "application/x-bibtex"): OpenApiTypes.STR,
+            (200, "application/json"): OpenApiTypes.ANY,
+            400: ProblemOut,
+            404: ProblemOut,
+        },
     )
     def get(self, request: Request, slug: str) -> HttpResponse:
         """How to cite it: one line of text, BibTeX or CSL-JSON."""

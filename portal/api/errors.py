@@ -1,4 +1,4 @@
-"""The one error shape of the API: `title, status, detail, errors`."""
+"""The one error shape of the API (RFC 9457): `title, status, code, detail, errors`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     Http404: HTTPStatus.NOT_FOUND,
     PermissionDenied: HTTPStatus.FORBIDDEN,
 }
+CODE_OF: dict[type[Exception], str] = {
+    RecipeError: "recipe_invalid",
+    RunConflictError: "run_conflict",
+    PublishError: "publish_refused",
+    QueryError: "query_invalid",
+    RulesError: "rules_invalid",
+    SearchUnavailableError: "search_unavailable",
+    RecursionError: "nested_too_deeply",
+    SignInError: "sign_in_required",
+    Http404: "not_found",
+    PermissionDenied: "permission_denied",
+}
 TITLE_OF: dict[type[Exception], str] = {
     RecipeError: "The recipe is not valid",
     BuildError: "There is no room",
@@ -61,6 +73,7 @@ class ProblemOut(serializers.Serializer[Any]):
 
     title = serializers.CharField()
     status = serializers.IntegerField()
+    code = serializers.CharField(help_text="a word that stays the same; the others may change")
     detail = serializers.CharField()
     errors = FieldErrorOut(many=True)  # type: ignore[assignment] # DRF keeps fields elsewhere
 
@@ -70,6 +83,7 @@ class ParameterError(exceptions.APIException):
 
     status_code = HTTPStatus.BAD_REQUEST
     default_detail = "The query is not valid"
+    default_code = "parameter_invalid"
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         super().__init__("; ".join(error["message"] for error in errors))
@@ -87,6 +101,7 @@ class GoneError(exceptions.APIException):
     """A bundle whose files were removed by a rule or by hand."""
 
     status_code = HTTPStatus.GONE
+    default_code = "gone"
 
     def __init__(self, bundle: Bundle) -> None:
         super().__init__(f"bundle {bundle.pk[:12]} was removed: {bundle.removed_why}")
@@ -94,11 +109,21 @@ class GoneError(exceptions.APIException):
 
 
 def body(
-    status: int, detail: str, title: str = "", errors: Sequence[Mapping[str, Any]] = ()
+    status: int,
+    detail: str,
+    title: str = "",
+    errors: Sequence[Mapping[str, Any]] = (),
+    code: str = "",
 ) -> dict[str, Any]:
-    """An error as data."""
-    title = title or HTTPStatus(status).phrase
-    return {"title": title, "status": int(status), "detail": detail, "errors": list(errors)}
+    """An error as data; without a code of its own, that of its status."""
+    known = HTTPStatus(status)
+    return {
+        "title": title or known.phrase,
+        "status": int(status),
+        "code": code or known.name.lower(),
+        "detail": detail,
+        "errors": list(errors),
+    }
 
 
 def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa: ARG001
@@ -111,7 +136,8 @@ def handle(exc: Exception, context: dict[str, Any]) -> Response | None:  # noqa:
             detail = f"{exc.code}: {exc}"
         if kind is RecursionError:
             detail = "Nesting is limited; send a flatter document"
-        data = body(STATUS_OF[kind], detail, TITLE_OF.get(kind, ""), errors)
+        code = exc.code if isinstance(exc, BuildError) else CODE_OF.get(kind, "")
+        data = body(STATUS_OF[kind], detail, TITLE_OF.get(kind, ""), errors, code)
         headers = {}
         if kind is SearchUnavailableError:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -139,7 +165,9 @@ def _of_framework(exc: exceptions.APIException) -> Response:
         headers["WWW-Authenticate"] = challenge
     if wait := getattr(exc, "wait", None):
         headers["Retry-After"] = str(int(wait))
-    data = body(exc.status_code, detail, errors=errors) | getattr(exc, "extra", {})
+    codes = exc.get_codes()
+    code = codes if isinstance(codes, str) else "invalid"
+    data = body(exc.status_code, detail, errors=errors, code=code) | getattr(exc, "extra", {})
     return Response(data, exc.status_code, headers=headers, content_type=CONTENT_TYPE)
 
 

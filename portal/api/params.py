@@ -10,10 +10,12 @@ from typing import Any
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import QueryDict
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from portal.api.errors import ParameterError
 
+FIELDS = OpenApiParameter("fields", str, description="comma list of the keys to answer with")
 PAGE_SIZE = 20
 MAX_PAGE_SIZE = 200
 
@@ -40,6 +42,28 @@ def choice(params: QueryDict, name: str, allowed: Collection[str]) -> str | None
     expected = f"one of {', '.join(sorted(allowed))}"
     message = f"{name}: found {value!r}, expected {expected}{_hint(value, allowed)}"
     raise ParameterError([_error(name, value, expected, message)])
+
+
+def chosen_fields(params: QueryDict, known: Collection[str]) -> list[str] | None:
+    """The keys that `fields`, a comma list, leaves in an answer; None: all."""
+    value = params.get("fields")
+    if value is None:
+        return None
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    expected = f"some of {', '.join(known)}"
+    errors = [
+        _error("fields", name, expected, f"fields: found {name!r}, expected {expected}")
+        for name in names or [""]
+        if name not in known
+    ]
+    if errors:
+        raise ParameterError(errors)
+    return names
+
+
+def pick(row: Mapping[str, Any], names: Collection[str] | None) -> dict[str, Any]:
+    """These keys of a row; all of them for None."""
+    return {name: value for name, value in row.items() if names is None or name in names}
 
 
 def read_page(params: QueryDict) -> Page:

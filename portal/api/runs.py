@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 from portal.access import check_may_start, check_may_steer, user_of, visible_runs
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.api.idempotency import once
 from portal.api.recipes import RecipeIn
 from portal.progress import by_source, waits_for
 from workers.models import Run, RunStage
@@ -119,6 +120,12 @@ class RunListOut(serializers.Serializer[Any]):
     results = RunOut(many=True)
 
 
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="the same key gives the same run, whatever came of it; for another body it is 422",
+)
 STEERED = {202: RunDetailOut, 403: ProblemOut, 404: ProblemOut, 409: ProblemOut}
 
 
@@ -139,22 +146,32 @@ class RunList(APIView):
             OpenApiParameter("state", str, enum=Run.State.values),
             OpenApiParameter("page", int),
             OpenApiParameter("page_size", int),
+            params.FIELDS,
         ],
         responses={200: RunListOut, 400: ProblemOut},
     )
     def get(self, request: Request) -> Response:
         """Runs that one may see, the newest first."""
-        params.check_known(request.query_params, {"state", "page", "page_size"})
+        params.check_known(request.query_params, {"state", "page", "page_size", "fields"})
+        fields = params.chosen_fields(request.query_params, RunOut.Meta.fields)
         rows = visible_runs(request).select_related("owner")
         if state := params.choice(request.query_params, "state", Run.State.values):
             rows = rows.filter(state=state)
         found, envelope = params.paginate(request, rows, params.read_page(request.query_params))
-        return Response({**envelope, "results": RunOut(found, many=True).data})
+        results = [params.pick(row, fields) for row in RunOut(found, many=True).data]
+        return Response({**envelope, "results": results})
 
     @extend_schema(
         operation_id="runs_create",
         request=RunIn,
-        responses={202: RunDetailOut, 400: ProblemOut, 422: ProblemOut, 507: ProblemOut},
+        parameters=[IDEMPOTENCY_KEY],
+        responses={
+            202: RunDetailOut,
+            400: ProblemOut,
+            401: ProblemOut,
+            422: ProblemOut,
+            507: ProblemOut,
+        },
     )
     def post(self, request: Request) -> Response:
         """Start a fusion; asking again for a recipe that is on its way returns the same run."""
@@ -164,17 +181,26 @@ class RunList(APIView):
         body.is_valid(raise_exception=True)
         priority = Run.Priority[body.validated_data["priority"].upper()]
         recipe = body.checked().as_dict()
-        run = submit_run(recipe, owner=user_of(request), priority=priority)
+
+        def start() -> Run:
+            return submit_run(recipe, owner=user_of(request), priority=priority)
+
+        run = once(request, start, {"recipe": recipe, "priority": priority})
         data = RunDetailOut(run).data
         return Response(data, status.HTTP_202_ACCEPTED, headers={"Location": data["url"]})
 
 
 class RunDetail(APIView):
-    @extend_schema(operation_id="runs_read", responses={200: RunDetailOut, 404: ProblemOut})
+    @extend_schema(
+        operation_id="runs_read",
+        parameters=[params.FIELDS],
+        responses={200: RunDetailOut, 404: ProblemOut},
+    )
     def get(self, request: Request, run_id: UUID) -> Response:
         """One run: its stages and, per source, the cases used and excluded."""
-        params.check_known(request.query_params, ())
-        return Response(RunDetailOut(_find(request, run_id)).data)
+        params.check_known(request.query_params, ("fields",))
+        fields = params.chosen_fields(request.query_params, RunDetailOut.Meta.fields)
+        return Response(params.pick(RunDetailOut(_find(request, run_id)).data, fields))
 
 
 class RunCancel(APIView):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,6 +122,11 @@ _VARIABLES = (
     Variable(
         "IMAGINGX_REQUIRE_SIGN_IN", "0", "1: only who is signed in, or has a token, starts runs"
     ),
+    Variable(
+        "IMAGINGX_API_RATE", "", "requests of one address to the API, as 120/min; empty: no limit"
+    ),
+    Variable("IMAGINGX_API_RATE_USER", "", "the same for each user who is signed in"),
+    Variable("IMAGINGX_CORS_ORIGINS", "", "comma list of origins whose pages may ask the API"),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable("IMAGINGX_LOG_FORMAT", "line", "line or json: how log lines are written"),
     Variable(
@@ -197,6 +203,15 @@ def networks(name: str) -> list[str]:
             msg = f"{name}: found {network!r}, expected networks such as 10.0.0.0/8 or ::1/128"
             raise ImproperlyConfigured(msg) from error
     return found
+
+
+def rate(name: str) -> str:
+    """Empty, or a number of requests in a time, such as 120/min."""
+    value = text(name)
+    if value and not re.fullmatch(r"[1-9]\d{0,8}/(s|sec|min|hour|day)", value):
+        msg = f"{name}: found {value!r}, expected such as 10/s, 120/min, 1000/hour or 5000/day"
+        raise ImproperlyConfigured(msg)
+    return value
 
 
 def one_of(name: str, allowed: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from portal.access import is_curator
+from portal.access import is_curator, user_of
 from portal.models import ApiToken, Scope
 
 MOST_TOKENS = 50
@@ -30,7 +30,7 @@ class TokenForm(forms.Form):
 def index(request: HttpRequest) -> HttpResponse:
     """The user's tokens, and a form for a new one, whose text is shown once."""
     form = TokenForm(request.POST or None)
-    tokens = ApiToken.objects.filter(owner=request.user)
+    tokens = ApiToken.objects.filter(owner=user_of(request))
     text, status = "", HTTPStatus.OK
     if request.method == "POST":
         status = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -38,7 +38,7 @@ def index(request: HttpRequest) -> HttpResponse:
             form.add_error(None, f"There are {MOST_TOKENS} tokens; revoke one first")
         if form.is_valid():
             scopes = form.cleaned_data["scopes"]
-            _, text = ApiToken.objects.issue(request.user, form.cleaned_data["name"], scopes)
+            _, text = ApiToken.objects.issue(user_of(request), form.cleaned_data["name"], scopes)
             form, status = TokenForm(), HTTPStatus.CREATED
     chosen = set(form["scopes"].value() or ())
     context = {
@@ -55,5 +55,5 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_POST
 def revoke(request: HttpRequest, token_id: int) -> HttpResponse:
     """End one of the user's tokens at once."""
-    get_object_or_404(ApiToken, pk=token_id, owner=request.user).delete()
+    get_object_or_404(ApiToken, pk=token_id, owner=user_of(request)).delete()
     return redirect("account")

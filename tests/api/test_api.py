@@ -17,7 +17,7 @@ from tests.factories import make_case, make_run
 from workers.models import Run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("datasets")]
-SHAPE = {"title", "status", "detail", "errors"}
+SHAPE = {"title", "status", "code", "detail", "errors"}
 
 
 def post(client, address: str, body: object):

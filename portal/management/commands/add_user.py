@@ -39,5 +39,5 @@ class Command(BaseCommand):
         self.stdout.write(f"added {name}")
         if options["token"]:
             scopes = [Scope.READ, Scope.RUN, *([Scope.CURATE] if options["curator"] else [])]
-            _, text = ApiToken.objects.issue(user, "made with the account", [*scopes])
-            self.stdout.write(text)
+            issued = ApiToken.objects.issue(user, "made with the account", [*scopes])
+            self.stdout.write(issued[1])

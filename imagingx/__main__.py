@@ -1,0 +1,7 @@
+"""`python -m imagingx`."""
+
+import sys
+
+from imagingx.cli import main
+
+sys.exit(main())

@@ -1,0 +1,350 @@
+"""The API of a portal as Python calls; what it answers is plain JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+Json = dict[str, Any]
+Progress = Callable[[int, int], None]  # bytes there, bytes in all
+
+URL, TOKEN = "IMAGINGX_URL", "IMAGINGX_TOKEN"
+DEFAULT_URL = "http://127.0.0.1:8000"
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+TRIES, LONGEST_WAIT = 4, 30.0
+BUSY = frozenset({429, 503})
+CHUNK_BYTES = 1 << 20
+
+
+class ProblemError(Exception):
+    """What the portal refused (RFC 9457): `status`, `code`, `title`, `detail`, `errors`."""
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.code = str(problem.get("code", ""))
+        self.title = str(problem.get("title", ""))
+        self.detail = str(problem.get("detail", ""))
+        self.errors: list[Json] = list(problem.get("errors", ()))
+        super().__init__(f"{status} {self.code}: {self.detail or self.title}")
+
+
+class ChecksumError(Exception):
+    """A file whose bytes are not those that the portal names."""
+
+
+class Client:
+    """One portal. Keeps connections open; use it as a context manager, or `close()` it."""
+
+    def __init__(
+        self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60
+    ) -> None:
+        """By default `IMAGINGX_URL` and `IMAGINGX_TOKEN`, else a portal on this machine."""
+        self.url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
+        token = token or os.environ.get(TOKEN, "")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1/",
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=timeout_s,
+            transport=httpx.HTTPTransport(retries=2),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    # Find
+
+    def search(self, text: str = "", **filters: Any) -> Json:
+        """`understood`, `results` (strict), `near`, `total`, `facets`, `did_you_mean`.
+
+        Args:
+            text: words, conditions, "phrases" and -exclusions, as in the search box.
+            filters: of the API: modality, anatomy, task, licence, not_modality, year_from, sort,
+                page, limit ...; a list gives several values of one facet.
+        """
+        return self._get("datasets/", {"q": text, **filters})
+
+    def search_all(self, text: str = "", **filters: Any) -> Iterator[Json]:
+        """Every strict result, page after page."""
+        page, seen = 1, 0
+        while True:
+            found = self.search(text, **{"limit": 100, **filters, "page": page})
+            yield from found["results"]
+            seen += len(found["results"])
+            if not found["results"] or seen >= found["total"]:
+                return
+            page += 1
+
+    def dataset(self, slug: str) -> Json:
+        """One dataset with its record: every claim with its source."""
+        return self._get(f"datasets/{quote(slug, safe='')}/")
+
+    def citation(self, slug: str, style: str = "text") -> str:
+        """How to cite it: `text`, `bibtex` or `csl`."""
+        address = f"datasets/{quote(slug, safe='')}/citation/"
+        return self._answer("GET", address, params={"style": style}).text
+
+    def compare(self, *slugs: str) -> Json:
+        """Two to six datasets side by side."""
+        return self._get("datasets/compare/", {"slug": list(slugs)})
+
+    def similar(self, slug: str) -> Json:
+        """More like this one, with what they share."""
+        return self._get(f"datasets/{quote(slug, safe='')}/similar/")
+
+    def partners(self, slug: str, limit: int = 10) -> Json:
+        """The datasets that can be fused with it best."""
+        return self._get(f"datasets/{quote(slug, safe='')}/partners/", {"limit": limit})
+
+    def statistics(self) -> Json:
+        """Figures of the catalog; `catalog` is its version."""
+        return self._get("catalog/statistics/")
+
+    # Fuse
+
+    def blueprint(
+        self, *slugs: str, mode: str = "", profile: str = "", task: str = "",
+        accept_confounding: bool = False,
+    ) -> Json:  # fmt: skip
+        """What a fusion would be: eligibility rules, score, overlaps, licence, labels, splits."""
+        asked = {"slug": list(slugs), "mode": mode, "profile": profile, "task": task}
+        asked["accept_confounding"] = "true" if accept_confounding else ""
+        return self._get("blueprint/", asked)
+
+    def recipes(self) -> list[Json]:
+        """The shipped example recipes."""
+        return list(self._get("recipes/")["results"])
+
+    def validate(self, recipe: Mapping[str, Any] | str) -> Json:
+        """The resolved recipe; ProblemError lists all that is wrong with it."""
+        return self._post("recipes/validate/", _recipe(recipe))
+
+    def start(
+        self, recipe: Mapping[str, Any] | str, *, priority: str = "normal", key: str = ""
+    ) -> Json:
+        """Start a fusion, or find the run that does it already.
+
+        Args:
+            recipe: a recipe, or the name of a shipped one.
+            priority: `low`, `normal` or `high`.
+            key: of your own (Idempotency-Key): the same one gives the same run, even a failed one.
+        """
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._post("runs/", {**_recipe(recipe), "priority": priority}, headers)
+
+    def runs(self, **filters: Any) -> Iterator[Json]:
+        """Every run that one may see, the newest first."""
+        return self._pages("runs/", filters)
+
+    def run(self, run_id: str) -> Json:
+        """One run with its stages."""
+        return self._get(f"runs/{quote(run_id, safe='')}/")
+
+    def steer(self, run_id: str, action: str) -> Json:
+        """`pause`, `resume`, `retry` or `cancel` a run."""
+        return self._post(f"runs/{quote(run_id, safe='')}/{quote(action, safe='')}/", None)
+
+    def follow(self, run_id: str, every_s: float = 2.0) -> Iterator[Json]:
+        """The run, whenever something about it has changed, until it has ended."""
+        tag, address = "", f"runs/{quote(run_id, safe='')}/"
+        while True:
+            headers = {"If-None-Match": tag} if tag else {}
+            answer = self._answer("GET", address, headers=headers)
+            if answer.status_code != httpx.codes.NOT_MODIFIED:
+                tag, run = answer.headers.get("ETag", ""), answer.json()
+                yield run
+                if run["state"] in ENDED:
+                    return
+            time.sleep(every_s)
+
+    # Bundles
+
+    def bundles(self, **filters: Any) -> Iterator[Json]:
+        """Every bundle that one may see, the newest first."""
+        return self._pages("bundles/", filters)
+
+    def bundle(self, bundle_id: str) -> Json:
+        """One bundle: recipe, summary, baseline."""
+        return self._get(f"bundles/{quote(bundle_id, safe='')}/")
+
+    def publish(self, bundle_id: str) -> Json:
+        """Show a bundle of one's own to everybody."""
+        return self._post(f"bundles/{quote(bundle_id, safe='')}/publish/", None)
+
+    def download(
+        self, bundle_id: str, folder: Path | str, progress: Progress | None = None
+    ) -> Path:
+        """Every file of a bundle below `folder`; goes on where it was interrupted.
+
+        What is there with the right SHA-256 is not fetched again; what was fetched is checked.
+
+        Raises:
+            ChecksumError: a file is not what the portal says, even when fetched anew.
+        """
+        root = Path(folder)
+        files = self._get(f"bundles/{quote(bundle_id, safe='')}/files/")["results"]
+        size, there = sum(file["bytes"] for file in files), 0
+        for file in files:
+            target = root / _inside(file["path"])
+            before = there
+
+            def told(done: int, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, size)
+
+            self._fetch(file, target, told)
+            there += file["bytes"]
+        if progress is not None:
+            progress(size, size)
+        return root
+
+    def download_view(
+        self, bundle_id: str, view: str, target: Path | str, progress: Progress | None = None
+    ) -> Path:
+        """A bundle as one tar, cut for another tool (`nnunet`, `monai`, `bids`, ...; "": whole)."""
+        target = Path(target)
+        tag = Path(f"{target}.part.etag")
+        address = f"bundles/{quote(bundle_id, safe='')}/download/"
+
+        def told(done: int, size: int) -> None:
+            if progress is not None:
+                progress(done, size)
+
+        params = {"view": view} if view else {}
+        known = tag.read_text(encoding="ascii") if tag.is_file() else ""
+        self._resume(address, Path(f"{target}.part"), known, tag, told, params)
+        Path(f"{target}.part").replace(target)
+        tag.unlink(missing_ok=True)
+        return target
+
+    def _fetch(self, file: Json, target: Path, told: Callable[[int], None]) -> None:
+        if target.is_file() and sha256_of(target) == file["sha256"]:
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{target.name}.part")
+        address = f"{self.url}{file['url']}"
+        for _ in range(2):  # what an interrupted download left may be spoilt
+            self._resume(address, part, f'"{file["sha256"]}"', None, lambda done, _: told(done), {})
+            found = sha256_of(part)
+            if found == file["sha256"]:
+                part.replace(target)
+                return
+            part.unlink()
+        raise ChecksumError(f"{file['path']}: found SHA-256 {found}, expected {file['sha256']}")
+
+    def _resume(
+        self, address: str, part: Path, tag: str, keep_tag: Path | None, told: Progress,
+        params: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        """Append to `part` what it lacks; begin anew when the portal has other bytes by now."""
+        for attempt in range(TRIES):
+            have = part.stat().st_size if part.is_file() and tag else 0
+            headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
+            try:
+                with self._http.stream("GET", address, headers=headers, params=params) as answer:
+                    if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+                        told(have, have)
+                        return  # all there; or too much, which its hash tells
+                    if answer.is_error:
+                        answer.read()
+                        raise _problem(answer)
+                    tag = answer.headers.get("ETag", tag)
+                    if keep_tag is not None:
+                        keep_tag.write_text(tag, encoding="ascii")
+                    goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
+                    done = have if goes_on else 0
+                    size = done + int(answer.headers.get("Content-Length", 0))
+                    with part.open("ab" if goes_on else "wb") as out:
+                        for chunk in answer.iter_bytes(CHUNK_BYTES):
+                            out.write(chunk)
+                            done += len(chunk)
+                            told(done, size)
+                    if done >= size:
+                        return
+            except httpx.TransportError:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(2.0**attempt)
+        raise ChecksumError(f"{part.name}: found {done} bytes, expected {size}")
+
+    # Requests
+
+    def _get(self, address: str, params: Mapping[str, Any] | None = None) -> Json:
+        given = {name: value for name, value in (params or {}).items() if value not in ("", None)}
+        return dict(self._answer("GET", address, params=given).json())
+
+    def _post(self, address: str, body: Any, headers: Mapping[str, str] | None = None) -> Json:
+        return dict(self._answer("POST", address, json=body, headers=headers).json())
+
+    def _pages(self, address: str, filters: Mapping[str, Any]) -> Iterator[Json]:
+        page = 1
+        while True:
+            found = self._get(address, {"page_size": 100, **filters, "page": page})
+            yield from found["results"]
+            if not found["next"]:
+                return
+            page += 1
+
+    def _answer(self, method: str, address: str, **request: Any) -> httpx.Response:
+        """One answer; a read waits as long as a busy portal asks, a few times."""
+        for attempt in range(TRIES):
+            answer = self._http.request(method, address, **request)
+            last = method != "GET" or attempt == TRIES - 1
+            if answer.status_code not in BUSY or last:
+                break
+            asked = answer.headers.get("Retry-After", "")
+            time.sleep(min(float(asked) if asked.isdigit() else 2.0**attempt, LONGEST_WAIT))
+        if answer.is_error:
+            raise _problem(answer)
+        return answer
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _recipe(recipe: Mapping[str, Any] | str) -> Json:
+    return {"example": recipe} if isinstance(recipe, str) else {"recipe": dict(recipe)}
+
+
+def _problem(answer: httpx.Response) -> ProblemError:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    if not isinstance(problem, dict) or "title" not in problem:
+        problem = {"title": answer.reason_phrase, "detail": answer.text[:200]}
+    return ProblemError(answer.status_code, problem)
+
+
+def _inside(path: str) -> Path:
+    """A path that a portal names, which must stay in the folder.
+
+    Raises:
+        ChecksumError: it does not.
+    """
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in parts[0]:
+        raise ChecksumError(f"{path!r}: found a path outside the bundle")
+    return Path(*parts)

@@ -1,0 +1,68 @@
+"""The running API answers as its schema says, to requests that are made from the schema."""
+
+from __future__ import annotations
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings, strategies
+from schemathesis.specs.openapi.checks import (
+    ensure_resource_availability,
+    ignored_auth,
+    missing_required_header,
+    positive_data_acceptance,
+    unsupported_method,
+    use_after_free,
+)
+
+from tests.factories import make_bundle, make_run
+
+EXAMPLES = 8
+#: What the schema cannot say: whether a slug, a recipe or a run is there, and that a
+#: request is refused for its meaning. Sign-in is optional, and OPTIONS is answered.
+NOT_ASKED = [
+    positive_data_acceptance,
+    ensure_resource_availability,
+    use_after_free,
+    ignored_auth,
+    missing_required_header,
+    unsupported_method,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("datasets")
+def test_every_operation_keeps_to_the_schema(live_server):
+    there = {"run_id": str(make_run().pk), "bundle_id": make_bundle().pk, "slug": "first-fundus"}
+    there["path"] = "README.md"
+    schema = schemathesis.openapi.from_url(
+        f"{live_server.url}/api/v1/schema/",
+        headers={"Accept": "application/vnd.oai.openapi+json"},
+    )
+    asked: list[int] = []
+    failed = []
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy(), is_there=strategies.booleans())
+        def ask(case, is_there):
+            if is_there and case.meta.generation.mode.is_positive:
+                case.path_parameters.update({k: there[k] for k in case.path_parameters})
+            answer = case.call_and_validate(excluded_checks=NOT_ASKED)
+            asked.append(answer.status_code)
+
+        try:
+            ask()
+        except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - told below
+            failed.append(f"{operation.label}: {error!r} {getattr(error, 'exceptions', '')}"[:1500])
+
+    assert not failed, "\n\n".join(failed)
+    assert len(asked) > 100
+    assert {200, 202, 404} <= set(asked)
