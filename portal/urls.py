@@ -39,6 +39,11 @@ api = [
         name="dataset-croissant",
     ),
     path(
+        "datasets/<slug:slug>/acquisition/",
+        api_datasets.DatasetAcquisition.as_view(),
+        name="dataset-acquisition",
+    ),
+    path(
         "datasets/<slug:slug>/citation/",
         api_datasets.DatasetCitation.as_view(),
         name="dataset-citation",

@@ -95,6 +95,15 @@ def _index() -> Any:
 
 
 @cache
+def collection_ids() -> frozenset[str]:
+    """Every collection, from a small table: the index itself is not read."""
+    import pyarrow.parquet as pq
+
+    file = _index_folder() / "collections_index.parquet"
+    return frozenset(pq.read_table(file, columns=["collection_id"])["collection_id"].to_pylist())
+
+
+@cache
 def collections() -> dict[str, Collection]:
     """Every collection by id."""
     import pyarrow.parquet as pq

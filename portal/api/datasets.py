@@ -23,6 +23,8 @@ from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
 from catalog.search.results import NearHit
 from catalog.search.suggest import did_you_mean
+from fusion.acquisition import narrowed, plan_of
+from fusion.errors import BuildError
 from fusion.recipe import descriptions_of
 from portal.api import params
 from portal.api.errors import ProblemOut
@@ -30,6 +32,7 @@ from portal.api.errors import ProblemOut
 IN_RECORD = {"annotation", "conflicts"}
 HIT_KEYS = tuple(field.name for field in dataclasses.fields(NearHit))
 CITATIONS = ("text", "bibtex", "csl")
+PARTS = ("subjects", "modality", "body_part")
 
 
 class SourceDescriptionOut(serializers.Serializer[Any]):
@@ -115,6 +118,55 @@ class DatasetCroissant(APIView):
         facts = get_object_or_404(Dataset, slug=slug).record
         page = request.build_absolute_uri(reverse("dataset", args=[slug]))
         return Response(dataset_jsonld(facts, page), content_type="application/ld+json")
+
+
+class PlanOut(serializers.Serializer[Any]):
+    """How one gets a dataset; see docs/sources.md."""
+
+    connector = serializers.CharField()
+    is_automatic = serializers.BooleanField()
+    address = serializers.CharField()
+    location = serializers.DictField(allow_null=True)
+    to_pin = serializers.ListField(child=serializers.CharField())
+    files = serializers.IntegerField(allow_null=True)
+    bytes = serializers.IntegerField(allow_null=True)
+    disk_bytes = serializers.IntegerField(allow_null=True)
+    licence = serializers.CharField()
+    terms = serializers.ListField(child=serializers.CharField())
+    needs = serializers.ChoiceField(["none", "account", "application", "unknown"])
+    variable = serializers.CharField()
+    selected = serializers.BooleanField()
+    subjects = serializers.IntegerField(allow_null=True)
+    series = serializers.IntegerField(allow_null=True)
+    steps = serializers.ListField(child=serializers.CharField())
+
+
+class DatasetAcquisition(APIView):
+    @extend_schema(
+        operation_id="datasets_acquisition",
+        parameters=[OpenApiParameter(name, str) for name in PARTS],
+        responses={200: PlanOut, 400: ProblemOut, 404: ProblemOut},
+    )
+    def get(self, request: Request, slug: str) -> Response:
+        """How to get it: connector, location, bytes, terms, account and steps; nobody is asked.
+
+        For Imaging Data Commons `subjects` (the first so many), `modality` and `body_part` choose
+        a part, with exact files and bytes.
+        """
+        params.check_known(request.query_params, PARTS)
+        subjects = params.count(request.query_params, "subjects", 0, 1_000_000)
+        modality, body_part = (request.query_params.get(name, "") for name in PARTS[1:])
+        plan = plan_of(get_object_or_404(Dataset, slug=slug).record)
+        if subjects or modality or body_part:
+            try:
+                plan = narrowed(
+                    plan, subjects=subjects or None, modality=modality, body_part=body_part
+                )
+            except BuildError as error:
+                name = "modality" if modality else "body_part" if body_part else "subjects"
+                found = request.query_params[name]
+                raise params.refused(name, found, "a part of the dataset", str(error)) from error
+        return Response(PlanOut(plan.as_dict()).data)
 
 
 class DatasetCitation(APIView):

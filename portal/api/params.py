@@ -99,6 +99,11 @@ def count(params: QueryDict, name: str, default: int, most: int) -> int:
     )
 
 
+def refused(name: str, found: str, expected: str, message: str) -> ParameterError:
+    """A value that is well written and yet cannot be."""
+    return ParameterError([_error(name, found, expected, message)])
+
+
 def _unknown(name: str, known: Collection[str]) -> Mapping[str, str]:
     expected = f"one of {', '.join(sorted(known))}" if known else "no parameters"
     message = f"{name}: unknown parameter, expected {expected}{_hint(name, known)}"

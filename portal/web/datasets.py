@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from catalog.selection import neighbours
+from fusion.acquisition import plan_of
 from fusion.recipe import descriptions_of, example_recipes, load_recipe
 from fusion.services import partners
 from portal.web.copying import as_curl, as_python
@@ -33,7 +35,6 @@ from portal.web.finding import find
 from portal.web.paging import Pages, question
 from portal.web.words import (
     ACCESS,
-    access_steps,
     licence_lines,
     relation_words,
     value_text,
@@ -207,6 +208,19 @@ ONLY_IF_KNOWN = frozenset(
     {"modality_details", "annotation", "classes", "spacing", "file_formats", "size_bytes"}
     | {"licence_labels", "publisher", "doi"}
 )
+PLACES = {
+    "idc": "Imaging Data Commons",
+    "huggingface": "Hugging Face",
+    "zenodo": "Zenodo",
+    "figshare": "figshare",
+    "http": "its address",
+}
+NEEDS = {
+    "none": "none",
+    "account": "one must sign in, and perhaps accept terms",
+    "application": "one must apply: a person decides",
+    "unknown": "unknown",
+}
 BESIDE = frozenset({"licence", "licence_labels", "access"})
 
 
@@ -222,6 +236,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
     ]
     page = request.build_absolute_uri(reverse("dataset", args=[slug]))
     key = current_key()
+    plan = plan_of(record)
     context = {
         "dataset": dataset,
         "record": record,
@@ -229,7 +244,10 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "beside": {fact.field: fact for fact in facts if fact.field in BESIDE},
         "licence": licence_lines(dataset.licence),
         "access": ACCESS[dataset.access],
-        "steps": access_steps(dataset.access, dataset.homepage),
+        "plan": plan,
+        "plan_place": PLACES.get(plan.connector, ""),
+        "plan_needs": NEEDS[plan.needs],
+        "plan_location": json.dumps(plan.location),
         "used_in": _recipes_with(slug),
         "descriptions": descriptions_of(slug),
         "relations": [

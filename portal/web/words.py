@@ -10,7 +10,6 @@ from django.template.defaultfilters import filesizeformat
 
 from catalog.describe import count_text
 from catalog.licences import CombinedLicence, Licence, licence
-from catalog.platforms import ELSEWHERE, platform_of
 from catalog.record import NONE
 
 
@@ -88,17 +87,6 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
 def relation_words(kind: str, *, inverse: bool) -> str:
     """What two datasets are to each other, seen from the page of one."""
     return RELATIONS[kind][1 if inverse else 0]
-
-
-def access_steps(access: str, homepage: str) -> list[str]:
-    """How to get the files, as far as the access and the platform tell."""
-    if not homepage:
-        return ["No source gives an address: look for the publication that describes it."]
-    platform = platform_of(homepage)
-    steps = [platform.steps if platform else ELSEWHERE]
-    if access == "application":
-        steps.append("Apply there: a person decides, and terms are signed before files are sent.")
-    return steps
 
 
 def licence_lines(licence_id: str) -> list[Line]:
