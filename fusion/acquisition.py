@@ -31,6 +31,7 @@ _FIGSHARE = re.compile(
     r"(?:figshare\.com/articles/(?:[\w.-]+/)*?|10\.6084/m9\.figshare\.)(\d+)(?:(?:/|\.v)(\d+))?(?![\w.])",
     re.IGNORECASE,
 )
+_OPENNEURO = re.compile(r"openneuro\.org/datasets/(ds\d{6})", re.IGNORECASE)
 #: Kinds of links that files may be behind; a copy elsewhere comes after the publisher's own.
 KINDS = ("download", "official", "mirror")
 Need = Literal["none", "account", "application", "unknown"]
@@ -106,7 +107,7 @@ def plan_of(facts: Mapping[str, Any]) -> Plan:
         )
     location, address, to_pin = found
     kind = location["kind"]
-    grows = 1 if kind in {"idc", "huggingface"} else 1 + UNPACKED
+    grows = 1 if kind in {"idc", "huggingface", "openneuro"} else 1 + UNPACKED
     variable = CREDENTIALS.get(kind, "") if common.needs != "none" else ""
     return replace(
         common,
@@ -130,8 +131,13 @@ def _found(facts: Mapping[str, Any]) -> Iterator[Found]:
         where = "https://portal.imaging.datacommons.cancer.gov/explore/?collection_id="
         yield _idc(collections), where + collections[0], ()
     data = [*links, *([f"https://doi.org/{facts['doi']}"] if facts["doi"] else [])]
-    for read in (_hub, _zenodo, _figshare, _archive):
+    for read in (_openneuro, _hub, _zenodo, _figshare, _archive):
         yield from (found for url in data if (found := read(url)))
+
+
+def _openneuro(url: str) -> Found | None:
+    hit = _OPENNEURO.search(url)
+    return ({"kind": "openneuro", "dataset": hit[1].lower()}, url, ()) if hit else None
 
 
 def _hub(url: str) -> Found | None:
@@ -208,6 +214,8 @@ def _by_build(kind: str, address: str, to_pin: Sequence[str], variable: str) -> 
         yield f"Add {', '.join(what[key] for key in to_pin)} to the location."
     if kind == "zenodo":
         yield "Should the number stand for all versions, the build names the newest: write that."
+    if kind == "openneuro":
+        yield "For a part: subjects (the first so many) and datatypes (anat, func) in the location."
     if kind in {"huggingface", "zenodo", "figshare"}:
         yield "The place may hold more than this dataset: choose files with allow_patterns."
     yield "Write the location into a recipe: a build fetches the files, once for all runs."

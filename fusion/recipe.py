@@ -173,6 +173,20 @@ class Idc(Part):
         return self
 
 
+class OpenNeuro(Part):
+    """A dataset of OpenNeuro, in the newest version; `version` refuses any other.
+
+    `subjects` takes the first so many by name, `datatypes` BIDS folders: anat, func, dwi.
+    """
+
+    kind: Literal["openneuro"]
+    dataset: str = Field(pattern=r"^ds\d{6}$")
+    version: str = Field(default="", pattern=r"^(\d+\.\d+\.\d+)?$")
+    subjects: int | None = Field(default=None, ge=1)
+    datatypes: list[str] = []
+    allow_patterns: list[str] = []
+
+
 LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
     {
         "local": LocalFolder,
@@ -181,9 +195,10 @@ LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
         "zenodo": Zenodo,
         "figshare": Figshare,
         "idc": Idc,
+        "openneuro": OpenNeuro,
     }
 )
-Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare | Idc
+Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare | Idc | OpenNeuro
 Location = Annotated[Place, Field(discriminator="kind")]
 
 

@@ -24,6 +24,7 @@ CONNECTORS: Mapping[str, str] = MappingProxyType(
         "zenodo": "fusion.sources.zenodo",
         "figshare": "fusion.sources.figshare",
         "idc": "fusion.sources.idc",
+        "openneuro": "fusion.sources.openneuro",
     }
 )
 

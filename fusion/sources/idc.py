@@ -14,11 +14,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from fusion.errors import BuildError
 from fusion.recipe import Idc, nearest
 from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.bucket import objects, public_store
 from fusion.sources.download import THREADS, fetch_files
 from fusion.sources.safety import FetchRules
 
@@ -230,44 +231,23 @@ def endpoint() -> str:
 
 def fetch(place: Idc, cache: Path, rules: FetchRules, check: Check) -> Path:
     """Folder with the series in folders as idc-index lays them out."""
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
     chosen = cohort(place)
-    retries = {"max_attempts": 5, "mode": "standard"}
-    config = Config(signature_version=UNSIGNED, retries=retries, s3={"addressing_style": "path"})
-    store = boto3.client("s3", endpoint_url=endpoint(), region_name="us-east-1", config=config)
+    store = public_store(endpoint())
     files: list[RemoteFile] = []
-    try:
-        with ThreadPoolExecutor(THREADS) as threads:
-            for one, found in zip(
-                chosen, threads.map(lambda one: list(_objects(store, one)), chosen), strict=True
-            ):
-                check()
-                if len(found) != one.instances:
-                    raise BuildError(
-                        "upstream_changed",
-                        f"{one.url}: found {len(found)} files, expected {one.instances}",
-                    )
-                files += found
-    except (BotoCoreError, ClientError) as error:
-        raise BuildError("source_failed", f"Imaging Data Commons: not listed: {error}") from error
+    with ThreadPoolExecutor(THREADS) as threads:
+        found_of = threads.map(lambda one: list(_objects(store, one)), chosen)
+        for one, found in zip(chosen, found_of, strict=True):
+            check()
+            if len(found) != one.instances:
+                raise BuildError(
+                    "upstream_changed",
+                    f"{one.url}: found {len(found)} files, expected {one.instances}",
+                )
+            files += found
     return fetch_files(files, cache, rules, check, unpacked=False)
 
 
 def _objects(store: Any, series: Series) -> Iterator[RemoteFile]:
-    """The files of one series; an ETag of one part is the MD5 of its content."""
     parts = urlsplit(series.url)
     prefix = parts.path.strip("/").partition("/")[0] + "/"
-    pages = store.get_paginator("list_objects_v2").paginate(Bucket=parts.netloc, Prefix=prefix)
-    for page in pages:
-        for one in page.get("Contents", ()):
-            etag = one["ETag"].strip('"')
-            yield RemoteFile(
-                path=f"{series.folder}/{one['Key'].removeprefix(prefix)}",
-                url=f"{endpoint()}/{parts.netloc}/{quote(one['Key'])}",
-                bytes=one["Size"],
-                md5="" if "-" in etag else etag,
-            )
+    return objects(store, parts.netloc, prefix, series.folder)

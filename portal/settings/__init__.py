@@ -219,6 +219,7 @@ FETCH_PER_HOST = env.integer("IMAGINGX_FETCH_PER_HOST", minimum=1)
 ZENODO_URL = env.url("IMAGINGX_ZENODO_URL", ("http", "https"))
 FIGSHARE_URL = env.url("IMAGINGX_FIGSHARE_URL", ("http", "https"))
 IDC_URL = env.url("IMAGINGX_IDC_URL", ("http", "https"))
+OPENNEURO_URL = env.url("IMAGINGX_OPENNEURO_URL", ("http", "https"))
 # Read from the environment where they are sent; here so that no log line shows them.
 ZENODO_TOKEN = env.text("ZENODO_TOKEN")
 FIGSHARE_TOKEN = env.text("FIGSHARE_TOKEN")

@@ -153,6 +153,11 @@ _VARIABLES = (
         "https://s3.amazonaws.com",
         "object store with the buckets of Imaging Data Commons",
     ),
+    Variable(
+        "IMAGINGX_OPENNEURO_URL",
+        "https://s3.amazonaws.com",
+        "object store with the bucket of OpenNeuro",
+    ),
     Variable("ZENODO_TOKEN", "", "token for restricted records of Zenodo"),
     Variable("FIGSHARE_TOKEN", "", "token for private articles of figshare"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),

@@ -210,6 +210,7 @@ ONLY_IF_KNOWN = frozenset(
 )
 PLACES = {
     "idc": "Imaging Data Commons",
+    "openneuro": "OpenNeuro",
     "huggingface": "Hugging Face",
     "zenodo": "Zenodo",
     "figshare": "figshare",

@@ -27,6 +27,11 @@ def link(url: str, kind: str = "official") -> dict:
             ("revision",),
         ),
         (
+            "https://openneuro.org/datasets/ds000001/versions/1.0.0",
+            {"kind": "openneuro", "dataset": "ds000001"},
+            (),
+        ),
+        (
             "https://figshare.com/articles/dataset/A_name/7/2",
             {"kind": "figshare", "article": 7, "version": 2},
             (),

@@ -6,7 +6,6 @@ import time
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from fusion.errors import BuildError
 from fusion.recipe import place_of
@@ -87,15 +86,6 @@ def test_first_subjects_are_the_same_ones_each_time_and_a_part_of_the_whole():
 def test_what_the_index_does_not_know_is_said(choice, says):
     with pytest.raises(BuildError, match=says):
         idc.cohort(place(**choice))
-
-
-@pytest.fixture(scope="module")
-def store():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
