@@ -48,8 +48,9 @@ def load_torch(
 def load_table(folder: Path | str) -> Any:
     """A pandas table with a row per case; needs the manifest alone.
 
-    Columns: id, source, split, shape, annotated (concepts), bytes, and `class:<concept>` for
-    classes (1 present, 0 absent, -1 uncertain; missing: nobody looked).
+    Columns: id, source, split (leave-one-source-out: one `split:<fold>` each), shape, annotated
+    (concepts), bytes, and `class:<concept>` for classes (1 present, 0 absent, -1 uncertain;
+    missing: nobody looked).
     """
     import pandas as pd
 
@@ -58,7 +59,7 @@ def load_table(folder: Path | str) -> Any:
         {
             "id": case["id"],
             "source": case["source"],
-            "split": case["split"],
+            **_split(case["split"]),
             "shape": tuple(case["shape"]),
             "annotated": list(case["annotated"]),
             "bytes": sum(file["bytes"] for file in case["files"]),
@@ -67,3 +68,9 @@ def load_table(folder: Path | str) -> Any:
         for case in manifest["cases"]
     ]
     return pd.DataFrame(rows)
+
+
+def _split(found: str | dict[str, str]) -> dict[str, str]:
+    if isinstance(found, str):
+        return {"split": found}
+    return {f"split:{fold}": split for fold, split in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -94,9 +94,10 @@ class Client:
                 return
             page += 1
 
-    def dataset(self, slug: str) -> Json:
-        """One dataset with its record: every claim with its source."""
-        return self._get(f"datasets/{quote(slug, safe='')}/")
+    def dataset(self, slug: str, fields: Iterable[str] = ()) -> Json:
+        """One dataset with its record (every claim with its source), or these fields of it."""
+        address = f"datasets/{quote(slug, safe='')}/"
+        return self._get(address, {"fields": ",".join(fields)})
 
     def citation(self, slug: str, style: str = "text") -> str:
         """How to cite it: `text`, `bibtex` or `csl`."""

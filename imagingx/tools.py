@@ -98,9 +98,7 @@ class Tools:
     def licences(self, slugs: list[str]) -> Json:
         """Licence of images and labels, access and homepage of each dataset; null is unknown."""
         keys = ("licence", "licence_labels", "access", "homepage")
-        return {
-            slug: {key: self.portal.dataset(slug)[key] for key in keys} for slug in slugs[:MOST]
-        }
+        return {slug: self.portal.dataset(slug, fields=keys) for slug in slugs[:MOST]}
 
     def citations(self, slugs: list[str], style: str = "text") -> Json:
         """How to cite datasets: `text`, `bibtex` or `csl`."""

@@ -7,6 +7,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from django.contrib.auth.models import User
 
 from tests.conftest import ROOT
 from tests.factories import make_bundle, make_measured, make_run, make_summary
@@ -79,7 +80,16 @@ def pages(client) -> dict[str, str]:
         "/api/v1/docs/",
         "/nowhere/",
     ]
-    return {address: client.get(address).content.decode() for address in addresses}
+    found = {address: client.get(address).content.decode() for address in addresses}
+    ada = User.objects.create(username="ada")
+    hers = make_bundle({"a.txt": b"a"}, build="shareable", public=False)
+    make_run(owner=ada, public=False, bundle=hers)
+    client.force_login(ada)
+    own = ["/account/", "/runs/", f"/bundles/{hers.pk}/"]
+    found |= {f"{address} of ada": client.get(address).content.decode() for address in own}
+    made = client.post("/account/", {"name": "a script", "scopes": ["read"]})
+    wrong = client.post("/account/", {"name": "", "scopes": ["all"]})
+    return found | {"made": made.content.decode(), "wrong": wrong.content.decode()}
 
 
 def test_no_page_has_inline_code_or_styles(pages):
