@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +17,9 @@ from catalog.services import facts_of
 from fusion.cases import find_cases
 from fusion.errors import BuildError
 from fusion.models import Bundle
+from fusion.recipe import place_of
 from fusion.source import SourceDescription
+from fusion.sources import listing
 from fusion.sources.archive import is_archive
 from workers.models import Run
 
@@ -32,7 +35,8 @@ UNPACKED = 3  # what an archive grows by when it is unpacked
 def asked_bytes(sources: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     """Bytes that a bundle of `sources` will have and those fetched or unpacked for it, about.
 
-    A source that is not here and whose size nobody states counts as nothing.
+    A source that is not here and whose size nobody states counts as nothing, and so does a part of
+    one, other than of Imaging Data Commons, whose index tells.
     """
     bundle = fetched = 0.0
     for source in sources:
@@ -48,7 +52,12 @@ def asked_bytes(sources: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
             stated = sum(one["bytes"] for one in place["files"])
             fetched += stated * (1 + UNPACKED)
             bundle += UNPACKED * stated
-        elif not place.get("allow_patterns"):
+        elif place["kind"] == "idc":
+            with suppress(BuildError):  # what cannot be chosen is said by the build
+                stated = listing(place_of(place)).known_bytes  # from the index: nobody is asked
+                fetched += stated
+                bundle += stated
+        elif not any(place.get(key) for key in ("allow_patterns", "subjects", "datatypes")):
             slug = source["dataset"]
             size = facts_of([slug]).get(slug, {}).get("size_bytes") or 0
             fetched += size

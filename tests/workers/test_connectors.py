@@ -12,13 +12,14 @@ from typing import Any
 import boto3
 import pytest
 
+from fusion.sources.idc import release
 from tests.fusion.conftest import store
 from tests.fusion.made import brain, member, recipe, write_source
 from tests.fusion.servers import COMMIT, HubHandler, hub, serving
 from tests.fusion.servers import Site as Server
 from tests.workers.conftest import Site
+from workers.room import asked_bytes
 
-pytestmark = pytest.mark.slow
 __all__ = ["store"]
 CASES = 6
 
@@ -46,6 +47,7 @@ def recipe_elsewhere(url: str) -> dict[str, Any]:
     return recipe(*members)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_download_goes_on_and_gives_the_same_bundle(
     make_site: Callable[[str], Site], tmp_path: Path, store: str
 ):
@@ -107,3 +109,13 @@ def test_a_run_killed_in_mid_download_goes_on_and_gives_the_same_bundle(
     for site in (undisturbed, killed):
         texts = [p for p in site.state.rglob("*") if p.is_file()]
         assert not any(b"hf_canary-of-the-run" in path.read_bytes() for path in texts)
+
+
+def test_room_is_asked_for_the_series_that_are_chosen_and_not_for_their_whole_collection():
+    place = {"kind": "idc", "release": release(), "collections": ["4d_lung"], "modalities": ["CT"]}
+    sizes = [
+        asked_bytes([{"dataset": "4d-lung", "location": place | more}])
+        for more in ({}, {"subjects": 1})
+    ]
+
+    assert sizes[0][0] == sizes[0][1] > sizes[1][0] == sizes[1][1] > 10**6
