@@ -155,7 +155,7 @@ class Model:
         if len(channels) != expected:
             names = ", ".join(self.design.channels) or "one image"
             raise CaseError(
-                "channel_missing", f"{name}: found {len(channels)} channels, expected {names}"
+                "unreadable", f"{name}: found {len(channels)} channels, expected {names}"
             )
         wants_volume = self.design.canvas.voxel_mm is not None
         if any(isinstance(one, Volume) != wants_volume for one in channels):

@@ -24,7 +24,7 @@ from PIL import Image
 from catalog.models import Dataset
 from fusion.build import STAGES
 from fusion.recipe import example_recipes, load_recipe
-from tests.conftest import ROOT, missing
+from tests.conftest import ROOT, MakeOnce, missing
 from tests.fusion.test_real_cases import made_source
 from workers.chunks import work_on_chunk
 from workers.models import Run, RunChunk, RunStage
@@ -194,7 +194,7 @@ class Site:
             "SELECT state, done FROM workers_runstage WHERE run_id = ? AND name = ?", run, name
         )
 
-    def wait(self, what: Callable[[], bool], seconds: float = 120) -> float:
+    def wait(self, what: Callable[[], bool], seconds: float = 300) -> float:
         """Wait until something holds; returns how long it took."""
         start = time.monotonic()
         while not what():
@@ -202,7 +202,7 @@ class Site:
             time.sleep(0.02)
         return time.monotonic() - start
 
-    def wait_for_end(self, run: str, seconds: float = 180) -> str:
+    def wait_for_end(self, run: str, seconds: float = 480) -> str:
         self.wait(lambda: self.state_of(run) not in {"queued", "running"}, seconds)
         return self.state_of(run)
 
@@ -220,12 +220,15 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> Path:
+def prepared(make_once: MakeOnce, sample_data: Path) -> Path:
     """A state folder with schema and catalog."""
-    site = Site(tmp_path_factory.mktemp("prepared"), sample_data)
-    site.manage("migrate", "-v0")
-    site.manage("load_catalog")
-    return site.state
+
+    def fill(state: Path) -> None:
+        site = Site(state, sample_data)
+        site.manage("migrate", "-v0")
+        site.manage("load_catalog")
+
+    return make_once("prepared", fill)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The quickest faults of `make chaos`; the whole table takes the script itself."""
+"""One fault of `make chaos`, so that the script stays whole; the table takes the script itself."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ import pytest
 from scripts.chaos import Arena, arena
 from tests.conftest import missing
 
-pytestmark = [pytest.mark.slow, pytest.mark.services]
-FAULTS = (
-    ("freeze-worker", "files"),
-    ("full-disk", "files"),
-    ("kill-database", "redis"),
-    ("lost-host", "redis"),
-)
+pytestmark = [pytest.mark.slow]
+FAULTS = (("full-disk", "files"),)
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Arena]:
-    with arena(("files", "redis"), seed=0) as made:
+    with arena(("files",), seed=0) as made:
         yield made
 
 
