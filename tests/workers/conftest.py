@@ -138,6 +138,7 @@ class Site:
             "IMAGINGX_STATE_DIR": str(self.state),
             "IMAGINGX_DATA_ROOT": str(self.data),
             "IMAGINGX_THREADS": "1",
+            "IMAGINGX_RUN_LEASE_SECONDS": "20",  # what a killed worker held is soon free
             **self.extra,
         }
 
