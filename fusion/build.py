@@ -10,9 +10,9 @@ import shutil
 import traceback
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -376,8 +376,8 @@ def harmonise_cases(
         BuildError: the fault is not one case's.
     """
     excluded: list[dict[str, str]] = []
-    shutil.rmtree(making := build.workdir / "making" / uuid.uuid4().hex, ignore_errors=True)
-    with ThreadPoolExecutor(_STORE_THREADS) as store:
+    making = build.workdir / "making" / uuid.uuid4().hex
+    with _removed_at_the_end(making), ThreadPoolExecutor(_STORE_THREADS) as store:
         known = list(store.map(partial(_find_result, build, making), works))
         progress.check()
         waiting = [work for work, one in zip(works, known, strict=True) if one is None]
@@ -395,8 +395,16 @@ def harmonise_cases(
                     excluded += _told(progress, before, verdict.result())
                     progress.advance(told)
             next(made, None)
-    shutil.rmtree(making, ignore_errors=True)
     return excluded
+
+
+@contextmanager
+def _removed_at_the_end(folder: Path) -> Iterator[None]:
+    """Nothing half-made stays, however the work in it ends."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 #: What came of a case: its key, and why it is excluded ({code, detail}) or None.
