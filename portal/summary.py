@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fusion.baseline.document import PRIMARY_NAMES, figures_of
+from fusion.baseline.document import PRIMARY_NAMES, figures_of, why_no_figure
 
 SMALL_CASES = 20
 
@@ -23,7 +23,7 @@ def summary_lines(title: str, build: str, summary: Mapping[str, Any]) -> Iterato
         found = ", ".join(f"{c} {value:.2f}" for c, value in figures_of(baseline, source["id"]))
         yield (
             f"{source['id']:<12}{source['cases_in']:>6}{source['used']:>6}  {excluded:<28}"
-            f"{found or 'no test case'}"
+            f"{found or why_no_figure(baseline, source['id'])}"
         )
     for split, counts in summary["splits"].items():
         yield f"{split:<12}" + ", ".join(f"{source} {n}" for source, n in counts.items())

@@ -166,6 +166,12 @@ def figures_of(data: Mapping[str, Any], source: str) -> list[tuple[str, float]]:
     return found.get(FUSED) or found.get(WITHOUT + source) or []
 
 
+def why_no_figure(data: Mapping[str, Any], source: str) -> str:
+    """In a few words, why `figures_of` a source is empty."""
+    arms = {arm["arm"]: arm["reason"] for arm in data.get("arms") or [] if arm["state"] != "done"}
+    return arms.get(FUSED) or arms.get(WITHOUT + source) or "no test case"
+
+
 def baseline_schema() -> dict[str, Any]:
     """JSON Schema of baseline.json."""
     return {

@@ -18,7 +18,7 @@ from catalog.collection import read_catalog
 from catalog.models import Dataset
 from catalog.overlaps import OverlapGraph
 from catalog.services import facts_of, overlap_graph
-from fusion.baseline.document import PRIMARY_NAMES, figures_of
+from fusion.baseline.document import PRIMARY_NAMES, figures_of, why_no_figure
 from fusion.build import STAGES, Build, run_all, summarise
 from fusion.bundle.errors import BundleError
 from fusion.errors import BuildError, RecipeError
@@ -150,7 +150,7 @@ def summary_table(summary: dict[str, Any]) -> Table:
             str(source["cases_in"]),
             str(source["used"]),
             why or "none",
-            found or "no test case",
+            found or why_no_figure(baseline, source["id"]),
         )
     splits = "; ".join(
         f"{split}: " + ", ".join(f"{source} {n}" for source, n in counts.items())
