@@ -94,6 +94,9 @@ def judge(study: Study, found: Gains, tier: str) -> Verdict:
         return Verdict(None, ("There is one source only: nothing was fused, so no verdict.",))
     failed = tuple(f"Arm {arm} failed ({why})." for arm, why in study.failed.items())
     figures = _in_words(found)
+    if not any(record.state == "done" for record in study.records):
+        why = "No network was trained: nothing is known of what can be learnt from the bundle."
+        return Verdict("inconclusive", (why, *failed, *figures))
     if tier == "smoke":
         why = (
             "The smoke tier trains small networks once, on few small cases: it shows that the "

@@ -120,6 +120,18 @@ def test_smoke_is_inconclusive_and_one_source_has_no_verdict():
     assert "one source only" in judged(one).reasons[0]
 
 
+@pytest.mark.parametrize("tier", ["smoke", "small"])
+def test_a_baseline_whose_networks_all_failed_shows_nothing(tier):
+    failed = [record(arm, reason="no training case") for arm in arms_of("ab")]
+    made = study("ab", shifted(own=0, other=0, fused=0, rest=0), records=failed, results=[])
+
+    found = judged(made, tier)
+
+    assert found.name == "inconclusive"
+    assert "No network was trained" in found.reasons[0]
+    assert not any("can be learnt from, not" in reason for reason in found.reasons)
+
+
 def test_few_groups_leave_intervals_unreliable_and_the_verdict_open():
     made = study("abc", shifted(own=0.8, other=0.5, fused=0.9, rest=0.7), number=19)
 
