@@ -18,8 +18,7 @@ from catalog import concepts, vocab
 from catalog.describe import plural
 from fusion.alignment import concepts_of
 from fusion.compatibility import band, near, scores
-from fusion.imaging.intensity import every
-from fusion.imaging.volume import Array, Picture, Volume
+from fusion.imaging.volume import Array, Picture, Volume, every
 from fusion.source import IGNORE, Layer
 
 Row = Mapping[str, Any]

@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from fusion.imaging.parallel import elementwise
 from fusion.imaging.transforms import Transform, record
-from fusion.imaging.volume import Array, Volume
+from fusion.imaging.volume import Array, Volume, every
 
 #: Air, and below it nothing that a scanner measures.
 LOWEST_HU = -1024
@@ -30,16 +30,6 @@ def strided(array: Array, most: int = _SAMPLED) -> Array:
     step = max(1, math.ceil(array.size / most))
     # An odd step does not walk along one column of an even-sized grid.
     return every(array, step + (step > 1 and step % 2 == 0))
-
-
-def every(array: Array, step: int) -> Array:
-    """`array.ravel(order="K")[::step]`, without a copy of an array whose axes run backwards."""
-    if step == 1 or array.size == 0 or array.ndim == 1:
-        return array.ravel(order="K")[::step]
-    planes = array.transpose(np.argsort([-abs(stride) for stride in array.strides], kind="stable"))
-    size = planes[0].size
-    parts = [plane.reshape(-1)[-place * size % step :: step] for place, plane in enumerate(planes)]
-    return np.concatenate(parts)
 
 
 def ct_unit(volume: Volume) -> tuple[str, str]:

@@ -158,3 +158,13 @@ class Picture:
             return self
         first = array[..., :1]
         return replace(self, array=array[..., 0]) if (array == first).all() else self
+
+
+def every(array: Array, step: int) -> Array:
+    """`array.ravel(order="K")[::step]`, without a copy of an array whose axes run backwards."""
+    if step == 1 or array.size == 0 or array.ndim == 1:
+        return array.ravel(order="K")[::step]
+    planes = array.transpose(np.argsort([-abs(stride) for stride in array.strides], kind="stable"))
+    size = planes[0].size
+    parts = [plane.reshape(-1)[-place * size % step :: step] for place, plane in enumerate(planes)]
+    return np.concatenate(parts)

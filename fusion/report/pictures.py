@@ -12,9 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from fusion.imaging.geometry import to_ras
-from fusion.imaging.intensity import every
 from fusion.imaging.resize import resize_array
-from fusion.imaging.volume import Array, Picture, Volume
+from fusion.imaging.volume import Array, Picture, Volume, every
 from fusion.report.charts import number
 
 Rgb = tuple[int, int, int]
