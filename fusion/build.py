@@ -23,10 +23,11 @@ from pydantic import ValidationError
 
 from fusion.bundle.content import file_of
 from fusion.bundle.manifest import Manifest
+from fusion.bundle.names import BASELINE
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
 from fusion.bundle.views import VIEWS, make_view
-from fusion.bundle.write import BASELINE, write_bundle
+from fusion.bundle.write import write_bundle
 from fusion.cases import FoundCase
 from fusion.dedup import (
     THRESHOLDS,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fusion.build import STAGES, Build, Progress, run_stage
-from fusion.bundle.write import SUMS
+from fusion.bundle.names import SUMS
 from fusion.errors import BuildError
 from fusion.plan import Plan
 

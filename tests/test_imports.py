@@ -16,17 +16,28 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 import django
 django.setup()
 __import__({module!r})
-heavy = sorted({{name.split(".")[0] for name in sys.modules}} & {{"torch", "monai"}})
+heavy = sorted({{name.split(".")[0] for name in sys.modules}} & {forbidden!r})
 sys.exit(f"{module} loads " + ", ".join(heavy) if heavy else 0)
 """
 
 
+TRAINING = {"torch", "monai"}
+
+
 @pytest.mark.parametrize(
-    "module", ["fusion.build", "portal.urls", "workers.tasks", "fusion.baseline"]
+    ("module", "forbidden"),
+    [
+        ("fusion.build", TRAINING),
+        ("portal.urls", TRAINING | {"SimpleITK", "numba"}),
+        ("workers.tasks", TRAINING),
+        ("fusion.baseline", TRAINING),
+    ],
 )
-def test_no_process_loads_torch_before_a_stage_needs_it(module: str, tmp_path):
+def test_no_process_loads_a_heavy_library_before_it_is_needed(
+    module: str, forbidden: set[str], tmp_path
+):
     done = subprocess.run(
-        [sys.executable, "-c", CODE.format(module=module)],
+        [sys.executable, "-c", CODE.format(module=module, forbidden=forbidden)],
         cwd=ROOT,
         env={**os.environ, "IMAGINGX_STATE_DIR": str(tmp_path)},
         capture_output=True,

@@ -14,14 +14,12 @@ from django.core.files import File
 from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db import transaction
 
-from fusion.bundle.write import BASELINE
+from fusion.bundle.names import BASELINE, SUMS
 from fusion.errors import BuildError
 from fusion.models import Bundle
 
 if TYPE_CHECKING:
     from fusion.plan import Plan
-
-SUMS = "SHA256SUMS"  # written last: a bundle with it is whole
 
 
 def is_published(bundle_id: str) -> bool:

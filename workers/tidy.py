@@ -22,9 +22,9 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from django.db.models import Q
 from django.utils.timezone import now
 
+from fusion.bundle.names import SUMS
 from fusion.models import Bundle
 from workers.models import Run
-from workers.publish import SUMS
 from workers.submit import digest
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from typing import Any
 from catalog import concepts as vocabulary
 from catalog.vocab import VocabularyError
 from fusion.baseline.cases import FUSED, Case, arms_of, limited, read_cases
-from fusion.baseline.evaluate import evaluate
 from fusion.baseline.tier import SMOKE, TIERS, Tier
 
 __all__ = ["FOLDER", "SMOKE", "TIERS", "Tier", "run_baseline"]
@@ -66,6 +65,7 @@ def run_baseline(
     cases = limited(usable, tier.cases, seed)
     arms = arms_of(cases, sources, str(plan["protocol"]), seed)
 
+    from fusion.baseline.evaluate import evaluate
     from fusion.baseline.grid import canvas_for
     from fusion.baseline.train import Job, Meter, train_arms
 

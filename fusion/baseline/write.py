@@ -13,8 +13,8 @@ from typing import Any
 
 from fusion.baseline.card import model_card
 from fusion.baseline.page import render
+from fusion.bundle.names import BASELINE, SUMS
 from fusion.bundle.text import sha256_of, write_bytes, write_json, write_text
-from fusion.bundle.write import BASELINE, SUMS
 from fusion.report.write import withheld
 
 Row = Mapping[str, Any]

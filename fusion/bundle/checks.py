@@ -19,13 +19,22 @@ from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks, find_slice_leaks
 from fusion.bundle.manifest import FilePart, Manifest
-from fusion.bundle.names import CASE_ID, IMAGE_ROLE, NATIVE, NATIVE_ROLE, is_safe_path
+from fusion.bundle.names import (
+    BASELINE,
+    BUILD_INFO,
+    CASE_ID,
+    IMAGE_ROLE,
+    NATIVE,
+    NATIVE_ROLE,
+    SUMS,
+    is_safe_path,
+)
 from fusion.bundle.opened import Opened, sha256_at
 from fusion.bundle.originals import ORIGINALS
 from fusion.bundle.pixels import Decoded, decode, words_beside
 from fusion.bundle.privacy import find_names, find_private
 from fusion.bundle.views import descriptions
-from fusion.bundle.write import BASELINE, BUILD_INFO, SUMS, view_files
+from fusion.bundle.write import view_files
 from fusion.imaging.hashes import slice_signatures
 from fusion.imaging.volume import Grid, Picture, Volume
 

@@ -7,6 +7,8 @@ from pathlib import PurePosixPath
 
 from fusion.bundle.errors import BundleError
 
+SUMS, BUILD_INFO, REPORT = "SHA256SUMS", "build_info.json", "report"
+BASELINE = "baseline"  # a folder with sums of its own
 IMAGE_ROLE = re.compile(r"image(_[1-9]\d{0,2})?")
 NATIVE_ROLE, NATIVE = "label_native", "native"  # a label map on the grid it came on; its shards
 PARTIAL = "-partial"  # shards of samples that lack a file of the others

@@ -27,7 +27,16 @@ from fusion.bundle.manifest import (
     manifest_schema,
     role_of,
 )
-from fusion.bundle.names import NATIVE, NATIVE_ROLE, PARTIAL, check_path
+from fusion.bundle.names import (
+    BASELINE,
+    BUILD_INFO,
+    NATIVE,
+    NATIVE_ROLE,
+    PARTIAL,
+    REPORT,
+    SUMS,
+    check_path,
+)
 from fusion.bundle.originals import ORIGINALS, read_originals
 from fusion.bundle.pixels import suffix_of
 from fusion.bundle.shards import CAP_BYTES, Item, Sample, Shard, write_shards
@@ -42,8 +51,6 @@ from fusion.bundle.text import (
 from fusion.bundle.views import descriptions
 from fusion.bundle.views.view import View
 
-SUMS, BUILD_INFO, REPORT = "SHA256SUMS", "build_info.json", "report"
-BASELINE = "baseline"  # a folder with sums of its own
 TOOLS = ("read_bundle.py", "masked.py")  # CC0-1.0, copied into every bundle
 
 

@@ -13,7 +13,6 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
-from fusion.baseline.page import gain_rows, heat_tables
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
 from portal.access import check_may_publish, kept_bundles, may_publish, user_of, visible_bundles
 from portal.publishing import PublishError, publish_bundle, withdraw_bundle
@@ -186,6 +185,8 @@ def _baseline(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """What the page says of baseline.json."""
     if not data:
         return None
+    from fusion.baseline.page import gain_rows, heat_tables  # loads readers of images
+
     tables = heat_tables(data)
     return {
         **data,
