@@ -8,14 +8,14 @@ import json
 import platform
 import shutil
 import traceback
-import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import numpy as np
@@ -377,8 +377,12 @@ def harmonise_cases(
         BuildError: the fault is not one case's.
     """
     excluded: list[dict[str, str]] = []
-    making = build.workdir / "making" / uuid.uuid4().hex
-    with _removed_at_the_end(making), ThreadPoolExecutor(_STORE_THREADS) as store:
+    (build.workdir / "making").mkdir(parents=True, exist_ok=True)
+    with (
+        TemporaryDirectory(dir=build.workdir / "making", ignore_cleanup_errors=True) as scratch,
+        ThreadPoolExecutor(_STORE_THREADS) as store,
+    ):
+        making = Path(scratch)
         known = list(store.map(partial(_find_result, build, making), works))
         progress.check()
         waiting = [work for work, one in zip(works, known, strict=True) if one is None]
@@ -397,15 +401,6 @@ def harmonise_cases(
                     progress.advance(told)
             next(made, None)
     return excluded
-
-
-@contextmanager
-def _removed_at_the_end(folder: Path) -> Iterator[None]:
-    """Nothing half-made stays, however the work in it ends."""
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 #: What came of a case: its key, and why it is excluded ({code, detail}) or None.
