@@ -3,109 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
 import tarfile
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from fusion.bundle.verify import verify_bundle
 from fusion.recipe import example_recipes, load_recipe
-from tests.conftest import ROOT
-from tests.workers.conftest import Site, prepared, sample_data  # noqa: F401 - fixtures
+from tests.web.look import VIEWS, assert_accessible, look_as
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ARGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 FUSION_SECONDS = 900  # on two busy cores the small baseline is the slow part
 RUN_ENDED = ".overall .state.good, .overall .state.bad, .overall .state.warn"
-
-
-@pytest.fixture(scope="module")
-def portal(
-    tmp_path_factory: pytest.TempPathFactory,
-    prepared: Path,  # noqa: F811
-    sample_data: Path,  # noqa: F811
-) -> Iterator[str]:
-    """Address of a portal with its worker, on a state folder of its own."""
-    state = tmp_path_factory.mktemp("portal") / "state"
-    shutil.copytree(prepared, state)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = state / "up.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(port)],
-            cwd=ROOT,
-            env=Site(state, sample_data).environment,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=ARGS)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page on which nothing was refused by the content security policy."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    refused: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda m: refused.append(m.text) if "Content Security" in m.text else None)
-    opened.on("pageerror", lambda error: refused.append(str(error)))
-    yield opened
-    context.close()
-    assert refused == []
-
-
-@pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures of the pages go, for a person to look at."""
-    given = os.environ.get("IMAGINGX_SCREENSHOTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("screenshots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def test_search_open_fuse_watch_download_and_verify(
@@ -197,32 +109,33 @@ def test_everything_works_without_scripts(browser: Browser, portal: str):
     context.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "scheme", "width"),
-    [("light", "light", 1280), ("dark", "dark", 1280), ("phone", "light", 390)],
-)
-def test_no_page_is_wider_than_its_screen(
-    browser: Browser, portal: str, shots: Path, name: str, scheme, width: int
+PAGES = {
+    "home": "/",
+    "datasets": "/datasets/?q=retinal+vessel",
+    "dataset": "/datasets/chase-db1/",
+    "compare": "/compare/?datasets=chase-db1&datasets=stare",
+    "blueprint": "/blueprint/?datasets=chase-db1&datasets=stare",
+    "statistics": "/statistics/",
+    "rules": "/rules/",
+    "recipes": "/recipes/",
+    "runs": "/runs/",
+    "bundles": "/bundles/",
+    "login": "/login/",
+    "status": "/status/",
+    "api": "/api/v1/docs/",
+}
+
+
+@pytest.mark.parametrize("noun", PAGES)
+def test_every_page_is_accessible_and_fits_its_screen(
+    page: Page, portal: str, shots: Path, noun: str
 ):
-    context = browser.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": 844 if width < 500 else 900}
-    )
-    page = context.new_page()
-    addresses = {
-        "home": "/",
-        "datasets": "/datasets/?q=retinal+vessel",
-        "dataset": "/datasets/chase-db1/",
-        "recipes": "/recipes/",
-        "runs": "/runs/",
-        "bundles": "/bundles/",
-        "api": "/api/v1/docs/",
-    }
-    for noun, address in addresses.items():
-        page.goto(portal + address)
-        page.wait_for_load_state("networkidle")
-        page.screenshot(path=shots / f"{noun}-{name}.png", full_page=True)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, noun
-    context.close()
+    page.goto(portal + PAGES[noun])
+    page.wait_for_load_state("networkidle")
+    for view in VIEWS:
+        look_as(page, view)
+        page.screenshot(path=shots / f"{noun}-{view}.png", full_page=True)
+        assert_accessible(page)
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])

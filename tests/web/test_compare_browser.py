@@ -7,18 +7,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.web.test_browser import browser, page, portal, shots  # noqa: F401 - fixtures
-from tests.workers.conftest import prepared, sample_data  # noqa: F401 - fixtures
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 BAR = "[data-compare-bar]"
 
 
-def tick(page: Page, name: str):  # noqa: F811
+def tick(page: Page, name: str):
     return page.get_by_role("checkbox", name=f"Compare {name}", exact=True)
 
 
-def test_a_choice_is_kept_over_searches_and_compared(page: Page, portal: str, shots: Path):  # noqa: F811
+def test_a_choice_is_kept_over_searches_and_compared(page: Page, portal: str, shots: Path):
     page.goto(f"{portal}/datasets/?q=CHASE_DB1")
     tick(page, "CHASE_DB1").check()
     expect(page.locator("[data-compare-count]")).to_have_text("1 chosen")
@@ -43,7 +40,7 @@ def test_a_choice_is_kept_over_searches_and_compared(page: Page, portal: str, sh
     expect(page.locator("[data-compare-count]")).to_have_text("1 chosen")
 
 
-def test_the_choice_follows_filters_without_a_new_page(page: Page, portal: str):  # noqa: F811
+def test_the_choice_follows_filters_without_a_new_page(page: Page, portal: str):
     page.goto(f"{portal}/datasets/?q=retina")
     page.evaluate("window.wasNotReloaded = true")
     first = page.locator("input[data-pick]:visible").first
@@ -61,7 +58,7 @@ def test_the_choice_follows_filters_without_a_new_page(page: Page, portal: str):
     assert "task=Classification" in (feed.get_attribute("href") or "")
 
 
-def test_a_seventh_is_refused_and_said_and_all_can_be_cleared(page: Page, portal: str):  # noqa: F811
+def test_a_seventh_is_refused_and_said_and_all_can_be_cleared(page: Page, portal: str):
     page.goto(f"{portal}/datasets/?q=retina")
     boxes = page.locator("input[data-pick]:visible")
     for n in range(6):
@@ -78,7 +75,7 @@ def test_a_seventh_is_refused_and_said_and_all_can_be_cleared(page: Page, portal
     expect(page.locator("[data-compare-count]")).to_contain_text("Tick 2 to 6 datasets")
 
 
-def test_ticks_compare_without_scripts_and_by_keyboard(browser: Browser, portal: str):  # noqa: F811
+def test_ticks_compare_without_scripts_and_by_keyboard(browser: Browser, portal: str):
     context = browser.new_context(java_script_enabled=False)
     opened = context.new_page()
     opened.goto(f"{portal}/datasets/?q=retina")
@@ -94,8 +91,8 @@ def test_ticks_compare_without_scripts_and_by_keyboard(browser: Browser, portal:
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_six_side_by_side_are_no_wider_than_the_screen(
-    browser: Browser,  # noqa: F811
-    portal: str,  # noqa: F811
+    browser: Browser,
+    portal: str,
     scheme,
     width: int,
 ):

@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.test_browser import browser, page, portal, shots  # noqa: F401 - fixtures
-from tests.workers.conftest import prepared, sample_data  # noqa: F401 - fixtures
-
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def test_the_arrow_keys_mark_and_enter_takes_a_concept(page: Page, portal: str, shots: Path):  # noqa: F811
+def test_the_arrow_keys_mark_and_enter_takes_a_concept(page: Page, portal: str, shots: Path):
     page.goto(portal)
     box = page.get_by_role("combobox", name="Search datasets")
     expect(box).to_have_attribute("aria-expanded", "false")
@@ -43,7 +40,7 @@ def test_the_arrow_keys_mark_and_enter_takes_a_concept(page: Page, portal: str, 
     expect(page.get_by_text("Task: Segmentation")).to_be_visible()
 
 
-def test_enter_on_a_dataset_opens_its_page(page: Page, portal: str):  # noqa: F811
+def test_enter_on_a_dataset_opens_its_page(page: Page, portal: str):
     page.goto(f"{portal}/datasets/")
     box = page.get_by_role("combobox")
     box.press_sequentially("chasedb")
@@ -60,7 +57,7 @@ def test_enter_on_a_dataset_opens_its_page(page: Page, portal: str):  # noqa: F8
     page.wait_for_url("**/datasets/chase-db1/")
 
 
-def test_escape_closes_the_list_and_keeps_the_text(page: Page, portal: str):  # noqa: F811
+def test_escape_closes_the_list_and_keeps_the_text(page: Page, portal: str):
     page.goto(portal)
     box = page.get_by_role("combobox")
     box.press_sequentially("lung")
@@ -77,7 +74,7 @@ def test_escape_closes_the_list_and_keeps_the_text(page: Page, portal: str):  # 
     page.wait_for_url("**/datasets/?q=lung")
 
 
-def test_the_mouse_takes_a_suggestion_and_leaving_closes_the_list(page: Page, portal: str):  # noqa: F811
+def test_the_mouse_takes_a_suggestion_and_leaving_closes_the_list(page: Page, portal: str):
     page.goto(f"{portal}/statistics/")
     box = page.get_by_role("combobox")
     box.press_sequentially("sonog")
@@ -91,7 +88,7 @@ def test_the_mouse_takes_a_suggestion_and_leaving_closes_the_list(page: Page, po
     expect(page.get_by_role("listbox")).to_be_hidden()
 
 
-def test_fast_typing_asks_once_and_only_the_last_answer_counts(page: Page, portal: str):  # noqa: F811
+def test_fast_typing_asks_once_and_only_the_last_answer_counts(page: Page, portal: str):
     asked: list[str] = []
     page.on("request", lambda r: asked.append(r.url) if "/suggest/" in r.url else None)
     page.goto(portal)
@@ -105,7 +102,7 @@ def test_fast_typing_asks_once_and_only_the_last_answer_counts(page: Page, porta
     expect(page.get_by_role("listbox")).to_be_hidden()
 
 
-def test_after_filtering_and_going_back_the_box_still_suggests(page: Page, portal: str):  # noqa: F811
+def test_after_filtering_and_going_back_the_box_still_suggests(page: Page, portal: str):
     page.goto(f"{portal}/datasets/?q=retina")
     page.locator(".facet").get_by_role("link", name="Classification").click()
     page.wait_for_url("**task=Classification**")
@@ -115,7 +112,7 @@ def test_after_filtering_and_going_back_the_box_still_suggests(page: Page, porta
     _expect_suggestions(page)
 
 
-def _expect_suggestions(page: Page) -> None:  # noqa: F811
+def _expect_suggestions(page: Page) -> None:
     box = page.get_by_role("combobox")
     box.fill("optic nerve he")
     expect(page.get_by_role("listbox")).to_have_count(1)
@@ -123,7 +120,7 @@ def _expect_suggestions(page: Page) -> None:  # noqa: F811
     box.press("Escape")
 
 
-def test_the_form_searches_when_suggestions_do_not_answer(page: Page, portal: str):  # noqa: F811
+def test_the_form_searches_when_suggestions_do_not_answer(page: Page, portal: str):
     page.route("**/suggest/**", lambda route: route.abort())
     page.goto(portal)
     box = page.get_by_role("combobox")
