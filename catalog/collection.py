@@ -22,15 +22,23 @@ HARVESTED = Path(__file__).resolve().parent / "harvested"
 SYMMETRIC = "shared_patients"
 
 
-def read_catalog(folder: Path = FOLDER, tables: Path = HARVESTED) -> dict[str, dict[str, Any]]:
+Rows = Mapping[tuple[str, str], Entry]  # by source and ref
+
+
+def read_catalog(
+    folder: Path = FOLDER, tables: Path = HARVESTED, rows: Rows | None = None
+) -> dict[str, dict[str, Any]]:
     """The facts of every dataset by slug, in slug order.
+
+    Args:
+        rows: harvested rows, in place of those of `tables`.
 
     Raises:
         RecordError: a file or table is faulty, a slug or a harvested row is taken twice, a relation
             leads nowhere or in a circle.
     """
     records = read_folder(folder)
-    rows = read_tables(tables)
+    rows = read_tables(tables) if rows is None else rows
     facts = {slug: resolve(join(record, rows)) for slug, record in records.items()}
     problems = _taken_twice(records)
     listed = {(ref.id, ref.ref) for record in records.values() for ref in record.sources}
@@ -60,7 +68,7 @@ def read_tables(folder: Path = HARVESTED) -> dict[tuple[str, str], Entry]:
     return found
 
 
-def join(record: DatasetRecord, rows: Mapping[tuple[str, str], Entry]) -> DatasetRecord:
+def join(record: DatasetRecord, rows: Rows) -> DatasetRecord:
     """The record with the claims of the harvested rows that it lists."""
     for source in sorted({ref.id for ref in record.sources}):
         keys = [((source, ref.ref or ""), ref.whole) for ref in record.sources if ref.id == source]
@@ -70,17 +78,16 @@ def join(record: DatasetRecord, rows: Mapping[tuple[str, str], Entry]) -> Datase
     return record
 
 
-def slug_of_row(entry: Entry) -> str:
+def slug_of_row(source: str, ref: str) -> str:
     """`openneuro-ds000001`: names of harvested rows are not unique."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{entry.source} {entry.ref}".lower()).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", f"{source} {ref}".lower()).strip("-")
 
 
 def as_record(entry: Entry) -> DatasetRecord:
     """A harvested row as a record of its own."""
     ref = SourceRef(id=entry.source, ref=entry.ref)
-    empty = DatasetRecord(
-        slug=slug_of_row(entry), name=entry.name, aliases=list(entry.aliases), sources=[ref]
-    )
+    slug = slug_of_row(entry.source, entry.ref)
+    empty = DatasetRecord(slug=slug, name=entry.name, aliases=list(entry.aliases), sources=[ref])
     return merge(empty, [(entry, True)])
 
 

@@ -90,7 +90,10 @@ def format_table(entries: list[Entry], source: str) -> str:
     for place, ref in enumerate(refs):
         if ref in refs[:place]:
             raise ValueError(f"{ref}: comes twice")
-    cells = [_cells_of(entry, source) for entry in entries]
+    for entry in entries:
+        if entry.source != source:
+            raise ValueError(f"{entry.ref}: found source {entry.source!r}, expected {source!r}")
+    cells = [cells_of(entry) for entry in entries]
     used = {column for row in cells for column, text in row.items() if text}
     order = [*HEAD, *(column for field in CLAIMED for column in (field, field + RAW))]
     columns = [column for column in order if column in used or column in HEAD[:2]]
@@ -105,9 +108,12 @@ def format_table(entries: list[Entry], source: str) -> str:
     return text
 
 
-def _cells_of(entry: Entry, source: str) -> dict[str, str]:
-    if entry.source != source:
-        raise ValueError(f"{entry.ref}: found source {entry.source!r}, expected {source!r}")
+def cells_of(entry: Entry) -> dict[str, str]:
+    """The cells of an entry by column; those that it does not fill may lack or be empty.
+
+    Raises:
+        ValueError: it holds what the table has no place for.
+    """
     row = {
         "ref": entry.ref,
         "name": entry.name,
@@ -233,6 +239,19 @@ def parse_table(text: str, file: str) -> list[Entry]:
     return found
 
 
+def entry_of(cells: Mapping[str, str], source: str) -> Entry:
+    """The entry that cells of `cells_of` stand for.
+
+    Raises:
+        RecordError: a cell is faulty.
+    """
+    problems: list[Problem] = []
+    entry = _read_row(cells, source, f"{source}.csv", 0, problems)
+    if problems or entry is None:
+        raise RecordError(problems)
+    return entry
+
+
 def _read_row(
     row: Mapping[str, str], source: str, file: str, line: int, problems: list[Problem]
 ) -> Entry | None:
@@ -243,7 +262,7 @@ def _read_row(
         try:
             done[column] = _read_head(column, row.get(column, ""), source)
         except (ValueError, ValidationError) as error:
-            problems.append(Problem(file, line, column, _message(row[column], error)))
+            problems.append(Problem(file, line, column, _message(row.get(column, ""), error)))
     for field in CLAIMED:
         cell, raw = row.get(field, ""), row.get(field + RAW, "")
         try:

@@ -76,12 +76,148 @@ class Dataset(models.Model):
         return self.name
 
 
-class CatalogRevision(models.Model):
-    """One row: the digest over all records. A search index is stale when it carries another."""
+class CatalogRevisionQuerySet(models.QuerySet["CatalogRevision"]):
+    """Reads over versions."""
 
+    def current(self) -> CatalogRevision | None:
+        """The newest one; None before the first load."""
+        return self.order_by("-number").first()
+
+
+class CatalogRevision(models.Model):
+    """One version of the catalog: a number that only grows, and the digest over all records.
+
+    A search index is stale when it carries another digest than the newest version.
+    """
+
+    number = models.PositiveIntegerField(unique=True, default=1)
     digest = models.CharField(max_length=64)
     dataset_count = models.PositiveIntegerField()
-    loaded_at = models.DateTimeField(auto_now=True)
+    cause = models.CharField(max_length=300, blank=True)
+    new_count = models.PositiveIntegerField(default=0)
+    changed_count = models.PositiveIntegerField(default=0)
+    gone_count = models.PositiveIntegerField(default=0)
+    loaded_at = models.DateTimeField(auto_now_add=True)
+
+    objects = CatalogRevisionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-number"]
 
     def __str__(self) -> str:
-        return self.digest[:12]
+        return f"{self.number} ({self.digest[:12]})"
+
+
+class ChangeKind(models.TextChoices):
+    """What became of a dataset, or of a source's entry of it."""
+
+    NEW = "new"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+class CatalogChange(models.Model):
+    """What a version changed in one dataset; the first version, which holds all, has no such rows.
+
+    `fields` is {field: [value before, value after]}; empty where only the evidence changed.
+    """
+
+    revision = models.ForeignKey(CatalogRevision, on_delete=models.CASCADE, related_name="changes")
+    slug = models.SlugField(max_length=100, db_index=True)
+    name = models.CharField(max_length=300)
+    kind = models.CharField(max_length=10, choices=ChangeKind)
+    fields = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["slug"]
+        constraints = [
+            models.UniqueConstraint(fields=["revision", "slug"], name="one_change_per_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slug} {self.kind} in {self.revision_id}"
+
+
+class HarvestedTable(models.Model):
+    """What the catalog follows of one source since its last harvest.
+
+    `table` is the text of a table as in catalog/harvested/, with changes that wait left out.
+    """
+
+    source = models.CharField(max_length=40, primary_key=True)
+    table = models.TextField()
+    version = models.CharField(max_length=100, blank=True)  # what was read last, by content
+    harvested_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.source
+
+
+class Harvest(models.Model):
+    """One reading of a source. Counts are of its entries; `waiting_count` of changes."""
+
+    class State(models.TextChoices):
+        RUNNING = "running"
+        DONE = "done"
+        UNCHANGED = "unchanged"  # the source gave what it gave before
+        FAILED = "failed"
+
+    source = models.CharField(max_length=40)
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    started_at = models.DateTimeField()
+    lease_until = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    version = models.CharField(max_length=100, blank=True)
+    entry_count = models.PositiveIntegerField(default=0)
+    new_count = models.PositiveIntegerField(default=0)
+    changed_count = models.PositiveIntegerField(default=0)
+    gone_count = models.PositiveIntegerField(default=0)
+    failed_count = models.PositiveIntegerField(default=0)
+    waiting_count = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)  # why it failed, or which entries could not be read
+    revision = models.ForeignKey(CatalogRevision, null=True, on_delete=models.SET_NULL)
+
+    class Meta:
+        ordering = ["-started_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["source"], condition=models.Q(state="running"), name="one_harvest_at_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.started_at:%Y-%m-%d %H:%M} {self.state}"
+
+
+class HarvestChange(models.Model):
+    """One difference that a harvest found: of a field, or of a whole entry (`field` is empty).
+
+    `before` and `after` hold the value and the source's own word as a table's cells.
+    """
+
+    class State(models.TextChoices):
+        APPLIED = "applied"
+        WAITING = "waiting"  # for a curator
+        ACCEPTED = "accepted"
+        REJECTED = "rejected"
+        OUTDATED = "outdated"  # the source says something else by now
+
+    harvest = models.ForeignKey(Harvest, on_delete=models.CASCADE, related_name="changes")
+    source = models.CharField(max_length=40)
+    ref = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=100, blank=True)  # the dataset that it is about
+    name = models.CharField(max_length=300)
+    kind = models.CharField(max_length=10, choices=ChangeKind)
+    field = models.CharField(max_length=40, blank=True)
+    before = models.JSONField(null=True)
+    after = models.JSONField(null=True)
+    state = models.CharField(max_length=10, choices=State, default=State.APPLIED, db_index=True)
+    decided_by = models.CharField(max_length=150, blank=True)
+    decided_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        ordering = ["pk"]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.ref} {self.field or self.kind}: {self.state}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,22 @@ from typing import Any
 from django.db import transaction
 
 from catalog.audit import assess
-from catalog.collection import HARVESTED, read_catalog
-from catalog.models import CatalogRevision, Dataset
+from catalog.changes import CHANGED, GONE, NEW, differences
+from catalog.claims import sources
+from catalog.collection import (
+    HARVESTED,
+    Rows,
+    as_record,
+    join,
+    read_catalog,
+    read_tables,
+    slug_of_row,
+)
+from catalog.harvest import parse_table
+from catalog.models import CatalogChange, CatalogRevision, Dataset, HarvestedTable
 from catalog.overlaps import OverlapGraph
-from catalog.record import digest_of
-from catalog.records_io import FOLDER
+from catalog.record import DatasetRecord, Tier, digest_of, resolve
+from catalog.records_io import FOLDER, Problem, RecordError, parse_record
 
 FIELDS = (
     "name",
@@ -47,13 +59,14 @@ BATCH = 300
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What loading the records changed, and the catalog's digest afterwards."""
+    """What loading changed, and the catalog's digest and version afterwards."""
 
     created: int
     updated: int
     unchanged: int
     deleted: int
     digest: str
+    version: int
 
     @property
     def total(self) -> int:
@@ -78,46 +91,143 @@ def dataset_values(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def load_catalog(folder: Path = FOLDER, tables: Path = HARVESTED) -> LoadReport:
+def load_catalog(
+    folder: Path = FOLDER, tables: Path = HARVESTED, cause: str = "record files"
+) -> LoadReport:
     """Make the database say what record files and harvested tables say. Safe to run again.
+
+    Args:
+        cause: what a new version is because of, for the changelog.
 
     Raises:
         RecordError: a file is faulty; then nothing is changed.
     """
-    return load_facts(read_catalog(folder, tables).values())
+    return load_facts(read_catalog(folder, tables, current_rows(tables)).values(), cause)
 
 
-@transaction.atomic
-def load_facts(facts: Iterable[Mapping[str, Any]]) -> LoadReport:
-    """Create, refresh and delete rows so that they match `facts`; set the revision."""
-    wanted = {one["slug"]: dataset_values(one) for one in facts}
-    stored = {row.slug: row for row in Dataset.objects.only("pk", "slug", "digest")}
+def current_rows(tables: Path = HARVESTED) -> Rows:
+    """The rows of the tables; of a source that was harvested later, those of that harvest."""
+    rows = read_tables(tables)
+    for later in HarvestedTable.objects.all():
+        known = sources().get(later.source)
+        if known is None or known.retrieved > later.harvested_at.date():
+            continue
+        rows = {key: entry for key, entry in rows.items() if key[0] != later.source}
+        entries = parse_table(later.table, f"{later.source}.csv")
+        rows |= {(entry.source, entry.ref): entry for entry in entries}
+    return rows
+
+
+def load_facts(facts: Iterable[Mapping[str, Any]], cause: str = "") -> LoadReport:
+    """Create, refresh and delete rows so that they match `facts`; number the new version."""
+    wanted = {one["slug"]: one for one in facts}
+    with transaction.atomic():
+        gone = set(Dataset.objects.values_list("slug", flat=True)) - wanted.keys()
+        return _store(wanted, gone, cause)
+
+
+def load_entries(keys: Iterable[tuple[str, str]], cause: str) -> LoadReport:
+    """Bring the datasets of some harvested rows, by source and ref, up to date; others stay.
+
+    Raises:
+        RecordError: a row that is gone is related to by a record, or a record file is faulty.
+    """
+    wanted, gone = _facts_of_entries(set(keys))
+    with transaction.atomic():
+        return _store(wanted, gone, cause)
+
+
+def _facts_of_entries(keys: set[tuple[str, str]]) -> tuple[dict[str, dict[str, Any]], set[str]]:
+    """The facts of the datasets that the rows belong to, and slugs that no row stands behind."""
+    rows = current_rows()
+    listed = set()
+    records: dict[str, tuple[DatasetRecord, Tier]] = {}
+    for slug, refs in Dataset.objects.filter(tier="curated").values_list("slug", "record__sources"):
+        if own := keys & {(ref["id"], ref["ref"]) for ref in refs or ()}:
+            listed |= own
+            text = (FOLDER / f"{slug}.yaml").read_text("utf-8")
+            records[slug] = join(parse_record(text, f"{slug}.yaml"), rows), "curated"
+    alone = keys - listed
+    for key in alone & rows.keys():
+        record = as_record(rows[key])
+        records[record.slug] = record, "harvested"
+    gone = {slug_of_row(*key) for key in alone - rows.keys()}
+    before = facts_of([*records, *gone])
+    inverse = {
+        slug: [row for row in facts["relations"] if row.get("inverse")]
+        for slug, facts in before.items()
+    }
+    if problems := [
+        Problem(f"{row['to']}.yaml", 0, "relations", f"found {slug!r}, which its source dropped")
+        for slug in sorted(gone)
+        for row in inverse.get(slug, ())
+    ]:
+        raise RecordError(problems)
+    wanted = {slug: resolve(record, tier) for slug, (record, tier) in records.items()}
+    for slug, facts in wanted.items():
+        facts["relations"] += inverse.get(slug, [])
+    return wanted, gone
+
+
+def _store(facts: Mapping[str, Mapping[str, Any]], gone: set[str], cause: str) -> LoadReport:
+    """Write these datasets, delete those named, and number the version that comes of it."""
+    wanted = {slug: dataset_values(one) for slug, one in facts.items()}
+    stored = {row.slug: row for row in Dataset.objects.only("pk", "slug", "name", "digest")}
     new = [Dataset(**values) for slug, values in wanted.items() if slug not in stored]
     changed = [
         Dataset(pk=row.pk, **wanted[slug])
         for slug, row in stored.items()
         if slug in wanted and row.digest != wanted[slug]["digest"]
     ]
-    gone = [row.pk for slug, row in stored.items() if slug not in wanted]
+    before = facts_of(row.slug for row in changed)
     for row in changed:
         Dataset._meta.get_field("updated_at").pre_save(row, add=False)  # noqa: SLF001
     Dataset.objects.bulk_create(new, batch_size=BATCH)
     Dataset.objects.bulk_update(changed, FIELDS, batch_size=BATCH)
-    Dataset.objects.filter(pk__in=gone).delete()
-    digest = digest_of(sorted((slug, values["digest"]) for slug, values in wanted.items()))
-    _set_revision(digest, len(wanted))
+    dropped = [row for slug, row in stored.items() if slug in gone]
+    Dataset.objects.filter(pk__in=[row.pk for row in dropped]).delete()
+    digest = digest_of(sorted(Dataset.objects.values_list("slug", "digest")))
+    rows = [
+        *(CatalogChange(slug=row.slug, name=row.name, kind=NEW) for row in new),
+        *(_changed(row, before.get(row.slug, {})) for row in changed),
+        *(CatalogChange(slug=row.slug, name=row.name, kind=GONE) for row in dropped),
+    ]
+    total = len(stored) + len(new) - len(dropped)
+    number = _number_version(digest, total, cause, rows)
     unchanged = len(wanted) - len(new) - len(changed)
-    return LoadReport(len(new), len(changed), unchanged, len(gone), digest)
+    return LoadReport(len(new), len(changed), unchanged, len(dropped), digest, number)
 
 
-def _set_revision(digest: str, dataset_count: int) -> None:
-    """One row; written only when something changed, so that `loaded_at` stays true."""
-    row = CatalogRevision.objects.order_by("pk").first()
-    if row is not None and (row.digest, row.dataset_count) == (digest, dataset_count):
-        return
-    row = row or CatalogRevision()
-    row.digest, row.dataset_count = digest, dataset_count
-    row.save()
+def _changed(row: Dataset, before: Mapping[str, Any]) -> CatalogChange:
+    fields = differences(before, row.record)
+    return CatalogChange(slug=row.slug, name=row.name, kind=CHANGED, fields=fields)
+
+
+def _number_version(
+    digest: str, dataset_count: int, cause: str, changes: Sequence[CatalogChange]
+) -> int:
+    """The present version's number; a new one when something changed.
+
+    The first version lists no changes: everything is new in it.
+    """
+    last = CatalogRevision.objects.current()
+    if last is not None and (last.digest, last.dataset_count) == (digest, dataset_count):
+        return last.number
+    kinds = Counter(row.kind for row in changes)
+    revision = CatalogRevision.objects.create(
+        number=last.number + 1 if last else 1,
+        digest=digest,
+        dataset_count=dataset_count,
+        cause=cause[:300],
+        new_count=kinds[NEW],
+        changed_count=kinds[CHANGED],
+        gone_count=kinds[GONE],
+    )
+    if last is not None:
+        for row in changes:
+            row.revision = revision
+        CatalogChange.objects.bulk_create(changes, batch_size=BATCH)
+    return revision.number
 
 
 def overlap_graph() -> OverlapGraph:

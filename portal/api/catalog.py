@@ -67,10 +67,11 @@ class CatalogStatistics(APIView):
         """Figures and matrices, each with the rule by which it counts."""
         params.check_known(request.query_params, ())
         facts = _facts()
-        revision = CatalogRevision.objects.order_by("pk").first()
+        revision = CatalogRevision.objects.current()
         return Response(
             {
                 "catalog": revision.digest if revision else None,
+                "version": revision.number if revision else None,
                 "datasets": len(facts),
                 "coverage": coverage(facts).as_dict(),
                 "figures": [figure.as_dict() for figure in figures(facts)],

@@ -87,7 +87,7 @@ class RulesView(APIView):
         rules = given.get("rules") or parse_rules("")
         compared = compare(Dataset.objects.facts(), rules)
         selection: Selection = getattr(compared, profile)
-        revision = CatalogRevision.objects.order_by("pk").first()
+        revision = CatalogRevision.objects.current()
         return Response(
             {
                 "catalog": revision.digest if revision else None,

@@ -63,7 +63,7 @@ def test_a_record_that_vanished_takes_its_row_along(folder):
     report = load_catalog(folder, folder)
 
     assert counts(report) == (0, 0, 1, 1)
-    assert CatalogRevision.objects.get().dataset_count == 1
+    assert CatalogRevision.objects.current().dataset_count == 1
 
 
 def test_one_faulty_file_stops_the_whole_load(folder):

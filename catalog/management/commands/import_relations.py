@@ -31,7 +31,7 @@ class Command(BaseCommand):
             records = read_folder(options["records"])
             rows = read_overlaps(options["folder"])
             joined = join(records, rows, read_aliases(records))
-            harvested: dict[str, Any] = {slug_of_row(row): [] for row in read_tables().values()}
+            harvested: dict[str, Any] = {slug_of_row(*key): [] for key in read_tables()}
         except (ImportSourceError, RecordError) as error:
             raise CommandError(str(error)) from error
         relations = {
