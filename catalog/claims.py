@@ -37,7 +37,8 @@ class Claim(Strict, Generic[T]):
 
     `raw` holds the source's own word or number. For curation, `basis` is how the curator knows:
     a page was `read` (at `url`), it is `known` from the publication and was not read again, it
-    follows a `list`, or a `file` of the dataset was opened; `reason` says why.
+    follows a `list`, or a `file` of the dataset was opened; `reason` says why, and `curator` who
+    accepted it where it was proposed on the portal.
     """
 
     value: T | None = None
@@ -47,6 +48,7 @@ class Claim(Strict, Generic[T]):
     url: str | None = None
     date: dt.date | None = None
     reason: str | None = None
+    curator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -119,3 +121,24 @@ def _differ(first: Any, second: Any) -> bool:
         one, other = set(map(str, first)), set(map(str, second))
         return not (one <= other or other <= one)
     return bool(first != second)
+
+
+def line_of(
+    field: str,
+    value: Any,
+    *,
+    url: str = "",
+    quote: str = "",
+    reason: str = "",
+    curator: str = "",
+    on: dt.date | None = None,
+) -> dict[str, Any]:
+    """The line of a record file that states `value` for curation, with its evidence."""
+    if field == "links":
+        return {**value, "source": CURATION}
+    evidence = {"source": CURATION, "basis": "read", "raw": quote, "url": url, "reason": reason}
+    evidence |= {"curator": curator}
+    line = {key: text for key, text in evidence.items() if text}
+    if field == "counts":
+        return {**value, **line}
+    return {"value": value, **line, **({"date": on.isoformat()} if on else {})}

@@ -1,10 +1,15 @@
-"""What exists: datasets as the catalog knows them, and the catalog's revision."""
+"""What exists: datasets as the catalog knows them, its versions, and corrections to it."""
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Self
 
+from django.conf import settings
 from django.db import models
+from django.utils import timezone
+
+from catalog.claims import line_of
 
 
 class Access(models.TextChoices):
@@ -221,3 +226,69 @@ class HarvestChange(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.ref} {self.field or self.kind}: {self.state}"
+
+
+class CorrectionQuerySet(models.QuerySet["Correction"]):
+    """Reads over corrections."""
+
+    def accepted(self) -> Self:
+        """Those that the catalog follows, the first accepted first."""
+        return self.filter(state=Correction.State.ACCEPTED).order_by("decided_at", "pk")
+
+    def decide(self, pk: uuid.UUID, before: tuple[str, ...], state: str, **values: Any) -> bool:
+        """One UPDATE decides the race between two curators; false when it was decided already."""
+        return bool(self.filter(pk=pk, state__in=before).update(state=state, **values))
+
+
+class Correction(models.Model):
+    """A value that somebody proposes for one field of a dataset, with its evidence.
+
+    It names the dataset by slug, so that it outlives the row when the catalog is loaded anew.
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open"
+        ACCEPTED = "accepted"
+        REJECTED = "rejected"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.SlugField(max_length=100)
+    field = models.CharField(max_length=40)
+    value = models.JSONField(null=True)  # canonical; null is unknown
+    before = models.JSONField(null=True)  # what the catalog said when it was proposed
+    url = models.URLField(max_length=1000)
+    quote = models.TextField(blank=True)
+    reason = models.TextField(blank=True)
+    proposer = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    origin = models.CharField(max_length=64, blank=True)  # keyed hash of a visitor's address
+    created_at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=10, choices=State, default=State.OPEN)
+    curator = models.CharField(max_length=200, blank=True)  # who decided last
+    decided_at = models.DateTimeField(null=True)
+    history = models.JSONField(default=list)  # [{state, by, at, reason}], oldest first
+
+    objects = CorrectionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        indexes = [
+            models.Index(fields=["state", "created_at"], name="corrections_in_queue"),
+            models.Index(fields=["slug"], name="corrections_of_dataset"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.slug}: {self.field}"
+
+    def line(self) -> dict[str, Any]:
+        """The line of the record file that an accepted one stands for."""
+        return line_of(
+            self.field,
+            self.value,
+            url=self.url,
+            quote=self.quote,
+            reason=self.reason,
+            curator=self.curator,
+            on=self.decided_at.date() if self.decided_at else None,
+        )

@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from catalog import vocab
-from catalog.claims import Basis, Claim, Strict, chosen, conflicting, ordered, rank, sources
+from catalog.claims import (
+    CURATION,
+    Basis,
+    Claim,
+    Strict,
+    chosen,
+    conflicting,
+    ordered,
+    rank,
+    sources,
+)
 from catalog.licences import LICENCES, nearest
 from catalog.platforms import platform_of
 
@@ -103,6 +113,7 @@ class Count(Strict):
     basis: Basis | None = None
     url: str | None = None
     reason: str | None = None
+    curator: str | None = None
 
 
 class Spacing(Strict):
@@ -269,6 +280,19 @@ def resolve(record: DatasetRecord, tier: Tier = "curated") -> dict[str, Any]:
     return facts
 
 
+def record_of(facts: Mapping[str, Any]) -> DatasetRecord:
+    """The record that gives these facts; relations that other records hold are left out."""
+    claims: dict[str, list[dict[str, Any]]] = {}
+    for row in facts["claims"]:
+        claim = {key: value for key, value in row.items() if key not in {"field", "used"}}
+        if row["field"] == "counts":
+            claim = {**claim.pop("value"), **{key: claim[key] for key in EVIDENCE}}
+        claims.setdefault(row["field"], []).append(claim)
+    kept = {key: facts[key] for key in ("slug", "name", "aliases", "family", "sources", "links")}
+    relations = [row for row in facts["relations"] if not row.get("inverse")]
+    return DatasetRecord.model_validate({**kept, **claims, "relations": relations})
+
+
 NONE = "none"  # how an empty list is shown that a source states
 
 
@@ -296,6 +320,10 @@ def _row(field: str, claim: Claim[Any], *, used: bool) -> dict[str, Any]:
     return {"field": field, **row, "used": used}
 
 
+COUNTED = ("number", "unit", "what", "split")
+EVIDENCE = ("source", "raw", "basis", "url", "reason", "curator")
+
+
 def _counts(counts: list[Count]) -> tuple[list[dict[str, Any]], list[dict[str, Any]], bool]:
     """Counts to show, the claim rows of all, and whether sources give a unit different numbers.
 
@@ -306,21 +334,25 @@ def _counts(counts: list[Count]) -> tuple[list[dict[str, Any]], list[dict[str, A
     for count in by_rank:
         if count.unit:
             leader.setdefault(count.unit, count.source)
-    used = [count for count in by_rank if count.unit and leader[count.unit] == count.source]
+    used: list[Count] = []
+    weighed: set[tuple[str | None, ...]] = set()  # of two claims of curation the first one counts
+    for count in by_rank:
+        same = (count.unit, count.what, count.split)
+        if count.unit and leader[count.unit] == count.source and same not in weighed:
+            used.append(count)
+        if count.source == CURATION:
+            weighed.add(same)
     rows = [
         {
             "field": "counts",
-            "value": {key: getattr(count, key) for key in ("number", "unit", "what", "split")},
-            **{key: getattr(count, key) for key in ("source", "raw", "basis", "url", "reason")},
+            "value": {key: getattr(count, key) for key in COUNTED},
+            **{key: getattr(count, key) for key in EVIDENCE},
             "date": None,
             "used": count in used,
         }
         for count in by_rank
     ]
-    shown = [
-        {key: getattr(count, key) for key in ("number", "unit", "what", "split", "source", "raw")}
-        for count in used
-    ]
+    shown = [{key: getattr(count, key) for key in (*COUNTED, "source", "raw")} for count in used]
     wholes: dict[str, set[int]] = {}
     for count in by_rank:
         if count.unit and not count.split and not count.what:

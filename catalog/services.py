@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from catalog.collection import (
     read_tables,
     slug_of_row,
 )
+from catalog.corrections import CorrectionError, with_line
 from catalog.harvest import parse_table
-from catalog.models import CatalogChange, CatalogRevision, Dataset, HarvestedTable
+from catalog.models import CatalogChange, CatalogRevision, Correction, Dataset, HarvestedTable
 from catalog.overlaps import OverlapGraph
-from catalog.record import DatasetRecord, Tier, digest_of, resolve
+from catalog.record import DatasetRecord, Tier, digest_of, record_of, resolve
 from catalog.records_io import FOLDER, Problem, RecordError, parse_record
 
+logger = logging.getLogger(__name__)
 FIELDS = (
     "name",
     "aliases",
@@ -170,8 +173,15 @@ def _facts_of_entries(keys: set[tuple[str, str]]) -> tuple[dict[str, dict[str, A
 
 
 def _store(facts: Mapping[str, Mapping[str, Any]], gone: set[str], cause: str) -> LoadReport:
-    """Write these datasets, delete those named, and number the version that comes of it."""
-    wanted = {slug: dataset_values(one) for slug, one in facts.items()}
+    """Write these datasets, delete those named, and number the version that comes of it.
+
+    Accepted corrections are put into the facts first: no new reading of a source undoes them.
+    """
+    list(CatalogRevision.objects.select_for_update()[:1])  # one writer after the other
+    accepted = _accepted(facts)
+    wanted = {
+        slug: dataset_values(_corrected(one, accepted.get(slug, ()))) for slug, one in facts.items()
+    }
     stored = {row.slug: row for row in Dataset.objects.only("pk", "slug", "name", "digest")}
     new = [Dataset(**values) for slug, values in wanted.items() if slug not in stored]
     changed = [
@@ -196,6 +206,38 @@ def _store(facts: Mapping[str, Mapping[str, Any]], gone: set[str], cause: str) -
     number = _number_version(digest, total, cause, rows)
     unchanged = len(wanted) - len(new) - len(changed)
     return LoadReport(len(new), len(changed), unchanged, len(dropped), digest, number)
+
+
+def replace_record(slug: str, record: DatasetRecord, cause: str) -> LoadReport:
+    """Make one dataset say what `record` says; relations that other records hold stay."""
+    facts = resolved_like(facts_of([slug])[slug], record)
+    with transaction.atomic():
+        return _store({slug: facts}, set(), cause)
+
+
+def resolved_like(before: Mapping[str, Any], record: DatasetRecord) -> dict[str, Any]:
+    """The facts of a changed record, with tier and relations from others as they were."""
+    facts = resolve(record, before["tier"])
+    inverse = [row for row in before["relations"] if row.get("inverse")]
+    return {**facts, "relations": [*facts["relations"], *inverse]}
+
+
+def _accepted(slugs: Iterable[str]) -> dict[str, list[Correction]]:
+    found: dict[str, list[Correction]] = {}
+    for one in Correction.objects.accepted():
+        found.setdefault(one.slug, []).append(one)
+    return {slug: found[slug] for slug in slugs if slug in found}
+
+
+def _corrected(facts: Mapping[str, Any], corrections: Iterable[Correction]) -> Mapping[str, Any]:
+    """The facts with accepted corrections; one that a record may no longer hold is logged."""
+    record = None
+    for one in corrections:
+        try:
+            record = with_line(record or record_of(facts), one.field, one.line())
+        except CorrectionError as error:
+            logger.warning("correction %s of %s is not followed: %s", one.pk, one.slug, error)
+    return resolved_like(facts, record) if record else facts
 
 
 def _changed(row: Dataset, before: Mapping[str, Any]) -> CatalogChange:

@@ -9,6 +9,7 @@ from portal.api import blueprints as api_blueprints
 from portal.api import bundles as api_bundles
 from portal.api import catalog as api_catalog
 from portal.api import compare as api_compare
+from portal.api import corrections as api_corrections
 from portal.api import datasets as api_datasets
 from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
@@ -19,6 +20,8 @@ from portal.web import (
     blueprint,
     bundles,
     compare,
+    corrections,
+    dataset,
     datasets,
     feed,
     home,
@@ -57,6 +60,32 @@ api = [
         "datasets/<slug:slug>/partners/",
         api_blueprints.DatasetPartners.as_view(),
         name="dataset-partners",
+    ),
+    path(
+        "datasets/<slug:slug>/corrections/",
+        api_corrections.DatasetCorrections.as_view(),
+        name="dataset-corrections",
+    ),
+    path(
+        "datasets/<slug:slug>/record/",
+        api_corrections.DatasetRecordFile.as_view(),
+        name="dataset-record",
+    ),
+    path("corrections/", api_corrections.CorrectionList.as_view(), name="corrections"),
+    path(
+        "corrections/<uuid:correction_id>/",
+        api_corrections.CorrectionDetail.as_view(),
+        name="correction",
+    ),
+    path(
+        "corrections/<uuid:correction_id>/accept/",
+        api_corrections.CorrectionAccept.as_view(),
+        name="correction-accept",
+    ),
+    path(
+        "corrections/<uuid:correction_id>/reject/",
+        api_corrections.CorrectionReject.as_view(),
+        name="correction-reject",
     ),
     path("blueprint/", api_blueprints.BlueprintView.as_view(), name="blueprint"),
     path("blueprint/goal/", api_blueprints.BlueprintGoal.as_view(), name="blueprint-goal"),
@@ -114,7 +143,19 @@ urlpatterns = [
     path("", home.home, name="home"),
     path("datasets/", datasets.search_page, name="datasets"),
     path("datasets/feed/", feed.index, name="dataset-feed"),
-    path("datasets/<slug:slug>/", datasets.detail, name="dataset"),
+    path("datasets/<slug:slug>/", dataset.detail, name="dataset"),
+    path("datasets/<slug:slug>/correct/", corrections.correct, name="dataset-correct"),
+    path("corrections/", corrections.index, name="corrections"),
+    path("corrections/<uuid:correction_id>/", corrections.detail, name="correction"),
+    *(
+        path(
+            f"corrections/<uuid:correction_id>/{decision}/",
+            corrections.decide,
+            {"decision": decision},
+            name=f"correction-{decision}",
+        )
+        for decision in corrections.DECISIONS
+    ),
     path("compare/", compare.index, name="compare"),
     path("blueprint/", blueprint.index, name="blueprint"),
     path("statistics/", statistics.index, name="statistics"),

@@ -11,11 +11,14 @@ from django.http import Http404
 from rest_framework import exceptions, serializers
 from rest_framework.response import Response
 
+from catalog.corrections import CorrectionError
+from catalog.curation import DecisionError
 from catalog.rules import RulesError
 from catalog.search import QueryError, SearchUnavailableError
 from fusion.errors import BuildError, RecipeError
 from fusion.models import Bundle
 from portal.access import SignInError
+from portal.corrections import TooManyCorrectionsError
 from portal.publishing import PublishError
 from workers.submit import RunConflictError
 
@@ -31,6 +34,9 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
     PublishError: HTTPStatus.CONFLICT,
+    CorrectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    DecisionError: HTTPStatus.CONFLICT,
+    TooManyCorrectionsError: HTTPStatus.TOO_MANY_REQUESTS,
     SignInError: HTTPStatus.UNAUTHORIZED,  # before PermissionDenied, of which it is one
     Http404: HTTPStatus.NOT_FOUND,
     PermissionDenied: HTTPStatus.FORBIDDEN,
@@ -39,6 +45,9 @@ CODE_OF: dict[type[Exception], str] = {
     RecipeError: "recipe_invalid",
     RunConflictError: "run_conflict",
     PublishError: "publish_refused",
+    CorrectionError: "correction_invalid",
+    DecisionError: "decided_already",
+    TooManyCorrectionsError: "too_many_corrections",
     QueryError: "query_invalid",
     RulesError: "rules_invalid",
     SearchUnavailableError: "search_unavailable",
@@ -52,6 +61,9 @@ TITLE_OF: dict[type[Exception], str] = {
     BuildError: "There is no room",
     RunConflictError: "The run cannot do that now",
     PublishError: "The bundle may not be published",
+    CorrectionError: "The correction is not valid",
+    DecisionError: "The correction cannot be decided",
+    TooManyCorrectionsError: "Enough corrections for a day",
     QueryError: "The query is not valid",
     RulesError: "The rules are not valid",
     SearchUnavailableError: "Search is away",

@@ -126,6 +126,11 @@ _VARIABLES = (
         "IMAGINGX_API_RATE", "", "requests of one address to the API, as 120/min; empty: no limit"
     ),
     Variable("IMAGINGX_API_RATE_USER", "", "the same for each user who is signed in"),
+    Variable(
+        "IMAGINGX_CORRECTIONS_A_DAY",
+        "20",
+        "corrections that one address or user may propose a day; 0: none are taken",
+    ),
     Variable("IMAGINGX_CORS_ORIGINS", "", "comma list of origins whose pages may ask the API"),
     Variable("IMAGINGX_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR"),
     Variable("IMAGINGX_LOG_FORMAT", "line", "line or json: how log lines are written"),

@@ -19,7 +19,7 @@ from catalog.search.facets import TITLES
 from catalog.search.similar import LIMIT, Neighbours
 from catalog.selection import Selection, named, select
 from portal.web.copying import as_curl, as_python
-from portal.web.datasets import FACTS
+from portal.web.dataset import FACTS
 from portal.web.paging import question
 from portal.web.words import combined_lines, value_text
 

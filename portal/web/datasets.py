@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from catalog.citation import citation, text_of
-from catalog.claims import sources
-from catalog.croissant import dataset_jsonld
 from catalog.models import Dataset
-from catalog.record import NONE, UNITS, states_none
+from catalog.record import UNITS
 from catalog.search import Facet, Option, Query, QueryError, Results
 from catalog.search.facets import TITLES
-from catalog.search.index import current_key
 from catalog.search.plan import size_words
 from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
-from catalog.selection import neighbours
-from fusion.acquisition import plan_of
-from fusion.recipe import descriptions_of, example_recipes, load_recipe
-from fusion.services import partners
 from portal.web.copying import as_curl, as_python
 from portal.web.feed import feed_params
 from portal.web.finding import find
 from portal.web.paging import Pages, question
-from portal.web.words import (
-    ACCESS,
-    licence_lines,
-    relation_words,
-    value_text,
-)
 
 OPTIONS_SHOWN = 7
-PARTNERS_SHOWN = 5
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 
 
@@ -170,132 +154,6 @@ def _folded(hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query) -> l
     return shown
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One field of a dataset as its page shows it, with the claims behind it."""
-
-    field: str
-    title: str
-    facet: str
-    values: list[str]
-    claims: list[dict[str, Any]]
-    conflict: bool
-
-
-FACTS = (
-    ("year", "Year", "year"),
-    ("modalities", "Modality", "modality"),
-    ("modality_details", "Sequence, stain or phase", ""),
-    ("anatomies", "Anatomy", "anatomy"),
-    ("diseases", "Disease", "disease"),
-    ("tasks", "Task", "task"),
-    ("dimensions", "Dimension", "dimension"),
-    ("counts", "Size", ""),
-    ("labelled", "Labels", ""),
-    ("annotation", "Labelled how", ""),
-    ("classes", "Classes", ""),
-    ("spacing", "Voxel size", ""),
-    ("file_formats", "File format", ""),
-    ("size_bytes", "Bytes", ""),
-    ("licence", "Licence", ""),
-    ("licence_labels", "Licence of the labels", ""),
-    ("access", "Access", ""),
-    ("publisher", "Publisher", ""),
-    ("doi", "DOI", ""),
-)
-# Shown only where a source states them.
-ONLY_IF_KNOWN = frozenset(
-    {"modality_details", "annotation", "classes", "spacing", "file_formats", "size_bytes"}
-    | {"licence_labels", "publisher", "doi"}
-)
-PLACES = {
-    "idc": "Imaging Data Commons",
-    "openneuro": "OpenNeuro",
-    "huggingface": "Hugging Face",
-    "zenodo": "Zenodo",
-    "figshare": "figshare",
-    "http": "its address",
-}
-NEEDS = {
-    "none": "none",
-    "account": "one must sign in, and perhaps accept terms",
-    "application": "one must apply: a person decides",
-    "unknown": "unknown",
-}
-BESIDE = frozenset({"licence", "licence_labels", "access"})
-
-
-@require_safe
-def detail(request: HttpRequest, slug: str) -> HttpResponse:
-    """Facts of one dataset with the claims behind each; what is unknown is shown as unknown."""
-    dataset = get_object_or_404(Dataset, slug=slug)
-    record = dataset.record
-    facts = [
-        fact
-        for fact in (_fact(record, *row) for row in FACTS)
-        if fact.values or fact.field not in ONLY_IF_KNOWN
-    ]
-    page = request.build_absolute_uri(reverse("dataset", args=[slug]))
-    key = current_key()
-    plan = plan_of(record)
-    context = {
-        "dataset": dataset,
-        "record": record,
-        "facts": [fact for fact in facts if fact.field not in BESIDE],
-        "beside": {fact.field: fact for fact in facts if fact.field in BESIDE},
-        "licence": licence_lines(dataset.licence),
-        "access": ACCESS[dataset.access],
-        "plan": plan,
-        "plan_place": PLACES.get(plan.connector, ""),
-        "plan_needs": NEEDS[plan.needs],
-        "plan_location": json.dumps(plan.location),
-        "used_in": _recipes_with(slug),
-        "descriptions": descriptions_of(slug),
-        "relations": [
-            {**row, "words": relation_words(row["kind"], inverse=bool(row.get("inverse")))}
-            for row in record["relations"]
-        ],
-        "family": _family(dataset),
-        "similar": neighbours(key).of(slug),
-        "partners": partners(key).of(slug, PARTNERS_SHOWN),
-        "alike": question(_alike(dataset)),
-        "sources": [
-            (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()
-        ],
-        "cite": text_of(citation(record)),
-        "jsonld": dataset_jsonld(record, page),
-    }
-    return render(request, "datasets/detail.html", context)
-
-
-def _fact(record: dict[str, Any], field: str, title: str, facet: str) -> Fact:
-    claims = [
-        {**claim, "text": value_text(field, claim["value"])}
-        for claim in record["claims"]
-        if claim["field"] == field
-    ]
-    value = record[field]
-    unknown = value is None or value == "unknown"
-    values = value if isinstance(value, list) else [] if unknown else [value]
-    if states_none(record, field):
-        values = [NONE]
-    shown = [text for one in values if (text := value_text(field, one))]
-    return Fact(field, title, facet, shown, claims, field in record["conflicts"])
-
-
-def _family(dataset: Dataset) -> list[Dataset]:
-    if not dataset.family:
-        return []
-    rows = Dataset.objects.filter(family=dataset.family).exclude(pk=dataset.pk)
-    return list(rows.only("slug", "name", "year").order_by("year", "slug"))
-
-
-def _alike(dataset: Dataset) -> list[tuple[str, str]]:
-    """The search for all with a modality and an anatomy of this one."""
-    pairs = (("modality", dataset.modalities), ("anatomy", dataset.anatomies))
-    return [(name, value) for name, values in pairs for value in values]
-
-
 def _url(query: Query) -> str:
     return question(query.to_params()) or reverse("datasets")
 
@@ -369,12 +227,3 @@ def _pages(query: Query, total: int) -> Pages:
     before = _url(query.replace(page=query.page - 1)) if query.page > 1 else ""
     after = _url(query.replace(page=query.page + 1)) if query.page < last else ""
     return Pages(query.page, last, before, after)
-
-
-def _recipes_with(slug: str) -> list[tuple[str, str]]:
-    recipes = {name: load_recipe(path) for name, path in example_recipes().items()}
-    return [
-        (name, str(recipe["title"]))
-        for name, recipe in recipes.items()
-        if any(source["dataset"] == slug for source in recipe["sources"])
-    ]

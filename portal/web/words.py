@@ -81,6 +81,7 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "size_bytes": lambda value: str(filesizeformat(value)),
     "spacing": _spacing,
     "citation": _citation,
+    "links": lambda value: f"{value['url']} ({value['kind']})",
 }
 
 

@@ -35,7 +35,7 @@ def test_pages_take_few_queries_however_much_they_show(client, django_assert_num
     for page, number in {
         "/": 6,
         "/datasets/": 3,
-        "/datasets/first-fundus/": 3,
+        "/datasets/first-fundus/": 4,
         "/recipes/": 1,
         "/runs/": 1,
         "/bundles/": 2,
