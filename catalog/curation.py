@@ -118,7 +118,7 @@ def _is_shown(facts: dict[str, Any], field: str, value: Any) -> bool:
     if field in {"counts", "links"}:
         return any(all(row[key] == part for key, part in value.items()) for row in shown)
     if field in LISTS and not value:  # a stated "none" is no unknown
-        return shown == [] and states_none(facts, field) == (value == [])
+        return not shown and states_none(facts, field) == (value == [])
     return bool(shown == value) or (value is None and shown == "unknown")
 
 

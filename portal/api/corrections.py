@@ -173,7 +173,7 @@ class CorrectionReject(Decision):
 class DatasetRecordFile(APIView):
     @extend_schema(
         operation_id="datasets_record",
-        responses={(200, "application/yaml"): OpenApiTypes.STR, 404: ProblemOut},
+        responses={(200, "application/yaml"): OpenApiTypes.OBJECT, 404: ProblemOut},
     )
     def get(self, request: Request, slug: str) -> HttpResponse:
         """The record file with all accepted corrections, ready to be sent upstream."""

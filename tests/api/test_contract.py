@@ -14,6 +14,8 @@ from schemathesis.specs.openapi.checks import (
     use_after_free,
 )
 
+from catalog.curation import propose
+from catalog.models import Dataset
 from tests.factories import make_bundle, make_run
 
 EXAMPLES = 8
@@ -34,6 +36,10 @@ NOT_ASKED = [
 def test_every_operation_keeps_to_the_schema(live_server):
     there = {"run_id": str(make_run().pk), "bundle_id": make_bundle().pk, "slug": "first-fundus"}
     there["path"] = "README.md"
+    correction, _ = propose(
+        Dataset.objects.get(slug="first-fundus"), "year", 2012, url="https://x.org/", quote="x"
+    )
+    there["correction_id"] = str(correction.pk)
     schema = schemathesis.openapi.from_url(
         f"{live_server.url}/api/v1/schema/",
         headers={"Accept": "application/vnd.oai.openapi+json"},
