@@ -87,10 +87,11 @@ def _shrinks(before: Entry, after: Entry) -> bool:
     )
 
 
-def with_changes(entries: Iterable[Entry], changes: Iterable[FieldChange]) -> list[Entry]:
-    """The entries after the changes, by ref. A change of an entry that is not there is nothing."""
+def with_changes(
+    entries: Iterable[Entry], changes: Iterable[FieldChange], source: str
+) -> list[Entry]:
+    """A source's entries after the changes, by ref. Of an entry that is not there none changes."""
     found = {entry.ref: entry for entry in entries}
-    source = next((entry.source for entry in found.values()), "")
     for change in changes:
         if change.kind == GONE:
             found.pop(change.ref, None)

@@ -99,7 +99,7 @@ def take(harvest: Harvest, reading: Reading) -> LoadReport | None:
         changes = field_changes(before, [*reading.entries, *kept])
         _check(reading, before, changes)
         applied, waiting = _sorted(harvest, changes)
-        _write(table, with_changes(before, applied), reading.version)
+        _write(table, with_changes(before, applied, harvest.source), reading.version)
         counts = _entries_by_kind(changes)
         harvest.entry_count = len(reading.entries)
         harvest.new_count, harvest.changed_count = counts["new"], counts[CHANGED]
@@ -242,7 +242,7 @@ def decide(
             changes = [_change(row) for row in rows if row.source == source]
             table = _table(source)
             entries = parse_table(table.table, f"{source}.csv")
-            _write(table, with_changes(entries, changes), table.version)
+            _write(table, with_changes(entries, changes, source), table.version)
             report = _load(changes, source, f"{by} accepted changes of {source}")
     return rows, report
 

@@ -1,4 +1,4 @@
-"""How a worker process is started: its command line and its environment."""
+"""How a worker process and beat are started: command lines and environment."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def worker_command(queues: str = ",".join(QUEUES), concurrency: int = 1) -> list
         *("--queues", queues, "--concurrency", str(concurrency), "--pool", "prefork"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
         *("--loglevel", logging.getLevelName(logging.getLogger().level)),
+    ]
+
+
+def beat_command() -> list[str]:
+    """The command line of Celery's beat, which sends what is due to the workers."""
+    return [
+        *(sys.executable, "-m", "celery", "--quiet", "--app", "portal", "beat"),
+        *("--pidfile", "", "--loglevel", logging.getLevelName(logging.getLogger().level)),
     ]
 
 

@@ -24,6 +24,7 @@ from workers.clock import now
 from workers.identity import is_gone
 from workers.models import Run, RunChunk, RunStage, no_place
 from workers.publish import is_published
+from workers.refresh import due_sources
 from workers.room import check_room
 
 logger = logging.getLogger(__name__)
@@ -283,6 +284,14 @@ def enqueue_chunks(run_id: uuid.UUID, stage: str, number: int) -> None:
     priority = Run.objects.values_list("priority", flat=True).get(pk=run_id)
     for _ in range(number):
         _message("workers.tasks.take_chunk", run_id, stage, priority)
+
+
+def send_due() -> list[str]:
+    """Ask for each harvest that is due; returns the sources."""
+    sources = due_sources()
+    for source in sources:
+        current_app.send_task("workers.tasks.harvest", args=[source], queue="io")
+    return sources
 
 
 def _message(task: str, run_id: uuid.UUID, stage: str, priority: int | None) -> None:

@@ -9,7 +9,9 @@ from celery import shared_task
 from workers import watch
 from workers.chunks import work_on_chunk
 from workers.logs import bound
+from workers.refresh import harvest_if_due
 from workers.runner import work_on
+from workers.submit import send_due
 
 watch.install()
 
@@ -32,3 +34,16 @@ def take_chunk(run_id: str, stage: str) -> None:
 def tidy() -> None:
     """Remove what nobody needs; for sites that run Celery's beat."""
     watch.tidy_quietly()
+
+
+@shared_task(name="workers.tasks.refresh")
+def refresh() -> None:
+    """Send what of harvests and link checks is due; Celery's beat asks for it."""
+    send_due()
+
+
+@shared_task(name="workers.tasks.harvest")
+def harvest(source: str) -> None:
+    """Harvest a source, if it is still due: two messages do no double work."""
+    with bound(source=source):
+        harvest_if_due(source)

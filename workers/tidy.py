@@ -123,12 +123,14 @@ def _cached() -> Iterator[Leftover]:
     days = settings.KEEP_CACHE_DAYS
     if not days or Run.objects.unfinished().exists():  # they may be read just now
         return
-    cache = Path(settings.STATE_DIR) / "cache"
-    for group in ("archives", "huggingface", "blobs", "fetched", "partial", "sets"):
-        for path in _entries(cache / group):
+    state = Path(settings.STATE_DIR)
+    groups = ("archives", "huggingface", "blobs", "fetched", "partial", "sets")
+    for cache in (state / "cache", *_entries(state / "harvest")):
+        for path in (one for group in groups for one in _entries(cache / group)):
             if _is_old(path, days * DAY):
                 why = f"not used for {days} days"
-                yield Leftover("cache", f"{group}/{path.name}", why, _bytes(path), path)
+                name = path.relative_to(cache).as_posix()
+                yield Leftover("cache", name, why, _bytes(path), path)
 
 
 def _bundles() -> Iterator[Leftover]:

@@ -1,6 +1,6 @@
-"""Imaging Data Commons from the installed package `idc_index_data`, an index in Parquet files.
+"""Imaging Data Commons from its index in Parquet files, of the package `idc_index_data` or fetched.
 
-The package's one row a series is summed up to the two tables that `catalog.importers.idc` reads.
+The index's one row a series is summed up to the two tables that `catalog.importers.idc` reads.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from catalog.importers import idc
 from catalog.importers.entry import Entry, ImportSourceError
 
 PACKAGE = "idc_index_data"
+FILES = ("idc_index.parquet", "collections_index.parquet", "analysis_results_index.parquet")
 MEGABYTES_OF_A_GB = 1024
 _INDEX = (
     "collection_id", "analysis_result_id", "PatientID", "StudyInstanceUID", "SeriesInstanceUID",
@@ -28,20 +29,34 @@ _INDEX = (
 _TEXTS = ("collection_id", "collection_name", "cancer_types", "tumor_locations", "species")
 
 
-def entries() -> Iterator[Entry]:
-    """Every collection and analysis result of the installed package.
+def entries(folder: Path | None = None) -> Iterator[Entry]:
+    """Every collection and analysis result of the index files.
+
+    Args:
+        folder: where `FILES` lie; None: in the installed package.
 
     Raises:
         ImportSourceError: the package is not installed, or its files are not as expected.
+    """
+    folder = folder or package_folder()
+    index, collections, analysis = (folder / name for name in FILES)
+    series = read(index, _INDEX)
+    yield from convert(series, read(collections, ()))
+    yield from results(series, read(analysis, ()))
+
+
+def package_folder() -> Path:
+    """Where the installed package keeps the index files.
+
+    Raises:
+        ImportSourceError: it is not installed.
     """
     try:
         package = importlib.import_module(PACKAGE)
     except ImportError as error:
         raise ImportSourceError(f"{PACKAGE}: expected as an installed package") from error
     index: Path = package.IDC_INDEX_PARQUET_FILEPATH
-    series = read(index, _INDEX)
-    yield from convert(series, read(index.with_name("collections_index.parquet"), ()))
-    yield from results(series, read(index.with_name("analysis_results_index.parquet"), ()))
+    return index.parent
 
 
 def read(path: Path, columns: tuple[str, ...]) -> pa.Table:

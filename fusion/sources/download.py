@@ -217,7 +217,7 @@ class _Download:
             if self.validator:
                 headers["If-Range"] = self.validator
         elif etag:
-            headers["If-None-Match"] = etag
+            headers["If-None-Match" if etag.startswith('"') else "If-Modified-Since"] = etag
         try:
             with (
                 _slot(self.cache / "slots", self.file.host, self.rules.per_host, self.stop),
@@ -308,8 +308,7 @@ class _Download:
                 )
         blob = self.cache / "blobs" / sha256
         self.partial.replace(blob)
-        etag = self.validator if self.validator.startswith('"') else ""
-        _write(self.known, {"sha256": sha256, "md5": md5, "bytes": size, "etag": etag})
+        _write(self.known, {"sha256": sha256, "md5": md5, "bytes": size, "etag": self.validator})
         self.note.unlink(missing_ok=True)
         return blob
 

@@ -155,7 +155,23 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a broker may be away for a night
 # worker opens another one instead of ending.
 CELERY_BROKER_CHANNEL_ERROR_RETRY = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-CELERY_BEAT_SCHEDULE = {"tidy": {"task": "workers.tasks.tidy", "schedule": 3600.0}}
+# The catalog's sources and links (docs/operating.md).
+REFRESH = env.flag("IMAGINGX_REFRESH")
+REFRESH_SECONDS = env.integer("IMAGINGX_REFRESH_SECONDS", minimum=1)
+HARVEST_HOURS = env.hours("IMAGINGX_HARVEST_HOURS")
+LINK_CHECK_DAYS = env.integer("IMAGINGX_LINK_CHECK_DAYS", minimum=1)
+LINK_PAUSE_SECONDS = env.integer("IMAGINGX_LINK_PAUSE_SECONDS")
+IDC_INDEX_URL = env.url("IMAGINGX_IDC_INDEX_URL", ("http", "https"))
+OPENNEURO_TABLE_URL = env.url("IMAGINGX_OPENNEURO_TABLE_URL", ("http", "https"))
+
+CELERY_BEAT_SCHEDULE = {
+    "tidy": {"task": "workers.tasks.tidy", "schedule": 3600.0},
+    **(
+        {"refresh": {"task": "workers.tasks.refresh", "schedule": float(REFRESH_SECONDS)}}
+        if REFRESH
+        else {}
+    ),
+}
 CELERY_BEAT_SCHEDULE_FILENAME = str(STATE_DIR / "beat")
 TIDY_SECONDS = 3600  # how often each worker removes what nobody needs, beat or no beat
 RUN_WATCH_SECONDS = 10  # how often a worker looks for lost runs

@@ -163,6 +163,31 @@ _VARIABLES = (
         "https://s3.amazonaws.com",
         "object store with the bucket of OpenNeuro",
     ),
+    Variable(
+        "IMAGINGX_REFRESH",
+        "0",
+        "1: harvest the catalog's sources and check its links on a schedule; needs the internet",
+    ),
+    Variable(
+        "IMAGINGX_HARVEST_HOURS",
+        "idc=168,openneuro=24",
+        "hours between two harvests of each source; a source that is left out is not harvested",
+    ),
+    Variable("IMAGINGX_LINK_CHECK_DAYS", "30", "days between two checks of an address"),
+    Variable(
+        "IMAGINGX_LINK_PAUSE_SECONDS", "2", "seconds between two requests of link checks to a host"
+    ),
+    Variable("IMAGINGX_REFRESH_SECONDS", "300", "seconds between two looks at what is due"),
+    Variable(
+        "IMAGINGX_IDC_INDEX_URL",
+        "https://storage.googleapis.com/idc-index-data-artifacts/current/release_artifacts",
+        "folder with the index files of Imaging Data Commons",
+    ),
+    Variable(
+        "IMAGINGX_OPENNEURO_TABLE_URL",
+        "https://raw.githubusercontent.com/jbwexler/openneuro_metadata/main/metadata_imaging.csv",
+        "the table of OpenNeuro's datasets",
+    ),
     Variable("ZENODO_TOKEN", "", "token for restricted records of Zenodo"),
     Variable("FIGSHARE_TOKEN", "", "token for private articles of figshare"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),
@@ -213,6 +238,18 @@ def networks(name: str) -> list[str]:
             msg = f"{name}: found {network!r}, expected networks such as 10.0.0.0/8 or ::1/128"
             raise ImproperlyConfigured(msg) from error
     return found
+
+
+def hours(name: str) -> dict[str, int]:
+    """A comma list of source=hours, each at least 1, with sources of the default."""
+    known = [row.partition("=")[0] for row in VARIABLES[name].default.split(",")]
+    rows = [word.partition("=") for word in words(name)]
+    found = {source.strip(): number.strip() for source, _, number in rows}
+    usable = len(found) == len(rows) and found.keys() <= set(known)
+    if not usable or not all(re.fullmatch(r"[1-9]\d{0,5}", number) for number in found.values()):
+        msg = f"{name}: found {text(name)!r}, expected some of {', '.join(known)} as source=hours"
+        raise ImproperlyConfigured(msg)
+    return {source: int(number) for source, number in found.items()}
 
 
 def rate(name: str) -> str:

@@ -254,6 +254,6 @@ def test_changes_applied_to_the_old_reading_give_the_new_one():
     new = [*changed("ds1", licence="CC-BY-4.0", number=3)[:-1], entry("ds9")]
     new[2] = replace(new[2], name="Another name", aliases=("x|y",))
 
-    found = with_changes(FIRST, field_changes(FIRST, new))
+    found = with_changes(FIRST, field_changes(FIRST, new), SOURCE)
 
     assert found == sorted(new, key=lambda one: one.ref)

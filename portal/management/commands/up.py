@@ -14,7 +14,7 @@ from django.db import connections
 from portal.settings import env
 from portal.stores import prepare
 from portal.supervise import Child, PortInUseError, check_port, run_together
-from workers.process import worker_command, worker_environment
+from workers.process import beat_command, worker_command, worker_environment
 
 
 class Command(BaseCommand):
@@ -37,6 +37,8 @@ class Command(BaseCommand):
         children = [Child("web server", _web_command(host, port), os.environ)]
         if not options["no_worker"]:
             children.append(Child("worker", worker_command(), worker_environment()))
+            if settings.REFRESH:
+                children.append(Child("beat", beat_command(), os.environ))
         shown = f"[{host}]" if ":" in host else host
         self._say(f"portal: http://{shown}:{port}/ (Ctrl-C stops it)")
         died = run_together(children)

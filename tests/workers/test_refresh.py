@@ -1,0 +1,210 @@
+"""Harvests from a server: by schedule with real processes, and what a server may answer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils.timezone import now
+
+from catalog.models import CatalogRevision, Dataset, Harvest
+from tests.conftest import ROOT
+from tests.fusion.servers import Site as Server
+from tests.fusion.servers import serving
+from tests.workers.conftest import Site
+from workers.process import beat_command
+from workers.refresh import MOST_FAILURES, harvest, next_at
+
+TABLE = "/metadata_imaging.csv"
+
+
+def row(ref: str, subjects: int = 16, kinds: str = "mri_structural") -> dict[str, str]:
+    return {
+        "accession_number": ref,
+        "dataset_name": f"Set {ref}",
+        "dataset_url": f"https://openneuro.org/datasets/{ref}",
+        "made_public": "2020-01-01",
+        "num_subjects": str(subjects),
+        "modalities": kinds,
+        "dx_status": "",
+        "species": "Human",
+        "size_gb": "2.25",
+    }
+
+
+def text_of(rows: list[dict[str, str]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+@pytest.fixture
+def server(settings: Any, tmp_path: Path, monkeypatch: Any) -> Iterator[Server]:
+    """Two datasets; the catalog begins empty and harvests from there alone."""
+    monkeypatch.setattr("catalog.services.read_tables", lambda _: {})
+    held = Server(files={TABLE: text_of([row("ds001001"), row("ds001002")])})
+    with serving(held) as address:
+        settings.STATE_DIR = tmp_path
+        settings.SEARCH_DIR = tmp_path / "search"
+        settings.FETCH_NETWORKS = ["127.0.0.0/8"]
+        settings.OPENNEURO_TABLE_URL = f"{address}{TABLE}"
+        settings.REFRESH = True
+        settings.HARVEST_HOURS = {"openneuro": 24}
+        yield held
+
+
+@pytest.mark.slow
+def test_two_beats_and_two_workers_harvest_once(
+    make_site: Callable[[str], Site], shared_data: Path
+):
+    upstream = shared_data.parent / "sources/openneuro_metadata/metadata_imaging.csv"
+    rows = list(csv.DictReader(io.StringIO(upstream.read_text("utf-8"))))
+    numbers = {"ds000003": "1300", "ds000006": "3"}
+    for one in rows:
+        one["num_subjects"] = numbers.get(one["accession_number"], one["num_subjects"])
+    held = Server(files={TABLE: text_of(rows)})
+    with serving(held) as address:
+        site = make_site("refreshed")
+        site.extra = {
+            "IMAGINGX_REFRESH": "1",
+            "IMAGINGX_REFRESH_SECONDS": "1",
+            "IMAGINGX_HARVEST_HOURS": "openneuro=24",
+            "IMAGINGX_FETCH_NETWORKS": "127.0.0.0/8",
+            "IMAGINGX_OPENNEURO_TABLE_URL": f"{address}{TABLE}",
+        }
+        site.start_worker()
+        site.start_worker()
+        beats = [start_beat(site, number) for number in range(2)]
+        try:
+            done = "FROM catalog_harvest WHERE state != 'running'"
+            site.wait(lambda: site.one(f"SELECT COUNT(*) {done}")[0] > 0)
+            sent = site.logs().count("Sending due task refresh")
+            site.wait(lambda: site.logs().count("Sending due task refresh") > sent + 3)
+        finally:
+            for beat in beats:
+                beat.kill()
+                beat.wait()
+
+    (state, changed, gone, waiting) = site.one(
+        "SELECT state, changed_count, gone_count, waiting_count FROM catalog_harvest"
+    )
+    assert (state, changed, gone, waiting) == ("done", 2, 0, 1), site.logs()
+    assert site.one("SELECT COUNT(*) FROM catalog_harvest") == (1,)
+    assert len(held.gets(TABLE)) == 1
+    counts = "SELECT counts FROM catalog_dataset WHERE slug = ?"
+    assert '"number": 1300' in site.one(counts, "openneuro-ds000003")[0]
+    assert '"number": 3,' not in site.one(counts, "openneuro-ds000006")[0]
+    assert site.one("SELECT MAX(number) FROM catalog_catalogrevision") == (2,)
+
+
+def start_beat(site: Site, number: int) -> subprocess.Popen[bytes]:
+    log = (site.state / f"beat{number}.log").open("wb")
+    schedule = ["--schedule", str(site.state / f"beat{number}")]
+    return subprocess.Popen(
+        [*beat_command(), *schedule], cwd=ROOT, env=site.environment, stdout=log, stderr=log
+    )
+
+
+@pytest.mark.django_db
+def test_what_did_not_change_is_not_sent_again(server: Server):
+    first = harvest("openneuro")
+    second = harvest("openneuro")
+
+    assert (first.state, first.new_count) == ("done", 2), first.error
+    assert second.state == "unchanged"
+    assert server.gets(TABLE)[1]["if-none-match"] == server.etag(TABLE)
+    assert CatalogRevision.objects.get().dataset_count == 2
+
+    server.files[TABLE] = text_of([row("ds001001", subjects=17), row("ds001002")])
+    third = harvest("openneuro")
+    assert (third.state, third.changed_count) == ("done", 1)
+    assert Dataset.objects.get(slug="openneuro-ds001001").counts[0]["number"] == 17
+
+
+@pytest.mark.django_db
+def test_a_row_that_cannot_be_read_is_counted_and_named(server: Server):
+    harvest("openneuro")
+    server.files[TABLE] = text_of([row("ds001001", subjects=17), row("ds001002"), row("ds 001003")])
+
+    found = harvest("openneuro")
+
+    assert (found.state, found.failed_count, found.changed_count) == ("done", 1, 1)
+    assert found.error.startswith("ds 001003: ")
+    assert Dataset.objects.count() == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "answered 404"),
+        (b"<html>Sign in</html>", "metadata_imaging.csv"),
+        (text_of([row("ds001001")]), "1 of 2 known ones gone"),
+    ],
+)
+def test_a_source_that_gives_no_table_changes_nothing(server: Server, data, said):
+    harvest("openneuro")
+    if data is None:
+        del server.files[TABLE]
+    else:
+        server.files[TABLE] = data
+
+    found = harvest("openneuro")
+
+    assert found.state == "failed"
+    assert said in found.error
+    assert Dataset.objects.count() == 2
+    with pytest.raises(CommandError, match="openneuro: "):
+        call_command("refresh", "openneuro")
+
+
+@pytest.mark.django_db
+def test_an_inner_address_is_refused(server: Server, settings: Any):
+    settings.FETCH_NETWORKS = []
+
+    found = harvest("openneuro")
+
+    assert found.state == "failed"
+    assert "is no public address" in found.error
+    assert not server.asked
+
+
+@pytest.mark.django_db
+def test_a_failing_source_is_tried_ever_later_and_then_left_to_a_person(settings: Any):
+    settings.REFRESH, settings.HARVEST_HOURS = True, {"openneuro": 24}
+    begun = now() - timedelta(minutes=1)
+    pauses = []
+    for _ in range(MOST_FAILURES):
+        fields = {"source": "openneuro", "lease_until": begun, "finished_at": begun}
+        Harvest.objects.create(state=Harvest.State.FAILED, started_at=begun, **fields)
+        moment = next_at("openneuro")
+        pauses.append(moment and (moment - begun) / timedelta(hours=1))
+
+    assert pauses == [1, 2, 4, 8, None]
+    settings.REFRESH = False
+    Harvest.objects.all().delete()
+    assert next_at("openneuro") is None
+
+
+@pytest.mark.django_db
+def test_the_command_lists_and_shows(server: Server, capsys: Any):
+    call_command("refresh", "openneuro")
+    server.files[TABLE] = text_of([row("ds001001", subjects=3), row("ds001002")])
+    call_command("refresh", "openneuro")
+    call_command("refresh")
+    call_command("refresh", show=Harvest.objects.first().pk)
+
+    said = capsys.readouterr().out
+    assert "openneuro" in said
+    assert "waiting changed ds001001 (Set ds001001): counts: 16 subject -> 3 subject" in said
+    with pytest.raises(CommandError, match="found 'nowhere', expected some of idc, openneuro"):
+        call_command("refresh", "nowhere")
