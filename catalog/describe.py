@@ -50,3 +50,10 @@ def _joined(words: Sequence[str]) -> str:
 def _lower(text: str) -> str:
     """Words in lower case, but for abbreviations."""
     return " ".join(word if word.isupper() else word.lower() for word in text.split(" "))
+
+
+def number(value: float) -> str:
+    """For people: never with an exponent where it can be read without."""
+    if 1000 <= abs(value) < 1e9:  # noqa: PLR2004
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

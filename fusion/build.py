@@ -59,7 +59,7 @@ from fusion.norm import fit_norms
 from fusion.plan import Plan, findings_of
 from fusion.pool import in_children, share_cores
 from fusion.recipe import place_of
-from fusion.report import FOLDER, write_report
+from fusion.report.write import FOLDER, write_report
 from fusion.results import PASSING, Results, case_keys, plan_for_cases, source_for_cases
 from fusion.source import SourceDescription
 from fusion.sources import acquire

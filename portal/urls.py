@@ -15,6 +15,7 @@ from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
+from portal.api import viewer as api_viewer
 from portal.web import (
     account,
     blueprint,
@@ -30,6 +31,7 @@ from portal.web import (
     rules,
     runs,
     statistics,
+    viewer,
 )
 
 api = [
@@ -110,6 +112,17 @@ api = [
         api_bundles.BundleBaseline.as_view(),
         name="bundle-baseline",
     ),
+    path("bundles/<slug:bundle_id>/cases/", api_viewer.BundleCases.as_view(), name="bundle-cases"),
+    path(
+        "bundles/<slug:bundle_id>/cases/<slug:case_id>/",
+        api_viewer.BundleCase.as_view(),
+        name="bundle-case",
+    ),
+    path(
+        "bundles/<slug:bundle_id>/cases/<slug:case_id>/slice.png",
+        api_viewer.BundleSlice.as_view(),
+        name="bundle-slice",
+    ),
     path("bundles/<slug:bundle_id>/files/", api_bundles.BundleFiles.as_view(), name="bundle-files"),
     path(
         "bundles/<slug:bundle_id>/files/<path:path>",
@@ -173,7 +186,14 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
     path("bundles/<slug:bundle_id>/baseline/", bundles.baseline, name="bundle-baseline"),
-    path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cases"),
+    path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cover"),
+    path("bundles/<slug:bundle_id>/cases/", viewer.index, name="bundle-cases"),
+    path("bundles/<slug:bundle_id>/cases/<slug:case_id>/", viewer.detail, name="bundle-case"),
+    path(
+        "bundles/<slug:bundle_id>/cases/<slug:case_id>/slice.png",
+        viewer.slice_png,
+        name="bundle-slice",
+    ),
     path("login/", LoginView.as_view(template_name="login.html"), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),

@@ -8,6 +8,7 @@ from html import escape
 
 import numpy as np
 
+from catalog.describe import number
 from fusion.report.measure import Floats, boxes
 
 WIDTH, HEIGHT = 340, 120
@@ -192,13 +193,6 @@ def reliability(points: Sequence[tuple[float, float]], title: str) -> str:
 def _jitter(n: int) -> float:
     """The same small shifts in every report."""
     return ((n * 7) % 11 - 5) * 1.0
-
-
-def number(value: float) -> str:
-    """For people: never with an exponent where it can be read without."""
-    if 1000 <= abs(value) < 1e9:  # noqa: PLR2004
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
 
 
 def _shortened(name: str) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 from django.template import Context, Engine
 from django.utils.safestring import mark_safe
 
+from catalog.describe import number
 from fusion.codes import MEANINGS
 from fusion.fingerprint import shares
 from fusion.report import charts, measure
-from fusion.report.charts import number
 from fusion.report.pictures import Drawing, colour_of, hex_of
 
 Row = Mapping[str, Any]

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from catalog.describe import number
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.resize import resize_array
 from fusion.imaging.volume import Array, Picture, Volume, every
-from fusion.report.charts import number
 
 Rgb = tuple[int, int, int]
 #: Okabe and Ito's colours, told apart by colour-blind people; bright ones first.
@@ -23,6 +23,7 @@ PALETTE: tuple[Rgb, ...] = (
     (0, 158, 115), (213, 94, 0), (0, 114, 178),
 )  # fmt: skip
 WHITE: Rgb = (255, 255, 255)
+AXIS_OF = {"axial": 2, "coronal": 1, "sagittal": 0}  # of an array in RAS order
 SIDE_3D, SIDE_2D, GAP = 128, 192, 2
 SOFT, WIDE = (-160.0, 240.0), (-1000.0, 1000.0)  # windows of a CT, HU
 GREYS, COLOURS = 64, 96
@@ -73,7 +74,7 @@ def draw(image: Volume | Picture, label: Volume | Picture | None) -> Drawing:
     """Three slices through the label's centre, or the picture without and with its contours."""
     values = None if label is None else label.array
     if isinstance(image, Picture):
-        low, high, window = _window_2d(image)
+        low, high, window = window_2d(image)
         base = Plane("picture", image.array, None, (1.0, 1.0), "")
         tiles = (
             [base]
@@ -82,7 +83,7 @@ def draw(image: Volume | Picture, label: Volume | Picture | None) -> Drawing:
         )
         side = SIDE_2D
     else:
-        low, high, window = _window_3d(image, values)
+        low, high, window = window_3d(image, values)
         tiles, side = list(planes(image, values)), SIDE_3D
     return _compose(tiles, side, low, high, window)
 
@@ -95,36 +96,43 @@ def compare(image: Array, reference: Array | None, prediction: Array | None) -> 
         reference: (H, W), value v is concept v; None where the labels are no masks.
         prediction: the same.
     """
-    low, high, window = _window_2d(Picture(image))
+    low, high, window = window_2d(Picture(image))
     marked = [("reference", reference), ("prediction", prediction)]
     tiles = [Plane("image", image, None, (1.0, 1.0), "")]
     tiles += [Plane(n, image, marks, (1.0, 1.0), "") for n, marks in marked if marks is not None]
     return _compose(tiles, SIDE_2D, low, high, window)
 
 
-def planes(image: Volume, label: Array | None) -> tuple[Plane, Plane, Plane]:
-    """Axial, coronal and sagittal slice, seen from below, in front and the left.
+def planes(image: Volume, label: Array | None) -> tuple[Plane, ...]:
+    """Axial, coronal and sagittal slice through the label's centre."""
+    turned, marks = in_ras(image, label)
+    place = centre(turned.array.shape if marks is None else marks)
+    return tuple(plane_at(turned, marks, name, place[axis]) for name, axis in AXIS_OF.items())
+
+
+def in_ras(image: Volume, label: Array | None) -> tuple[Volume, Array | None]:
+    """Image and label map in RAS order, as views of the same memory."""
+    turned, step = to_ras(image)
+    if label is None:
+        return turned, None
+    axes, flips = step.params["axes"], step.params["flips"]
+    return turned, label.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
+
+
+def plane_at(image: Volume, label: Array | None, name: str, index: int) -> Plane:
+    """One slice of a volume in RAS order, seen from below, in front or the left.
 
     Patient left is on the viewer's right, as radiologists look at it.
     """
-    turned, step = to_ras(image)
-    array, (x, y, z) = turned.array, turned.grid.spacing_mm
-    marks = None
-    if label is not None:
-        axes, flips = step.params["axes"], step.params["flips"]
-        marks = label.transpose(axes)[tuple(slice(None, None, -1 if f else 1) for f in flips)]
-    i, j, k = centre(array.shape if marks is None else marks)
-
-    def plane(name: str, cut: tuple[Any, ...], mm: tuple[float, float], letters: str) -> Plane:
-        seen = None if marks is None else marks[cut].T
-        return Plane(name, array[cut].T, seen, mm, letters)
-
+    x, y, z = image.grid.spacing_mm
     back = slice(None, None, -1)
-    return (
-        plane("axial", (back, back, k), (y, x), "RLAP"),
-        plane("coronal", (back, j, back), (z, x), "RLSI"),
-        plane("sagittal", (i, back, back), (z, y), "APSI"),
-    )
+    cuts: dict[str, tuple[tuple[Any, ...], tuple[float, float], str]] = {
+        "axial": ((back, back, index), (y, x), "RLAP"),
+        "coronal": ((back, index, back), (z, x), "RLSI"),
+        "sagittal": ((index, back, back), (z, y), "APSI"),
+    }
+    cut, mm, letters = cuts[name]
+    return Plane(name, image.array[cut].T, None if label is None else label[cut].T, mm, letters)
 
 
 def centre(label: Array | Sequence[int]) -> tuple[int, int, int]:
@@ -146,15 +154,15 @@ def centre(label: Array | Sequence[int]) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
-def _window_2d(image: Picture) -> tuple[float, float, str]:
+def window_2d(image: Picture) -> tuple[float, float, str]:
     if image.array.dtype == np.uint8:
         return 0.0, 255.0, "as stored"
-    return _percentiles(image.array)
+    return percentiles(image.array)
 
 
-def _window_3d(image: Volume, label: Array | None) -> tuple[float, float, str]:
+def window_3d(image: Volume, label: Array | None) -> tuple[float, float, str]:
     if image.unit != "hu":
-        return _percentiles(image.array)
+        return percentiles(image.array)
     low, high = SOFT
     if label is not None and (label > 0).any():
         middle = float(np.median(image.array[label > 0]))
@@ -162,12 +170,15 @@ def _window_3d(image: Volume, label: Array | None) -> tuple[float, float, str]:
     return low, high, f"{low:g} to {high:g} HU"
 
 
-def _percentiles(array: Array) -> tuple[float, float, str]:
+def percentiles(array: Array, cut: float = 0.5) -> tuple[float, float, str]:
+    """Low, high and words for the window that leaves out `cut` percent at either end."""
     step = max(1, array.size >> 18)
-    low, high = np.quantile(every(array, step).astype(np.float64), [0.005, 0.995])
+    values = every(array, step).astype(np.float64)
+    low, high = np.quantile(values, [cut / 100, 1 - cut / 100])
     if high <= low:
         low, high = float(array.min()), max(float(array.max()), float(array.min()) + 1)
-    return float(low), float(high), f"percentiles 0.5 to 99.5 ({number(low)} to {number(high)})"
+    words = f"percentiles {number(cut)} to {number(100 - cut)} ({number(low)} to {number(high)})"
+    return float(low), float(high), words
 
 
 def _compose(tiles: Sequence[Plane], side: int, low: float, high: float, window: str) -> Drawing:
@@ -183,57 +194,82 @@ def _compose(tiles: Sequence[Plane], side: int, low: float, high: float, window:
                 for s, mm in zip(tile.image.shape, tile.pixel_mm, strict=False)]  # fmt: skip
         top, left = (side - size[0]) // 2, n * (side + GAP) + (side - size[1]) // 2
         box = (slice(top, top + size[0]), slice(left, left + size[1]))
-        canvas[box] = _scaled((tile.image.astype(np.float32) - low) / (high - low) * 255, size)
+        canvas[box] = scaled((tile.image.astype(np.float32) - low) / (high - low) * 255, size)
         if tile.label is not None:
             marks[box] = _contours(tile.label, size)
     letters = np.zeros((side, width), bool)
     for n, tile in enumerate(tiles):
-        _letters(letters[:, n * (side + GAP) : n * (side + GAP) + side], tile.letters)
+        draw_letters(letters[:, n * (side + GAP) : n * (side + GAP) + side], tile.letters)
     png = _encode(np.clip(canvas, 0, 255).astype(np.uint8), marks, letters)
     shown = tuple(int(v) for v in np.unique(marks) if v)
     return Drawing(png, width, side, tuple(t.name for t in tiles), shown, window)
 
 
-def _scaled(plane: Array, size: Sequence[int]) -> Array:
+def scaled(plane: Array, size: Sequence[int]) -> Array:
     """Averaged where it shrinks, interpolated where it grows."""
     small = (min(plane.shape[0], size[0]), min(plane.shape[1], size[1]))
     return resize_array(resize_array(plane, small, "area"), (size[0], size[1]), "linear")
 
 
 def _contours(label: Array, size: Sequence[int]) -> npt.NDArray[np.uint16]:
-    """Inner outline of each value; a pixel is of the value that covers most of it.
+    """Inner outline of each value of `owners`."""
+    return outlines(owners(label, size))
+
+
+def owners(label: Array, size: Sequence[int]) -> npt.NDArray[np.uint16]:
+    """The label map at (height, width): a pixel is of the value that covers most of it.
 
     The smallest structure keeps one pixel.
     """
-    out = np.zeros((size[0], size[1]), np.uint16)
-    owner, most = np.zeros_like(out), np.zeros(out.shape, np.float32)
+    owner = np.zeros((size[0], size[1]), np.uint16)
+    most = np.zeros(owner.shape, np.float32)
     places = []
     for value in np.unique(label):
         if value == 0:
             continue
-        share = _scaled((label == value).astype(np.float32), size)
+        share = scaled((label == value).astype(np.float32), size)
         owner[share > most] = value
         most = np.maximum(most, share)
         places.append((value, np.unravel_index(share.argmax(), share.shape)))
     owner[most < COVERED] = 0
     for value, place in places:
-        mask = owner == value
-        if not mask.any():
-            mask[place] = True
-        inside = np.pad(mask, 1)
-        kept = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
-        out[mask & ~kept] = value
+        if not (owner == value).any():
+            owner[place] = value
+    return owner
+
+
+def outlines(owner: npt.NDArray[np.uint16], width: int = 1) -> npt.NDArray[np.uint16]:
+    """The pixels of each value within `width` of its edge or of the picture's."""
+    out = np.zeros_like(owner)
+    for value in np.unique(owner[owner > 0]):
+        mask = inside = owner == value
+        for _ in range(width):
+            inside = ~grown(~np.pad(inside, 1))[1:-1, 1:-1]
+        out[mask & ~inside] = value
     return out
 
 
-def _letters(canvas: npt.NDArray[np.bool_], letters: str) -> None:
-    """L, R, A, P, S, I at the middle of the sides left, right, top, bottom."""
-    side = canvas.shape[0]
-    middle, end = (side - 7) // 2, side - 9
-    places = ((middle, 2), (middle, side - 7), (2, (side - 5) // 2), (end, (side - 5) // 2))
-    for letter, (top, left) in zip(letters, places, strict=False):
+def draw_letters(canvas: npt.NDArray[np.bool_], letters: str, scale: int = 1) -> None:
+    """L, R, A, P, S, I at the middle of the sides left, right, top, bottom; (H, W) of a slice."""
+    height, width = canvas.shape
+    tall, wide, edge = 7 * scale, 5 * scale, 2 * scale
+    middle, across = (height - tall) // 2, (width - wide) // 2
+    rows = (middle, middle, edge, height - tall - edge)
+    columns = (edge, width - wide - edge, across, across)
+    block = np.ones((scale, scale), bool)
+    for letter, top, left in zip(letters, rows, columns, strict=False):
         glyph = np.array([[c == "1" for c in row] for row in _GLYPHS[letter].split()])
-        canvas[top : top + 7, left : left + 5] |= glyph
+        canvas[top : top + tall, left : left + wide] |= np.kron(glyph, block)
+
+
+def grown(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask and the four neighbours of each pixel."""
+    out = mask.copy()
+    out[1:] |= mask[:-1]
+    out[:-1] |= mask[1:]
+    out[:, 1:] |= mask[:, :-1]
+    out[:, :-1] |= mask[:, 1:]
+    return out
 
 
 def _encode(canvas: Array, marks: Array, letters: Array) -> bytes:
@@ -251,8 +287,7 @@ def _encode(canvas: Array, marks: Array, letters: Array) -> bytes:
     first = len(palette) // 3
     drawn = marks > 0
     index[drawn] = first + (marks[drawn] - 1) % len(PALETTE)
-    halo = np.pad(letters, 1)
-    index[halo[:-2, 1:-1] | halo[2:, 1:-1] | halo[1:-1, :-2] | halo[1:-1, 2:]] = 0
+    index[grown(letters)] = 0
     index[letters] = first + len(PALETTE)
     out = io.BytesIO()
     image = Image.frombytes("P", (index.shape[1], index.shape[0]), index.tobytes())

@@ -157,7 +157,7 @@ class BundleDetail(APIView):
         """One bundle: its recipe, summary and baseline."""
         params.check_known(request.query_params, ("fields",))
         fields = params.chosen_fields(request.query_params, BundleDetailOut.Meta.fields)
-        return Response(params.pick(BundleDetailOut(_find(request, bundle_id)).data, fields))
+        return Response(params.pick(BundleDetailOut(find_bundle(request, bundle_id)).data, fields))
 
 
 class BundleBaseline(APIView):
@@ -181,7 +181,7 @@ class BundleFiles(APIView):
     def get(self, request: Request, bundle_id: str) -> Response:
         """Every file of a bundle with its size and SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = _find(request, bundle_id)
+        bundle = find_bundle(request, bundle_id)
         found = [
             {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
             for file in [*bundle.files, *_outside_sums(bundle)]
@@ -197,10 +197,10 @@ class BundlePublish(APIView):
     def post(self, request: Request, bundle_id: str) -> Response:
         """Show a bundle to everybody; licences decide whether it may be."""
         params.check_known(request.query_params, ())
-        bundle = _find(request, bundle_id)
+        bundle = find_bundle(request, bundle_id)
         check_may_publish(request, bundle)
         publish_bundle(bundle, request.user)
-        return Response(BundleDetailOut(_find(request, bundle_id)).data)
+        return Response(BundleDetailOut(find_bundle(request, bundle_id)).data)
 
 
 class BundleWithdraw(APIView):
@@ -210,7 +210,7 @@ class BundleWithdraw(APIView):
     def post(self, request: Request, bundle_id: str) -> Response:
         """Show a bundle to its makers alone again; curators do that with any."""
         params.check_known(request.query_params, ())
-        bundle = _find(request, bundle_id)
+        bundle = find_bundle(request, bundle_id)
         check_may_publish(request, bundle, curators=True)
         if not may_publish(request, bundle):
             check_scope(request, Scope.CURATE)
@@ -284,7 +284,7 @@ class BundleDownload(Download):
         """The whole bundle, or a view of it, as one tar; it can be resumed, byte for byte."""
         params.check_known(request.query_params, ("view",))
         view = params.choice(request.query_params, "view", tuple(VIEWS))
-        bundle = _find(request, bundle_id)
+        bundle = find_bundle(request, bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
         files = [*bundle.files, *_outside_sums(bundle)]
 
@@ -325,7 +325,7 @@ class BundleFile(Download):
     def get(self, request: Request, bundle_id: str, path: str) -> HttpResponseBase:
         """One file of a bundle; its entity tag is its SHA-256."""
         params.check_known(request.query_params, ())
-        bundle = _find(request, bundle_id)
+        bundle = find_bundle(request, bundle_id)
         files = _outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
         file = next((file for file in files if file["path"] == path), None)
         if file is None:
@@ -339,7 +339,7 @@ class BundleFile(Download):
         return response
 
 
-def _find(request: Request, bundle_id: str) -> Bundle:
+def find_bundle(request: Request, bundle_id: str) -> Bundle:
     """Raises GoneError for a removed one, Http404 for one that never was or may not be seen."""
     bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
     if bundle.removed_at is not None:

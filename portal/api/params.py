@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,9 @@ def read_page(params: QueryDict) -> Page:
     )
 
 
-def paginate(request: Request, rows: QuerySet[Any], page: Page) -> tuple[list[Any], dict[str, Any]]:
+def paginate(
+    request: Request, rows: QuerySet[Any] | Sequence[Any], page: Page
+) -> tuple[list[Any], dict[str, Any]]:
     """The rows of one page, and `total` and `next` of the answer. Two queries."""
     pages = Paginator(rows, page.page_size)
     found = list(pages.page(page.page).object_list) if page.page <= pages.num_pages else []

@@ -120,6 +120,11 @@ _VARIABLES = (
         "days without use after which fetched sources go; 0: never",
     ),
     Variable(
+        "IMAGINGX_VIEWER_MB",
+        "512",
+        "decoded images that a web process keeps for the slice viewer; a larger one is not shown",
+    ),
+    Variable(
         "IMAGINGX_REQUIRE_SIGN_IN", "0", "1: only who is signed in, or has a token, starts runs"
     ),
     Variable(

@@ -34,9 +34,10 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _change(before: Sequence[float] | None, after: Sequence[float] | None, unit: str = "") -> str:
     """The median, and what became of it where it changed."""
-    first, second = (_product(one, unit) for one in (before, after))
+    first, second = (product(one, unit) for one in (before, after))
     return first if first == second or not second else f"{first} → {second}"
 
 
-def _product(values: Sequence[float] | None, unit: str) -> str:
+def product(values: Sequence[float] | None, unit: str = "") -> str:
+    """Sizes along the axes; empty where they are not known."""
     return " \u00d7 ".join(f"{value:.4g}" for value in values) + unit if values else ""

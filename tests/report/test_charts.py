@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
-from fusion.report.charts import FLOOR, histogram, number, overlaid, strips
+from catalog.describe import number
+from fusion.report.charts import FLOOR, histogram, overlaid, strips
 
 EDGES = np.linspace(0, 100, 49)
 
