@@ -16,6 +16,7 @@ from catalog.models import Dataset
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
 from portal.access import check_may_publish, kept_bundles, may_publish, user_of, visible_bundles
 from portal.publishing import PublishError, publish_bundle, withdraw_bundle
+from portal.viewer import MANIFEST
 from portal.web.measured import measured
 from portal.web.paging import paginate
 
@@ -57,6 +58,7 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "is_small": summary["cases"] < FEW_CASES,
         "figures": _figures(summary),
         "measured": measured(summary.get("measured")),
+        "has_cases": bundle.has(MANIFEST),
         "has_report": bundle.has(REPORT),
         "has_cover": bundle.has(COVER),
         "splits": splits,
