@@ -9,6 +9,7 @@ import numpy as np
 
 from fusion.bundle.write import write_bundle
 from fusion.models import Bundle
+from portal import viewer
 from tests.bundle.factories import make_case, make_plan
 from tests.factories import make_bundle
 
@@ -30,7 +31,12 @@ def known_volume() -> tuple[np.ndarray, np.ndarray]:
 
 
 def make_viewed(folder: Path, dimension: str = "3D", **fields: Any) -> Bundle:
-    """A published bundle of one case of known pixels (3D) and some random ones."""
+    """A published bundle of one case of known pixels (3D) and some random ones.
+
+    Bundles of tests have equal names: what was kept of another one is forgotten.
+    """
+    viewer._index.cache_clear()
+    viewer._scenes._kept.clear()
     work = folder / "work"
     if dimension == "3D":
         image, label = known_volume()

@@ -13,19 +13,11 @@ from PIL import Image
 from fusion.models import Bundle
 from fusion.report.pictures import PALETTE
 from fusion.report.slices import Look, draw_slice, scene, shade_of
-from portal import viewer
 from tests.factories import make_run
 from tests.viewed import known_volume, make_viewed
 
 pytestmark = pytest.mark.django_db
 TEN = 450  # pixels of 45 mm
-
-
-@pytest.fixture(autouse=True)
-def nothing_kept() -> None:
-    """Bundles of tests have equal names: none may be shown what another one kept."""
-    viewer._index.cache_clear()
-    viewer._scenes._kept.clear()
 
 
 @pytest.fixture
