@@ -6,25 +6,31 @@ nobody states (files, bytes, a commit) is None or in `to_pin`, and never guessed
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from catalog.licences import licence
 from catalog.platforms import ELSEWHERE, platform_of
 from fusion.errors import BuildError
-from fusion.recipe import Idc
-from fusion.sources import CONNECTORS
+from fusion.recipe import Idc, shipped_descriptions
+from fusion.sources import CONNECTORS, configured_rules, connector
 from fusion.sources.archive import SUFFIXES
+from fusion.sources.credentials import KINDS, kind_of
+from fusion.sources.download import measured_speed
 
 UNPACKED = 3  # what archives grow by
 MANUAL = "manual"
-CREDENTIALS = {
-    "huggingface": "HF_TOKEN",
-    "zenodo": "ZENODO_TOKEN",
-}
+MBIT = 125_000  # bytes
+#: Places that let the account of whoever was granted access fetch by itself.
+GRANTED = frozenset({"physionet", "synapse"})
+#: Places that give files to signed-in accounts alone, whatever the catalog says of their access.
+SIGNED_IN = frozenset({"synapse"})
 _ZENODO = re.compile(r"(?:zenodo\.org/records?/|10\.5281/zenodo\.)(\d+)", re.IGNORECASE)
 _HUB = re.compile(r"huggingface\.co/datasets/([\w.-]+/[\w.-]+)", re.IGNORECASE)
 _FIGSHARE = re.compile(
@@ -32,9 +38,27 @@ _FIGSHARE = re.compile(
     re.IGNORECASE,
 )
 _OPENNEURO = re.compile(r"openneuro\.org/datasets/(ds\d{6})", re.IGNORECASE)
+_MENDELEY = re.compile(
+    r"(?:data\.mendeley\.com/(?:public-api/)?datasets/|10\.17632/)([a-z0-9]{10})(?:[/.](\d+))?",
+    re.IGNORECASE,
+)
+_KAGGLE = re.compile(
+    r"kaggle\.com/(?:datasets/)?(?!(?:c|competitions|code|datasets|organizations|learn|docs)/)"
+    r"([\w.-]+/[\w.-]+)(?:/versions/(\d+))?",
+    re.IGNORECASE,
+)
+_SYNAPSE = re.compile(r"synapse\.org/.*?(syn\d+)", re.IGNORECASE)
+_PHYSIONET = re.compile(
+    r"physionet\.org/(?:content|files)/([a-z0-9][a-z0-9-]*)(?:/(\d+(?:\.\d+)*))?", re.IGNORECASE
+)
+_S3 = re.compile(r"https?://s3\.amazonaws\.com/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/?(.*)")
+_S3_HOST = re.compile(
+    r"https?://([a-z0-9][a-z0-9.-]{1,61})\.(s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com)/?$"
+)
 #: Kinds of links that files may be behind; a copy elsewhere comes after the publisher's own.
-KINDS = ("download", "official", "mirror")
+LINKS = ("download", "official", "mirror")
 Need = Literal["none", "account", "application", "unknown"]
+Speed = Literal["", "measured", "stated", "limit"]
 NEEDS: Mapping[str, Need] = {
     "open": "none", "registration": "account", "application": "application",
 }  # fmt: skip
@@ -51,7 +75,11 @@ class Plan:
         files, bytes: as the catalog or the index states them; None is unknown.
         disk_bytes: that fetching takes, archives unpacked; about.
         needs: none; account: sign in and perhaps accept terms; application: a person decides.
-        variable: environment variable of the token, where the portal can use one.
+        variable: name of the credential, where the portal can use one.
+        accept: terms that a person accepts, on record, before a build fetches anything.
+        expects: names, as patterns, of the files that a shipped source description reads.
+        seconds: that fetching takes, about, and `speed` where that is known from: measured, stated,
+            or the operator's limit, which makes it the least that it takes.
         subjects, series: of what is chosen, where an index tells.
         steps: what a person does, in order.
     """
@@ -67,6 +95,10 @@ class Plan:
     terms: tuple[str, ...] = ()
     needs: Need = "unknown"
     variable: str = ""
+    accept: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+    seconds: int | None = None
+    speed: Speed = ""
     selected: bool = False
     subjects: int | None = None
     series: int | None = None
@@ -77,9 +109,16 @@ class Plan:
         """A build can fetch it by itself."""
         return self.connector != MANUAL
 
+    @property
+    def accept_digest(self) -> str:
+        """Names these terms: an acceptance holds for them alone. Empty without any."""
+        text = json.dumps([self.address, *self.accept], ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest() if self.accept else ""
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
-        return {**asdict(self), "is_automatic": self.is_automatic}
+        more = {"is_automatic": self.is_automatic, "accept_digest": self.accept_digest}
+        return {**asdict(self), **more}
 
 
 def plan_of(facts: Mapping[str, Any]) -> Plan:
@@ -98,40 +137,66 @@ def plan_of(facts: Mapping[str, Any]) -> Plan:
         terms=tuple(_terms(facts)),
         needs=NEEDS.get(access, "unknown"),
     )
-    # Whoever must be asked first is asked first: no connector has what a person grants.
-    found = next(_found(facts), None) if access != "application" else None
+    # Whoever must be asked first is asked first: no connector has what a person grants, but some
+    # take the account that it was granted to.
+    asks = access == "application"
+    found = next((one for one in _found(facts) if not asks or one[0]["kind"] in GRANTED), None)
+    expects = _expected(facts["slug"])
     if found is None:
-        local = {"kind": "local", "path": facts["slug"]}
-        return replace(
-            common, location=local, disk_bytes=size, steps=tuple(_by_hand(facts, local["path"]))
-        )
+        page = {"page": common.address} if common.address.startswith("http") else {}
+        location = {"kind": MANUAL, "path": facts["slug"], **page}
+        steps = tuple(_by_hand(facts, location["path"], expects))
+        return replace(common, location=location, disk_bytes=size, expects=expects, steps=steps)
     location, address, to_pin = found
     kind = location["kind"]
+    needs = "account" if kind in SIGNED_IN and common.needs in {"none", "unknown"} else common.needs
     grows = 1 if kind in {"idc", "huggingface", "openneuro"} else 1 + UNPACKED
-    variable = CREDENTIALS.get(kind, "") if common.needs != "none" else ""
+    credential = kind_of(kind)
+    variable = credential.name if credential and needs != "none" else ""
     return replace(
         common,
         connector=kind,
         address=address,
         location=location,
         to_pin=to_pin,
+        needs=needs,
         disk_bytes=None if size is None else grows * size,
         variable=variable,
-        steps=tuple(_by_build(kind, address, to_pin, variable)),
+        accept=tuple(_to_accept(facts, needs, address)),
+        expects=expects,
+        steps=tuple(_by_build(kind, address, to_pin, variable, needs)),
     )
+
+
+def _expected(slug: str) -> tuple[str, ...]:
+    """Names of the files that shipped descriptions of a dataset read, as patterns."""
+    found = [
+        template
+        for described in shipped_descriptions().values()
+        if described.dataset == slug and (template := described.cases.template())
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _to_accept(facts: Mapping[str, Any], needs: Need, address: str) -> Iterator[str]:
+    if facts["licence"] and licence(facts["licence"]).dua:
+        yield f"the data use agreement of {facts['licence']}"
+    if needs in {"account", "application"}:
+        yield f"the terms at {address}"
 
 
 def _found(facts: Mapping[str, Any]) -> Iterator[Found]:
     """Locations that the links and source ids give, the best first."""
-    usable = [one for one in facts["links"] if one["kind"] in KINDS and not one["issue"]]
-    links = [one["url"] for kind in KINDS for one in usable if one["kind"] == kind]
+    usable = [one for one in facts["links"] if one["kind"] in LINKS and not one["issue"]]
+    links = [one["url"] for kind in LINKS for one in usable if one["kind"] == kind]
     whole = [one["ref"] for one in facts["sources"] if one["id"] == "idc" and one["whole"]]
     named = sorted({one for url in links for one in _collection(url)}) or whole[:1]
     if collections := _known(named):
         where = "https://portal.imaging.datacommons.cancer.gov/explore/?collection_id="
         yield _idc(collections), where + collections[0], ()
     data = [*links, *([f"https://doi.org/{facts['doi']}"] if facts["doi"] else [])]
-    for read in (_openneuro, _hub, _zenodo, _figshare, _archive):
+    reads = (_openneuro, _hub, _zenodo, _figshare, _mendeley, _physionet, _synapse, _kaggle, _s3)
+    for read in (*reads, _archive):
         yield from (found for url in data if (found := read(url)))
 
 
@@ -158,6 +223,52 @@ def _figshare(url: str) -> Found | None:
     version = {"version": int(hit[2])} if hit[2] else {}
     pin = () if version else ("version",)
     return {"kind": "figshare", "article": int(hit[1]), **version}, url, pin
+
+
+def _mendeley(url: str) -> Found | None:
+    if not (hit := _MENDELEY.search(url)):
+        return None
+    version = {"version": int(hit[2])} if hit[2] else {}
+    where = f"https://data.mendeley.com/datasets/{hit[1].lower()}"
+    place = {"kind": "mendeley", "dataset": hit[1].lower(), **version}
+    return place, where, () if version else ("version",)
+
+
+def _physionet(url: str) -> Found | None:
+    if not (hit := _PHYSIONET.search(url)):
+        return None
+    version = {"version": hit[2]} if hit[2] else {}
+    place = {"kind": "physionet", "project": hit[1].lower(), **version}
+    return (
+        place,
+        f"https://physionet.org/content/{hit[1].lower()}/",
+        () if version else ("version",),
+    )
+
+
+def _synapse(url: str) -> Found | None:
+    if not (hit := _SYNAPSE.search(url)):
+        return None
+    entity = hit[1].lower()
+    return {"kind": "synapse", "entity": entity}, f"https://www.synapse.org/Synapse:{entity}", ()
+
+
+def _kaggle(url: str) -> Found | None:
+    if not (hit := _KAGGLE.search(url)):
+        return None
+    version = {"version": int(hit[2])} if hit[2] else {}
+    place = {"kind": "kaggle", "dataset": hit[1], **version}
+    return place, f"https://www.kaggle.com/datasets/{hit[1]}", () if version else ("version",)
+
+
+def _s3(url: str) -> Found | None:
+    if hit := _S3_HOST.match(url):
+        region = {"endpoint": f"https://{hit[2]}"} if hit[2] != "s3.amazonaws.com" else {}
+        return {"kind": "s3", "bucket": hit[1], **region}, url, ()
+    if not (hit := _S3.match(url)) or url.lower().endswith(SUFFIXES):
+        return None
+    prefix = {"prefix": hit[2].strip("/")} if hit[2].strip("/") else {}
+    return {"kind": "s3", "bucket": hit[1], **prefix}, url, ()
 
 
 def _archive(url: str) -> Found | None:
@@ -202,9 +313,16 @@ def _terms(facts: Mapping[str, Any]) -> Iterator[str]:
         yield "The terms forbid joining the data with others."
 
 
-def _by_build(kind: str, address: str, to_pin: Sequence[str], variable: str) -> Iterator[str]:
+def _by_build(
+    kind: str, address: str, to_pin: Sequence[str], variable: str, needs: Need
+) -> Iterator[str]:
+    if needs == "application":
+        yield f"Apply at {address}: a person decides, and terms are signed."
+    elif variable:
+        yield f"Sign in at {address}, and accept the terms there if it asks."
     if variable:
-        yield f"Sign in at {address}, accept the terms there if it asks, and set {variable}."
+        shape = KINDS[variable].shape
+        yield f"Give {shape} of that account as {variable} on your account page."
     if to_pin:
         what = {
             "revision": "the commit (its full hash, from the page's history)",
@@ -216,12 +334,12 @@ def _by_build(kind: str, address: str, to_pin: Sequence[str], variable: str) -> 
         yield "Should the number stand for all versions, the build names the newest: write that."
     if kind == "openneuro":
         yield "For a part: subjects (the first so many) and datatypes (anat, func) in the location."
-    if kind in {"huggingface", "zenodo", "figshare"}:
+    if kind not in {"idc", "openneuro", "http"}:
         yield "The place may hold more than this dataset: choose files with allow_patterns."
     yield "Write the location into a recipe: a build fetches the files, once for all runs."
 
 
-def _by_hand(facts: Mapping[str, Any], folder: str) -> Iterator[str]:
+def _by_hand(facts: Mapping[str, Any], folder: str, expects: Sequence[str]) -> Iterator[str]:
     if not facts["homepage"]:
         yield "No source gives an address: look for the publication that describes it."
     else:
@@ -229,9 +347,12 @@ def _by_hand(facts: Mapping[str, Any], folder: str) -> Iterator[str]:
         yield platform.steps if platform else ELSEWHERE
     if facts["access"] == "application":
         yield "Apply there: a person decides, and terms are signed before files are sent."
+    yield f"Put the files (a folder or an archive) below the portal's data root as {folder}."
+    if expects:
+        yield f"A shipped source description expects them as {', '.join(expects)}."
     yield (
-        f"Put the files (a folder or an archive) below the portal's data root as {folder}; no "
-        "source states checksums, so the first build notes those that it finds."
+        "No source states checksums: where you know them, list the files under files: in the "
+        "location, and a run names each that is missing or differs. It notes those that it finds."
     )
 
 
@@ -243,16 +364,21 @@ def narrowed(
     Raises:
         BuildError: source_failed, where no index tells which files these are.
     """
-    if not plan.location or plan.location["kind"] != "idc":
+    place = plan.location or {}
+    if place.get("kind") == "openneuro" and subjects and not (modality or body_part):
+        part = replace(plan, location={**place, "subjects": subjects}, subjects=subjects)
+        return replace(part, selected=True, files=None, bytes=None, disk_bytes=None)  # no index
+    if place.get("kind") != "idc":
         raise BuildError(
             "source_failed",
             "only series of Imaging Data Commons can be chosen by subject, modality or body part "
-            "before they are fetched; elsewhere use allow_patterns in the location",
+            "before they are fetched, and subjects of OpenNeuro; elsewhere use allow_patterns in "
+            "the location",
         )
     from fusion.sources.idc import cohort
 
     location = {
-        **plan.location,
+        **place,
         **({"modalities": [modality]} if modality else {}),
         **({"body_parts": [body_part]} if body_part else {}),
         **({"subjects": subjects} if subjects else {}),
@@ -272,9 +398,46 @@ def narrowed(
     )
 
 
-def count_by_connector(records: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """How many records each connector can fetch, most first; manual ones last."""
+def timed(plan: Plan, cache: Path, mbit: float | None = None) -> Plan:
+    """The plan with the time that fetching takes, about; unknown where nothing tells the speed.
+
+    Args:
+        cache: in which builds note how fast each host was.
+        mbit: megabits a second, as stated by who asks; it goes before what was measured.
+    """
+    if not plan.is_automatic or not plan.bytes:
+        return plan
+    host = _host_of(plan.location or {})
+    limit = configured_rules().pace(host)[1]
+    measured = measured_speed(cache, host)
+    known: Speed = "stated" if mbit else "measured"
+    speed = mbit * MBIT if mbit else measured
+    if limit and (speed is None or speed > limit):
+        speed, known = limit, "limit"
+    if not speed:
+        return plan
+    return replace(plan, seconds=round(plan.bytes / speed), speed=known)
+
+
+def _host_of(location: Mapping[str, Any]) -> str:
+    """The host that files come from."""
+    if location["kind"] == "http":
+        address = location["files"][0]["url"]
+    else:
+        address = location.get("endpoint") or connector(location["kind"]).endpoint()
+    return urlsplit(address).hostname or ""
+
+
+def count_by_connector(
+    records: Sequence[Mapping[str, Any]], needs: Sequence[Need] = ()
+) -> dict[str, int]:
+    """How many records each connector can fetch, most first; manual ones last.
+
+    Args:
+        needs: count only those that need one of these; all by default.
+    """
     counts = dict.fromkeys([*CONNECTORS, MANUAL], 0)
     for facts in records:
-        counts[plan_of(facts).connector] += 1
+        plan = plan_of(facts)
+        counts[plan.connector] += not needs or plan.needs in needs
     return dict(sorted(counts.items(), key=lambda row: (row[0] == MANUAL, -row[1], row[0])))

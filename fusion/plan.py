@@ -476,7 +476,11 @@ def _safety(recipe: Recipe) -> list[Gate]:
     gates = []
     for member in recipe.sources:
         known = member.description
-        if known.dimension != "3D" or member.location.kind != "local" or not _shows_head(member):
+        if (
+            known.dimension != "3D"
+            or member.location.kind not in {"local", "manual"}
+            or not _shows_head(member)
+        ):
             continue
         if known.faces in {"none", "removed"}:
             gates.append(Gate("E12", "pass", f"{member.id}: faces {known.faces}"))

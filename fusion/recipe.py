@@ -77,17 +77,39 @@ class HuggingFace(Part):
     allow_patterns: list[str] = []
 
 
-class HttpFile(Part):
-    """One file at an address; what is declared of it is checked.
+class ExpectedFile(Part):
+    """One file among the source's files; what is declared of it is checked."""
 
-    `path` is where it lies among the source's files; default: the last part of the address.
-    """
-
-    url: str = Field(pattern=r"^https?://[^\s/?#]+/\S*$", max_length=2000)
-    path: str = ""
+    path: str
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     md5: str = Field(default="", pattern=r"^([0-9a-f]{32})?$")
     bytes: int | None = Field(default=None, ge=0)
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return plain_path(value) if value else ""
+
+
+class Manual(Part):
+    """Files that a person gets at `page` and puts below the data root: a folder or an archive."""
+
+    kind: Literal["manual"]
+    path: str
+    page: str = Field(default="", pattern=r"^(https?://\S+)?$", max_length=2000)
+    files: list[ExpectedFile] = Field(default=[], max_length=100_000)
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        return plain_path(value)
+
+
+class HttpFile(ExpectedFile):
+    """The same at an address; `path` is by default the last part of the address."""
+
+    url: str = Field(pattern=r"^https?://[^\s/?#]+/\S*$", max_length=2000)
+    path: str = ""
 
     @field_validator("url")
     @classmethod
@@ -95,11 +117,6 @@ class HttpFile(Part):
         if "@" in urlsplit(value).netloc:
             raise ValueError("an address holds no user name or password: recipes are shown")
         return value
-
-    @field_validator("path")
-    @classmethod
-    def _inside(cls, value: str) -> str:
-        return plain_path(value) if value else ""
 
     @property
     def name(self) -> str:
@@ -150,6 +167,56 @@ class Figshare(Part):
     unpack: bool = True
 
 
+class Mendeley(Part):
+    """A dataset of Mendeley Data in one version."""
+
+    kind: Literal["mendeley"]
+    dataset: str = Field(pattern=r"^[a-z0-9]{6,20}$")
+    version: int = Field(ge=1)
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+class Kaggle(Part):
+    """A dataset of Kaggle in one version; competitions have rules of their own and are none."""
+
+    kind: Literal["kaggle"]
+    dataset: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    version: int = Field(ge=1)
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+class Synapse(Part):
+    """A file, folder or project of Synapse, with what lies below it."""
+
+    kind: Literal["synapse"]
+    entity: str = Field(pattern=r"^syn\d+$")
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+class PhysioNet(Part):
+    """A project of PhysioNet in one version."""
+
+    kind: Literal["physionet"]
+    project: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str = Field(pattern=r"^\d+(\.\d+)*$")
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
+class S3(Part):
+    """Objects below a prefix of a bucket; `endpoint`: of another store than the operator's."""
+
+    kind: Literal["s3"]
+    bucket: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")
+    prefix: str = Field(default="", max_length=1000)
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s/?#@]+/?)?$")
+    allow_patterns: list[str] = []
+    unpack: bool = True
+
+
 class Idc(Part):
     """Series of Imaging Data Commons: those that are all that is asked for.
 
@@ -196,9 +263,29 @@ LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
         "figshare": Figshare,
         "idc": Idc,
         "openneuro": OpenNeuro,
+        "mendeley": Mendeley,
+        "kaggle": Kaggle,
+        "synapse": Synapse,
+        "physionet": PhysioNet,
+        "s3": S3,
+        "manual": Manual,
     }
 )
-Place = LocalFolder | HuggingFace | Http | Zenodo | Figshare | Idc | OpenNeuro
+Place = (
+    LocalFolder
+    | HuggingFace
+    | Http
+    | Zenodo
+    | Figshare
+    | Idc
+    | OpenNeuro
+    | Mendeley
+    | Kaggle
+    | Synapse
+    | PhysioNet
+    | S3
+    | Manual
+)
 Location = Annotated[Place, Field(discriminator="kind")]
 
 

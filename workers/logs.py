@@ -18,9 +18,11 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 from pythonjsonlogger.json import JsonFormatter
 
+from fusion.sources.credentials import KINDS
+
 #: In the order in which a line shows them.
 FIELDS = ("request", "run", "stage", "chunk", "source", "case", "worker", "attempt")
-SECRETS = ("SECRET_KEY", "METRICS_TOKEN", "HF_TOKEN", "ZENODO_TOKEN", "FIGSHARE_TOKEN")
+SECRETS = ("SECRET_KEY", "METRICS_TOKEN", *KINDS)
 HIDDEN = "***"
 _SHORTEST_SECRET = 4  # what is shorter would hide half of the words
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("log_fields", default=MappingProxyType({}))

@@ -41,7 +41,7 @@ def asked_bytes(sources: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     bundle = fetched = 0.0
     for source in sources:
         place = source["location"]
-        if place["kind"] == "local":
+        if place["kind"] in {"local", "manual"}:
             here = Path(settings.DATA_ROOT) / place["path"]
             if here.is_file() and is_archive(here):
                 fetched += UNPACKED * here.stat().st_size

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from fusion.recipe import LocalFolder, Place
-from fusion.sources import local
+from fusion.recipe import LocalFolder, Manual, Place
+from fusion.sources import local, manual
 from fusion.sources.base import Check, Connector, Listing
+from fusion.sources.credentials import kind_of
+from fusion.sources.download import PEOPLE
 from fusion.sources.safety import FetchRules
 
 __all__ = ["acquire", "connector", "listing"]
@@ -25,6 +27,11 @@ CONNECTORS: Mapping[str, str] = MappingProxyType(
         "figshare": "fusion.sources.figshare",
         "idc": "fusion.sources.idc",
         "openneuro": "fusion.sources.openneuro",
+        "mendeley": "fusion.sources.mendeley",
+        "kaggle": "fusion.sources.kaggle",
+        "synapse": "fusion.sources.synapse",
+        "physionet": "fusion.sources.physionet",
+        "s3": "fusion.sources.s3",
     }
 )
 
@@ -39,6 +46,8 @@ def acquire(
 ) -> Path:
     """Folder that holds the source's files; local folders are read in place, archives unpacked.
 
+    What is fetched with a person's own credential is kept for that person alone.
+
     Args:
         check: called now and then; what it raises ends the fetching, and bytes so far are kept.
         rules: default: the operator's settings.
@@ -48,8 +57,14 @@ def acquire(
     """
     if isinstance(place, LocalFolder):
         root = local.acquire(place.path, data_root, cache)
+    elif isinstance(place, Manual):
+        root = manual.acquire(place, data_root, cache, check)
     else:
-        root = connector(place.kind).fetch(place, cache, rules or configured_rules(), check)
+        rules = rules or configured_rules()
+        kind = kind_of(place.kind)
+        if kind and kind.name in rules.credentials:  # others may have no access to these files
+            cache = cache / PEOPLE / rules.person
+        root = connector(place.kind).fetch(place, cache, rules, check)
     if root.is_relative_to(cache):  # used just now: what was not for long may be removed
         kept = cache.joinpath(*root.relative_to(cache).parts[:2])
         os.utime(kept)
@@ -70,12 +85,18 @@ def connector(kind: str) -> Connector:
     return cast("Connector", import_module(CONNECTORS[kind]))
 
 
-def configured_rules() -> FetchRules:
-    """What the operator allows, by the settings."""
+def configured_rules(
+    person: str = "", credentials: Mapping[str, str] = MappingProxyType({})
+) -> FetchRules:
+    """What the operator allows, by the settings, with the credentials of a person."""
     from django.conf import settings
 
     return FetchRules(
         networks=tuple(settings.FETCH_NETWORKS),
         largest_bytes=settings.FETCH_BYTES,
         per_host=settings.FETCH_PER_HOST,
+        bytes_per_second=settings.FETCH_BYTES_PER_SECOND,
+        hosts=settings.FETCH_HOSTS,
+        credentials=credentials,
+        person=person,
     )

@@ -81,6 +81,16 @@ class Connector(Protocol):
     does not allow, upstream_changed both checksums, source_failed the rest.
     """
 
+    def endpoint(self) -> str:
+        """Address of the place, or of a server like it; all but `http` have one."""
+
+    def whoami(self, rules: FetchRules) -> str:
+        """Whose the credential is; "" where the place does not tell. Only of those that send one.
+
+        Raises:
+            BuildError: access_denied, where it is refused.
+        """
+
     def listing(self, place: Any, rules: FetchRules) -> Listing:
         """What the place holds, and on which terms; nothing is fetched."""
 

@@ -5,10 +5,13 @@ cache/fetched/<key>.json   which blob an address gave, and what it declared
 cache/partial/<key>        a file on its way, beside <key>.json (its validator) and <key>.lock
 cache/sets/<digest>/       the files of one source, links to blobs; whole or not at all
 cache/slots/<host>.<n>     locks: how many files come from one host at once
+cache/slots/<host>.rate    when the next bytes of the host are due, where its pace is limited
+cache/speeds/<host>.json   how fast the host was lately
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
 import fcntl
@@ -35,7 +38,8 @@ import httpx2
 from fusion.errors import BuildError
 from fusion.imaging.hashes import file_sha256
 from fusion.sources.archive import SUFFIXES, is_archive, unpack
-from fusion.sources.base import Check, RemoteFile
+from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.credentials import headers_of
 from fusion.sources.safety import FetchRules, client
 
 ATTEMPTS = 5  # in a row without a byte more
@@ -44,6 +48,8 @@ FIRST_WAIT = 1.0
 LARGEST_ANSWER = 64 * 1024**2  # of an API
 THREADS = 8
 _BLOCK = 1 << 20
+PEOPLE = "people"  # cache/people/<person>: what was fetched with a person's own credential
+SLOWEST_BYTES = 1 << 20  # what is less tells no speed
 _BUSY = {408, 425, 429}
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -67,35 +73,63 @@ def fetch_files(
     return _assembled(blobs, cache, unpacked=unpacked)
 
 
-def get_json(url: str, rules: FetchRules, *, credential: str = "") -> Any:
+def fetch_chosen(
+    found: Listing,
+    patterns: Sequence[str],
+    where: str,
+    cache: Path,
+    rules: FetchRules,
+    check: Check,
+    *,
+    unpacked: bool,
+) -> Path:
+    """The same for the files of a listing that the patterns take."""
+    files = found.matching(patterns)
+    if not files:
+        raise BuildError("source_failed", f"{where}: no file matches {', '.join(patterns)}")
+    return fetch_files(files, cache, rules, check, unpacked=unpacked)
+
+
+def get_json(url: str, rules: FetchRules, *, credential: str = "", body: Any = None) -> Any:
     """The JSON answer of an API.
+
+    Args:
+        body: JSON that is posted; None: a GET.
 
     Raises:
         BuildError: access_denied, url_refused, source_failed.
     """
-    said = shown(url)
+    try:
+        return json.loads(get_bytes(url, rules, credential=credential, body=body))
+    except ValueError as error:
+        raise BuildError("source_failed", f"{shown(url)}: found no JSON: {error}") from error
+
+
+def get_bytes(url: str, rules: FetchRules, *, credential: str = "", body: Any = None) -> bytes:
+    """A short answer as it is; raises as `get_json` does."""
+    said, method = shown(url), "GET" if body is None else "POST"
+    secret = rules.secret(credential)
     with client(rules) as http:
         for attempt in range(1, ATTEMPTS + 1):
+            headers = headers_of(credential, secret, method, url)
             try:
-                with http.stream("GET", url, headers=_authorised(credential)) as answer:
+                with http.stream(method, url, headers=headers, json=body) as answer:
                     if not _is_busy(answer.status_code) or attempt == ATTEMPTS:
-                        _refuse(answer, said, credential)
-                        body = b""
+                        _refuse(answer, said, credential, had=bool(secret))
+                        found = b""
                         for block in answer.iter_bytes():
-                            body += block
-                            if len(body) > LARGEST_ANSWER:
+                            found += block
+                            if len(found) > LARGEST_ANSWER:
                                 raise BuildError(
                                     "source_failed", f"{said}: an answer of > {LARGEST_ANSWER} B"
                                 )
-                        return json.loads(body)
+                        return found
                     asked = _pause(answer)
                     pause = _backoff(attempt) if asked is None else asked
             except httpx2.HTTPError as error:
                 if attempt == ATTEMPTS:
                     raise _unreachable(said, error) from error
                 pause = _backoff(attempt)
-            except ValueError as error:
-                raise BuildError("source_failed", f"{said}: found no JSON: {error}") from error
             time.sleep(pause)
     raise AssertionError
 
@@ -107,16 +141,48 @@ def shown(url: str) -> str:
 
 
 @dataclass
+class _Speeds:
+    """What came from each host in this fetch, from its first byte to its last."""
+
+    hosts: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, host: str, size: int, began: float) -> None:
+        """So many bytes came since `began`, of time.monotonic()."""
+        with self.lock:
+            before, first, _ = self.hosts.get(host, (0, began, began))
+            self.hosts[host] = before + size, min(first, began), time.monotonic()
+
+    def note(self, cache: Path) -> None:
+        """Keep it for estimates; half of what was known before counts along."""
+        for host, (size, first, last) in self.hosts.items():
+            if size < SLOWEST_BYTES:
+                continue
+            path = cache / "speeds" / f"{_file_name(host)}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            known = _read(path)
+            _write(
+                path,
+                {
+                    "bytes": size + known.get("bytes", 0) / 2,
+                    "seconds": max(last - first, 0.001) + known.get("seconds", 0) / 2,
+                },
+            )
+
+
+@dataclass
 class _Downloads:
     cache: Path
     rules: FetchRules
     stop: threading.Event = field(default_factory=threading.Event)
     quiet: dict[str, float] = field(default_factory=dict)  # host -> when it may be asked again
+    speeds: _Speeds = field(default_factory=_Speeds)
 
     def run(self, files: Sequence[RemoteFile], check: Check) -> dict[str, Path]:
         """Path -> blob. The first error stops what is under way; its bytes so far are kept."""
-        for name in ("blobs", "fetched", "partial", "sets", "slots"):
+        for name in ("blobs", "fetched", "partial", "sets"):
             (self.cache / name).mkdir(parents=True, exist_ok=True)
+        (common(self.cache) / "slots").mkdir(parents=True, exist_ok=True)
         with (
             client(self.rules) as http,
             ThreadPoolExecutor(min(THREADS, len(files)) or 1) as threads,
@@ -128,6 +194,7 @@ class _Downloads:
                 self.stop.set()
                 for job in jobs.values():
                     job.cancel()
+        self.speeds.note(common(self.cache))
         return {path: job.result() for path, job in jobs.items()}
 
     @staticmethod
@@ -146,7 +213,10 @@ class _Downloads:
             os.utime(blob)
             return blob
         with _locked(self.cache / "partial" / f"{key}.lock", self.stop):
-            return _Download(file, key, self.cache, self.rules, self.stop, http, self.quiet).run()
+            job = _Download(
+                file, key, self.cache, self.rules, self.stop, http, self.quiet, self.speeds
+            )
+            return job.run()
 
 
 @dataclass
@@ -160,13 +230,17 @@ class _Download:
     stop: threading.Event
     http: httpx2.Client
     quiet: dict[str, float]
+    speeds: _Speeds
     validator: str = ""
     resumed: bool = False
+    sent_md5: str = ""  # as the store says of what it sends
 
     def __post_init__(self) -> None:
         self.partial = self.cache / "partial" / self.key
         self.note = self.partial.with_suffix(".json")
         self.known = self.cache / "fetched" / f"{self.key}.json"
+        self.slots = common(self.cache) / "slots"
+        self.at_once, self.rate = self.rules.pace(self.file.host)
         self.said = shown(self.file.url)
         self.declared = bool(self.file.sha256 or self.file.md5)
 
@@ -208,7 +282,8 @@ class _Download:
 
     def _ask(self, etag: str) -> bool:
         """One request; False where the server says that `etag`'s content is as it was."""
-        headers = _authorised(self.file.credential)
+        secret = self.rules.secret(self.file.credential)
+        headers = headers_of(self.file.credential, secret, "GET", self.file.url)
         start = self._have()
         if self.file.bytes is not None and start == self.file.bytes and start:
             return True  # whole, and a break came before it was taken
@@ -220,7 +295,7 @@ class _Download:
             headers["If-None-Match" if etag.startswith('"') else "If-Modified-Since"] = etag
         try:
             with (
-                _slot(self.cache / "slots", self.file.host, self.rules.per_host, self.stop),
+                _slot(self.slots, self.file.host, self.at_once, self.stop),
                 self.http.stream("GET", self.file.url, headers=headers) as answer,
             ):
                 if _is_busy(answer.status_code):
@@ -229,7 +304,7 @@ class _Download:
                     return False
                 if answer.status_code == 416 and start:  # noqa: PLR2004
                     raise _AgainError(0.0) from _WrongError("its range")
-                _refuse(answer, self.said, self.file.credential)
+                _refuse(answer, self.said, self.file.credential, had=bool(secret))
                 self._take(answer, start if "Range" in headers else 0)
         except httpx2.TooManyRedirects as error:
             raise BuildError("source_failed", f"{self.said}: too many redirects") from error
@@ -251,13 +326,13 @@ class _Download:
             )
         most = min(limit, self.file.bytes if self.file.bytes is not None else limit)
         self.resumed = start > 0
-        validator = _validator(answer)
+        validator, self.sent_md5 = _validator(answer), _sent_md5(answer)
         if start == 0:
             self.validator = validator
             _write(self.note, {"validator": validator})
         elif validator and self.validator and validator != self.validator:
             raise _AgainError(0.0) from _WrongError("its validator")
-        size = start
+        size, began = start, time.monotonic()
         with self.partial.open("r+b" if start else "wb") as out:
             out.seek(start)
             out.truncate()
@@ -269,10 +344,13 @@ class _Download:
                         code, f"{self.said}: found more than {most} bytes, expected at most {most}"
                     )
                 out.write(block)
+                if self.rate:
+                    self._sleep(paced(self.slots, self.file.host, len(block) / self.rate))
                 if self.stop.is_set():
                     raise StoppedError
             out.flush()
             os.fsync(out.fileno())
+        self.speeds.add(self.file.host, size - start, began)
         if total is not None and size < total:
             raise _AgainError(None)
 
@@ -292,7 +370,7 @@ class _Download:
         """The partial file checked and taken among the blobs."""
         sha256, md5 = _digests(self.partial)
         size = self._have()
-        rows = [("sha256", self.file.sha256, sha256), ("md5", self.file.md5, md5)]
+        rows = [("sha256", self.file.sha256, sha256), ("md5", self.file.md5 or self.sent_md5, md5)]
         if self.file.bytes is not None:
             rows.append(("bytes", str(self.file.bytes), str(size)))
         for kind, expected, found in rows:
@@ -311,6 +389,17 @@ class _Download:
         _write(self.known, {"sha256": sha256, "md5": md5, "bytes": size, "etag": self.validator})
         self.note.unlink(missing_ok=True)
         return blob
+
+
+def common(cache: Path) -> Path:
+    """The cache that all share, also of a person's own one."""
+    return cache.parents[1] if cache.parent.name == PEOPLE else cache
+
+
+def measured_speed(cache: Path, host: str) -> float | None:
+    """Bytes a second that came from a host lately; None where nothing was fetched from it."""
+    known = _read(cache / "speeds" / f"{_file_name(host)}.json")
+    return known["bytes"] / known["seconds"] if known else None
 
 
 class _AgainError(Exception):
@@ -375,16 +464,11 @@ def _link(source: Any, target: Any) -> Any:
     return target
 
 
-def _authorised(credential: str) -> dict[str, str]:
-    token = os.environ.get(credential, "").strip() if credential else ""
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
 def _is_busy(status: int) -> bool:
     return status in _BUSY or status >= 500  # noqa: PLR2004
 
 
-def _refuse(answer: httpx2.Response, said: str, credential: str) -> None:
+def _refuse(answer: httpx2.Response, said: str, credential: str, *, had: bool) -> None:
     """Turn an answer that is no success into an error that says what to do."""
     status = answer.status_code
     if status < 300:  # noqa: PLR2004
@@ -392,8 +476,7 @@ def _refuse(answer: httpx2.Response, said: str, credential: str) -> None:
     if status == 401:  # noqa: PLR2004
         todo = "it asks for an account, which this portal has no way to give"
         if credential:
-            had = bool(os.environ.get(credential))
-            todo = f"the token in {credential} is refused" if had else f"set {credential}"
+            todo = f"what is in {credential} is refused" if had else f"set {credential}"
         raise BuildError("access_denied", f"{said}: answered 401: {todo}")
     if status == 403:  # noqa: PLR2004
         todo = "access is not granted; its page may say how one gets it"
@@ -437,6 +520,12 @@ def _validator(answer: httpx2.Response) -> str:
     return str(answer.headers.get("Last-Modified", ""))
 
 
+def _sent_md5(answer: httpx2.Response) -> str:
+    """The MD5 that Google's store states of the whole file; "" elsewhere."""
+    found = re.search(r"\bmd5=([A-Za-z0-9+/]{22}==)", answer.headers.get("x-goog-hash", ""))
+    return base64.b64decode(found[1]).hex() if found else ""
+
+
 def _digests(path: Path) -> tuple[str, str]:
     """SHA-256 and MD5 (as repositories declare it) of a file."""
     md5 = hashlib.md5(usedforsecurity=False)
@@ -475,12 +564,30 @@ def _slot(folder: Path, host: str, slots: int, stop: threading.Event) -> Iterato
     """One of the few places that a host has."""
     while True:
         for n in range(slots):
-            with (folder / f"{host.replace(':', '_')}.{n}").open("w") as lock:
+            with (folder / f"{_file_name(host)}.{n}").open("w") as lock:
                 if _taken(lock):
                     yield
                     return
         if stop.wait(0.05):
             raise StoppedError
+
+
+def paced(folder: Path, host: str, seconds: float) -> float:
+    """Seconds to wait after bytes that should take `seconds`, for all processes together."""
+    with (folder / f"{_file_name(host)}.rate").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        now, text = time.time(), file.read()
+        due = max(float(text) if text else now, now)
+        if due > now + LONGEST_WAIT:  # the clock was turned back
+            due = now
+        file.truncate(0)
+        file.write(str(due + seconds))
+        return due + seconds - now
+
+
+def _file_name(host: str) -> str:
+    return host.replace(":", "_")
 
 
 def _taken(lock: IO[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fusion.errors import BuildError
 from fusion.recipe import Figshare, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
-from fusion.sources.download import fetch_files, get_json
+from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
 CREDENTIAL = "FIGSHARE_TOKEN"
@@ -25,7 +24,7 @@ def endpoint() -> str:
 
 def listing(place: Figshare, rules: FetchRules) -> Listing:
     """Files of one version with their MD5, and its licence."""
-    credential = CREDENTIAL if os.environ.get(CREDENTIAL) else ""
+    credential = CREDENTIAL if rules.secret(CREDENTIAL) else ""
     url = f"{endpoint()}/v2/articles/{place.article}/versions/{place.version}"
     return parse(get_json(url, rules, credential=credential), place)
 
@@ -62,10 +61,7 @@ def parse(answer: Mapping[str, Any], place: Figshare) -> Listing:
 
 def fetch(place: Figshare, cache: Path, rules: FetchRules, check: Check) -> Path:
     """Folder with the article's files that the patterns take."""
-    files = listing(place, rules).matching(place.allow_patterns)
-    if not files:
-        patterns = ", ".join(place.allow_patterns)
-        raise BuildError(
-            "source_failed", f"figshare article {place.article}: no file matches {patterns}"
-        )
-    return fetch_files(files, cache, rules, check, unpacked=place.unpack)
+    where = f"figshare article {place.article}"
+    found = listing(place, rules)
+    patterns = place.allow_patterns
+    return fetch_chosen(found, patterns, where, cache, rules, check, unpacked=place.unpack)

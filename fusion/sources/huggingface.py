@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from fusion.errors import BuildError
 from fusion.imaging.hashes import file_sha256
@@ -18,24 +19,27 @@ from fusion.sources.safety import FetchRules
 
 # The client is imported in functions: it costs a second that web pages need not pay.
 CREDENTIAL = "HF_TOKEN"
+HUB = "https://huggingface.co"
 ATTEMPTS = 4
 LONGEST_WAIT = 300.0
 _T = TypeVar("_T")
 
 
-def listing(place: HuggingFace, rules: FetchRules) -> Listing:  # noqa: ARG001 - the protocol's
+def listing(place: HuggingFace, rules: FetchRules) -> Listing:
     """Files of one commit: SHA-256 of large ones, git's own hash of the others."""
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
 
-    api = HfApi(endpoint=_endpoint())
+    token = rules.secret(CREDENTIAL)
+    api = HfApi(endpoint=endpoint(), token=token or False)
     repo, commit = place.repo_id, place.revision
-    info = _asked(place, lambda: api.dataset_info(repo, revision=commit))
+    info = _asked(place, lambda: api.dataset_info(repo, revision=commit), has_token=bool(token))
     tree = _asked(
         place,
         lambda: list(
             api.list_repo_tree(repo, repo_type="dataset", revision=commit, recursive=True)
         ),
+        has_token=bool(token),
     )
     card = getattr(info, "card_data", None) or {}
     gated = bool(getattr(info, "gated", False))
@@ -59,21 +63,30 @@ def listing(place: HuggingFace, rules: FetchRules) -> Listing:  # noqa: ARG001 -
     )
 
 
-def whoami() -> str:
+def whoami(rules: FetchRules) -> str:
     """Name of the account that the token belongs to; empty without one.
 
     Raises:
-        BuildError: access_denied, where the token is refused.
+        BuildError: access_denied, where the token is refused; source_failed.
     """
-    from huggingface_hub import HfApi, get_token
+    import httpx2
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    if not get_token():
+    token = rules.secret(CREDENTIAL)
+    if not token:
         return ""
     try:
-        return str(HfApi(endpoint=_endpoint()).whoami()["name"])
+        return str(HfApi(endpoint=endpoint(), token=token).whoami()["name"])
     except HfHubHTTPError as error:
-        raise BuildError("access_denied", f"Hugging Face Hub: {CREDENTIAL} is refused") from error
+        if error.response.status_code in {401, 403}:
+            raise BuildError(
+                "access_denied", f"Hugging Face Hub: {CREDENTIAL} is refused"
+            ) from error
+        status = error.response.status_code
+        raise BuildError("source_failed", f"Hugging Face Hub: answered {status}") from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise BuildError("source_failed", f"Hugging Face Hub: not reached: {error}") from error
 
 
 def fetch(place: HuggingFace, cache: Path, rules: FetchRules, check: Check) -> Path:
@@ -112,9 +125,12 @@ def fetch(place: HuggingFace, cache: Path, rules: FetchRules, check: Check) -> P
                 revision=place.revision,
                 allow_patterns=place.allow_patterns or None,
                 cache_dir=home,
-                endpoint=_endpoint(),
+                endpoint=endpoint(),
+                token=rules.secret(CREDENTIAL) or False,
+                max_workers=rules.pace(urlsplit(endpoint()).hostname or "")[0],
             ),
             check,
+            has_token=bool(rules.secret(CREDENTIAL)),
         )
     )
     _verify(place, folder, wanted, seen)
@@ -166,9 +182,9 @@ def git_sha1(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _endpoint() -> str | None:
-    """Another Hub's address; None is the Hub itself."""
-    return os.environ.get("HF_ENDPOINT") or None
+def endpoint() -> str:
+    """The Hub itself, or a server like it."""
+    return os.environ.get("HF_ENDPOINT") or HUB
 
 
 def _where(place: HuggingFace) -> str:
@@ -176,10 +192,12 @@ def _where(place: HuggingFace) -> str:
 
 
 def _page(place: HuggingFace) -> str:
-    return f"https://huggingface.co/datasets/{place.repo_id}"
+    return f"{HUB}/datasets/{place.repo_id}"
 
 
-def _asked(place: HuggingFace, ask: Callable[[], _T], check: Check = lambda: None) -> _T:
+def _asked(
+    place: HuggingFace, ask: Callable[[], _T], check: Check = lambda: None, *, has_token: bool
+) -> _T:
     """The client's answer; a busy or failing Hub is asked again, a refusal is put into words."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -189,14 +207,14 @@ def _asked(place: HuggingFace, ask: Callable[[], _T], check: Check = lambda: Non
             return ask()
         except HfHubHTTPError as error:
             if attempt == ATTEMPTS or not _is_busy(error.response):
-                raise _refusal(place, error) from error
+                raise _refusal(place, error, has_token=has_token) from error
             pause = _pause(error.response, attempt)
         except (LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
             # The client says "not in the cache" and keeps the reason as the cause.
             cause = error.__cause__
             if isinstance(cause, HfHubHTTPError):
                 if attempt == ATTEMPTS or not _is_busy(cause.response):
-                    raise _refusal(place, cause) from cause
+                    raise _refusal(place, cause, has_token=has_token) from cause
                 pause = _pause(cause.response, attempt)
             elif attempt == ATTEMPTS or (isinstance(error, OSError) and error.errno):
                 reason = (str(cause or error).splitlines() or [type(error).__name__])[0]
@@ -220,11 +238,11 @@ def _pause(answer: Any, attempt: int) -> float:
     return min(float(asked), LONGEST_WAIT) if asked.isdigit() else float(2 ** (attempt - 1))
 
 
-def _refusal(place: HuggingFace, error: Any) -> BuildError:
+def _refusal(place: HuggingFace, error: Any, *, has_token: bool) -> BuildError:
     """The Hub's refusal and what a person must do."""
-    from huggingface_hub import errors, get_token
+    from huggingface_hub import errors
 
-    status, has_token = getattr(error.response, "status_code", 0), bool(get_token())
+    status = getattr(error.response, "status_code", 0)
     terms = f"accept its terms on {_page(place)} (some authors grant each request by hand)"
     code = "access_denied"
     if isinstance(error, errors.GatedRepoError):

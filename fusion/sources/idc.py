@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from fusion.errors import BuildError
 from fusion.recipe import Idc, nearest
 from fusion.sources.base import Check, Listing, RemoteFile
-from fusion.sources.bucket import objects, public_store
+from fusion.sources.bucket import objects, store
 from fusion.sources.download import THREADS, fetch_files
 from fusion.sources.safety import FetchRules
 
@@ -232,10 +232,10 @@ def endpoint() -> str:
 def fetch(place: Idc, cache: Path, rules: FetchRules, check: Check) -> Path:
     """Folder with the series in folders as idc-index lays them out."""
     chosen = cohort(place)
-    store = public_store(endpoint())
+    buckets = store(endpoint(), rules)
     files: list[RemoteFile] = []
     with ThreadPoolExecutor(THREADS) as threads:
-        found_of = threads.map(lambda one: list(_objects(store, one)), chosen)
+        found_of = threads.map(lambda one: list(_objects(buckets, one)), chosen)
         for one, found in zip(chosen, found_of, strict=True):
             check()
             if len(found) != one.instances:

@@ -9,7 +9,7 @@ from typing import Any
 from fusion.errors import BuildError
 from fusion.recipe import OpenNeuro, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
-from fusion.sources.bucket import objects, public_store
+from fusion.sources.bucket import objects, store
 from fusion.sources.download import fetch_files, get_json
 from fusion.sources.safety import FetchRules
 
@@ -30,7 +30,7 @@ def listing(place: OpenNeuro, rules: FetchRules) -> Listing:
         BuildError: source_failed; upstream_changed, where another version than asked for is there.
     """
     where = f"OpenNeuro {place.dataset}"
-    found = list(objects(public_store(endpoint()), BUCKET, f"{place.dataset}/"))
+    found = list(objects(store(endpoint(), rules), BUCKET, f"{place.dataset}/"))
     about = next((one for one in found if one.path == "dataset_description.json"), None)
     if about is None:
         raise BuildError("source_failed", f"{where}: there is no such dataset in the bucket")

@@ -7,9 +7,10 @@ one: a second answer of the name server has no say. A redirect is a request like
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,11 +31,27 @@ class FetchRules:
         networks: inner networks that may be reached, such as 10.0.0.0/8.
         largest_bytes: of one file.
         per_host: files fetched from one host beside each other, by all processes here.
+        bytes_per_second: from one host, by all processes here; 0: no limit.
+        hosts: other values of these two for single hosts.
+        credentials: those of the person who fetches, by the names of sources.credentials.KINDS.
+        person: whose they are; what is fetched with them is kept apart from what all may have.
     """
 
     networks: tuple[str, ...] = ()
     largest_bytes: int = 200 * 10**9
     per_host: int = 4
+    bytes_per_second: float = 0.0
+    hosts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    person: str = ""
+
+    def secret(self, name: str) -> str:
+        """The person's own credential, else the operator's; "" without any."""
+        return self.credentials.get(name) or (os.environ.get(name, "").strip() if name else "")
+
+    def pace(self, host: str) -> tuple[int, float]:
+        """How many files at once come from a host, and bytes a second (0: no limit)."""
+        return self.hosts.get(host, (self.per_host, self.bytes_per_second))
 
     @cached_property
     def _networks(self) -> tuple[Any, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fusion.errors import BuildError
 from fusion.recipe import Zenodo, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
-from fusion.sources.download import fetch_files, get_json
+from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
 CREDENTIAL = "ZENODO_TOKEN"
@@ -25,7 +24,7 @@ def endpoint() -> str:
 
 def listing(place: Zenodo, rules: FetchRules) -> Listing:
     """Files of one version with their MD5, its licence and who may have it."""
-    credential = CREDENTIAL if os.environ.get(CREDENTIAL) else ""
+    credential = CREDENTIAL if rules.secret(CREDENTIAL) else ""
     url = f"{endpoint()}/api/records/{place.record}"
     return parse(get_json(url, rules, credential=credential), place.record)
 
@@ -80,10 +79,7 @@ def _file(one: Mapping[str, Any], right: str) -> RemoteFile:
 
 def fetch(place: Zenodo, cache: Path, rules: FetchRules, check: Check) -> Path:
     """Folder with the record's files that the patterns take."""
-    files = listing(place, rules).matching(place.allow_patterns)
-    if not files:
-        raise BuildError(
-            "source_failed",
-            f"Zenodo record {place.record}: no file matches {', '.join(place.allow_patterns)}",
-        )
-    return fetch_files(files, cache, rules, check, unpacked=place.unpack)
+    where = f"Zenodo record {place.record}"
+    found = listing(place, rules)
+    patterns = place.allow_patterns
+    return fetch_chosen(found, patterns, where, cache, rules, check, unpacked=place.unpack)

@@ -233,13 +233,24 @@ if _storage_url:  # what the hosts of one run share
 FETCH_NETWORKS = env.networks("IMAGINGX_FETCH_NETWORKS")
 FETCH_BYTES = env.integer("IMAGINGX_FETCH_GB", minimum=1) * 10**9
 FETCH_PER_HOST = env.integer("IMAGINGX_FETCH_PER_HOST", minimum=1)
+FETCH_BYTES_PER_SECOND = env.integer("IMAGINGX_FETCH_MBIT_PER_HOST") * 125_000
+FETCH_HOSTS = env.host_limits("IMAGINGX_FETCH_HOSTS")
 ZENODO_URL = env.url("IMAGINGX_ZENODO_URL", ("http", "https"))
 FIGSHARE_URL = env.url("IMAGINGX_FIGSHARE_URL", ("http", "https"))
 IDC_URL = env.url("IMAGINGX_IDC_URL", ("http", "https"))
 OPENNEURO_URL = env.url("IMAGINGX_OPENNEURO_URL", ("http", "https"))
+MENDELEY_URL = env.url("IMAGINGX_MENDELEY_URL", ("http", "https"))
+KAGGLE_URL = env.url("IMAGINGX_KAGGLE_URL", ("http", "https"))
+SYNAPSE_URL = env.url("IMAGINGX_SYNAPSE_URL", ("http", "https"))
+PHYSIONET_URL = env.url("IMAGINGX_PHYSIONET_URL", ("http", "https"))
+S3_URL = env.url("IMAGINGX_S3_URL", ("http", "https"))
 # Read from the environment where they are sent; here so that no log line shows them.
 ZENODO_TOKEN = env.text("ZENODO_TOKEN")
 FIGSHARE_TOKEN = env.text("FIGSHARE_TOKEN")
+KAGGLE_API_TOKEN = env.text("KAGGLE_API_TOKEN")
+SYNAPSE_AUTH_TOKEN = env.text("SYNAPSE_AUTH_TOKEN")
+PHYSIONET_LOGIN = env.text("PHYSIONET_LOGIN")
+S3_KEYS = env.text("S3_KEYS")
 
 # Who may read /metrics, /readyz and /status/ besides staff (portal/access.py).
 METRICS_TOKEN = env.text("IMAGINGX_METRICS_TOKEN")

@@ -156,6 +156,16 @@ _VARIABLES = (
     ),
     Variable("IMAGINGX_FETCH_GB", "200", "GB that one fetched file may have"),
     Variable("IMAGINGX_FETCH_PER_HOST", "4", "files fetched from one host beside each other"),
+    Variable(
+        "IMAGINGX_FETCH_MBIT_PER_HOST",
+        "0",
+        "megabits a second that come from one host, for all processes of a machine; 0: no limit",
+    ),
+    Variable(
+        "IMAGINGX_FETCH_HOSTS",
+        "",
+        "comma list of host=files/megabits with other limits for single hosts, as zenodo.org=2/80",
+    ),
     Variable("IMAGINGX_ZENODO_URL", "https://zenodo.org", "address of Zenodo or a server like it"),
     Variable("IMAGINGX_FIGSHARE_URL", "https://api.figshare.com", "address of figshare's API"),
     Variable(
@@ -193,6 +203,23 @@ _VARIABLES = (
         "https://raw.githubusercontent.com/jbwexler/openneuro_metadata/main/metadata_imaging.csv",
         "the table of OpenNeuro's datasets",
     ),
+    Variable(
+        "IMAGINGX_MENDELEY_URL", "https://data.mendeley.com", "address of Mendeley Data's API"
+    ),
+    Variable("IMAGINGX_KAGGLE_URL", "https://www.kaggle.com", "address of Kaggle's API"),
+    Variable(
+        "IMAGINGX_SYNAPSE_URL", "https://repo-prod.prod.sagebase.org", "address of Synapse's API"
+    ),
+    Variable("IMAGINGX_PHYSIONET_URL", "https://physionet.org", "address of PhysioNet"),
+    Variable(
+        "IMAGINGX_S3_URL",
+        "https://s3.amazonaws.com",
+        "object store of s3 sources that name no other, and of bundles that are sent to S3",
+    ),
+    Variable("KAGGLE_API_TOKEN", "", "token of Kaggle, or its older name:key"),
+    Variable("SYNAPSE_AUTH_TOKEN", "", "personal access token of Synapse"),
+    Variable("PHYSIONET_LOGIN", "", "name:password of PhysioNet"),
+    Variable("S3_KEYS", "", "key id:secret key for buckets that are not open"),
     Variable("ZENODO_TOKEN", "", "token for restricted records of Zenodo"),
     Variable("FIGSHARE_TOKEN", "", "token for private articles of figshare"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),
@@ -255,6 +282,18 @@ def hours(name: str) -> dict[str, int]:
         msg = f"{name}: found {text(name)!r}, expected some of {', '.join(known)} as source=hours"
         raise ImproperlyConfigured(msg)
     return {source: int(number) for source, number in found.items()}
+
+
+def host_limits(name: str) -> dict[str, tuple[int, float]]:
+    """Files at once and bytes a second of single hosts."""
+    found = {}
+    for word in words(name):
+        row = re.fullmatch(r"([\w.-]+)=([1-9]\d{0,3})/(\d{1,6})", word)
+        if row is None:
+            msg = f"{name}: found {word!r}, expected host=files/megabits, as zenodo.org=2/80"
+            raise ImproperlyConfigured(msg)
+        found[row[1]] = int(row[2]), int(row[3]) * 125_000.0
+    return found
 
 
 def rate(name: str) -> str:

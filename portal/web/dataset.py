@@ -76,6 +76,11 @@ PLACES = {
     "huggingface": "Hugging Face",
     "zenodo": "Zenodo",
     "figshare": "figshare",
+    "mendeley": "Mendeley Data",
+    "kaggle": "Kaggle",
+    "synapse": "Synapse",
+    "physionet": "PhysioNet",
+    "s3": "a bucket of S3",
     "http": "its address",
 }
 NEEDS = {

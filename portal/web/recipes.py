@@ -80,7 +80,8 @@ def _card(name: str, path: Path, known: set[str]) -> dict[str, Any]:
     missing = [
         place["path"]
         for place in places
-        if place["kind"] == "local" and not (Path(settings.DATA_ROOT) / place["path"]).is_dir()
+        if place["kind"] in {"local", "manual"}
+        and not (Path(settings.DATA_ROOT) / place["path"]).is_dir()
     ]
     text = path.read_text(encoding="utf-8")
     return {"name": name, "recipe": recipe, "sources": sources, "missing": missing, "text": text}

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 COMMIT = "a" * 40
 
@@ -19,8 +20,10 @@ COMMIT = "a" * 40
 class Site:
     """What a server holds, does wrong, and was asked.
 
+    answers: path -> JSON, or a function of the query and the posted JSON that gives it.
     faults: path -> what happens at the next requests of it, in order: a status with headers, or
     how many bytes of a body are sent before the connection ends.
+    needs: path prefix -> token, or a whole Authorization header.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -28,7 +31,8 @@ class Site:
     redirects: dict[str, str] = field(default_factory=dict)
     faults: dict[str, list[Any]] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
-    needs: dict[str, str] = field(default_factory=dict)  # path prefix -> token
+    needs: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)  # path -> sent with its file
     no_length: set[str] = field(default_factory=set)
     slow: float = 0.0
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
@@ -57,8 +61,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
+    def do_POST(self):
+        self.answer()
+
     def answer(self) -> None:
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
+        self.query = dict(parse_qsl(query))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.site.lock:
             self.site.asked.append((self.command, path, headers))
@@ -72,7 +81,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, path: str, headers: dict[str, str]) -> None:
         for prefix, token in self.site.needs.items():
-            if path.startswith(prefix) and headers.get("authorization") != f"Bearer {token}":
+            wanted = token if " " in token else f"Bearer {token}"
+            if path.startswith(prefix) and headers.get("authorization") != wanted:
                 return self.reply(401, b"{}")
         fault = self.fault(path)
         if isinstance(fault, tuple):
@@ -80,7 +90,10 @@ class Handler(BaseHTTPRequestHandler):
         if path in self.site.redirects:
             return self.reply(302, b"", {"Location": self.site.redirects[path]})
         if path in self.site.answers:
-            return self.reply(200, json.dumps(self.site.answers[path]).encode())
+            said = self.site.answers[path]
+            if callable(said):
+                said = said(self.query, json.loads(self.body or b"null"))
+            return self.reply(200, json.dumps(said).encode())
         if path in self.site.files:
             return self.file(path, headers, fault)
         return self.reply(404, b"{}", self.not_found())
@@ -90,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self, path: str) -> Any:
         with self.site.lock:
-            waiting = self.site.faults.get(path) if self.command == "GET" else None
+            waiting = None if self.command == "HEAD" else self.site.faults.get(path)
             return waiting.pop(0) if waiting else None
 
     def file(self, path: str, headers: dict[str, str], cut: int | None) -> None:
@@ -109,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(status, data[start:], extra, cut, length=path not in self.site.no_length)
 
     def more(self, path: str) -> dict[str, str]:
-        return {}
+        return self.site.headers.get(path, {})
 
     def reply(
         self,

@@ -113,7 +113,7 @@ def test_an_account_without_access_is_told_from_a_refused_token_and_the_token_is
         tmp_path, {"repo_id": "gated/set"}, {"repo_id": "mine/set"}, IMAGES
     )
     with pytest.raises(BuildError, match="is refused") as who:
-        whoami()
+        whoami(FetchRules())
 
     assert gated[0] == refused[0] == who.value.code == "access_denied"
     assert "has no access yet" in gated[1]

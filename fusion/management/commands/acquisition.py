@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from catalog.collection import read_catalog
-from fusion.acquisition import count_by_connector, narrowed, plan_of
+from fusion.acquisition import count_by_connector, narrowed, plan_of, timed
 from fusion.errors import BuildError
 from fusion.recipe import place_of
 from fusion.sources import listing
@@ -23,14 +25,18 @@ class Command(BaseCommand):
         parser.add_argument("--subjects", type=int, help="of the first so many people alone")
         parser.add_argument("--modality", default="", help="of one modality alone, as DICOM says")
         parser.add_argument("--body-part", default="", help="of one body part alone")
+        parser.add_argument("--mbit", type=float, help="megabits a second, for the time it takes")
         parser.add_argument("--ask", action="store_true", help="ask the place for its files")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print JSON for one dataset, a table for all."""
         catalog = read_catalog()
         if not options["slug"]:
-            for name, count in count_by_connector(list(catalog.values())).items():
-                self.stdout.write(f"{count:6,}  {name}")
+            records = list(catalog.values())
+            free = count_by_connector(records, ["none"])
+            self.stdout.write("   all  without account  connector")
+            for name, count in count_by_connector(records).items():
+                self.stdout.write(f"{count:6,}  {free[name]:15,}  {name}")
             return
         if options["slug"] not in catalog:
             raise CommandError(f"found {options['slug']!r}, expected the slug of a dataset")
@@ -39,6 +45,7 @@ class Command(BaseCommand):
             chosen = {key: options[key] for key in ("subjects", "modality", "body_part")}
             if any(chosen.values()):
                 plan = narrowed(plan, **chosen)
+            plan = timed(plan, Path(settings.STATE_DIR) / "cache", options["mbit"])
             shown = plan.as_dict()
             if options["ask"] and plan.is_automatic and plan.location and not plan.to_pin:
                 shown["listing"] = listing(place_of(plan.location)).as_dict()
