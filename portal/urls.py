@@ -16,6 +16,7 @@ from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
 from portal.api import viewer as api_viewer
+from portal.api import versions as api_versions
 from portal.web import (
     account,
     blueprint,
@@ -32,6 +33,7 @@ from portal.web import (
     runs,
     statistics,
     viewer,
+    versions,
 )
 
 api = [
@@ -94,6 +96,14 @@ api = [
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
+    path("catalog/versions/", api_versions.VersionList.as_view(), name="versions"),
+    path("catalog/versions/<int:number>/", api_versions.Version.as_view(), name="version"),
+    path("catalog/harvests/", api_versions.HarvestList.as_view(), name="harvests"),
+    path(
+        "catalog/harvests/<int:harvest_id>/", api_versions.HarvestDetail.as_view(), name="harvest"
+    ),
+    path("catalog/changes/", api_versions.HarvestChanges.as_view(), name="harvest-changes"),
+    path("catalog/changes/decide/", api_versions.HarvestDecide.as_view(), name="harvest-decide"),
     path("suggest/", api_suggest.Suggest.as_view(), name="suggest"),
     path("rules/", api_rules.RulesView.as_view(), name="rules"),
     path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
@@ -169,6 +179,13 @@ urlpatterns = [
         )
         for decision in corrections.DECISIONS
     ),
+    path("versions/", versions.index, name="versions"),
+    path("versions/feed/", feed.versions, name="versions-feed"),
+    path("versions/<int:number>/", versions.detail, name="version"),
+    path("harvests/", versions.harvests, name="harvests"),
+    path("harvests/waiting/", versions.queue, name="harvest-queue"),
+    path("harvests/decide/", versions.decide, name="harvest-decide"),
+    path("harvests/<int:harvest_id>/", versions.harvest, name="harvest"),
     path("compare/", compare.index, name="compare"),
     path("blueprint/", blueprint.index, name="blueprint"),
     path("statistics/", statistics.index, name="statistics"),

@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from catalog.corrections import CorrectionError
 from catalog.curation import DecisionError
+from catalog.records_io import RecordError
 from catalog.rules import RulesError
 from catalog.search import QueryError, SearchUnavailableError
 from fusion.errors import BuildError, RecipeError
@@ -36,6 +37,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     PublishError: HTTPStatus.CONFLICT,
     CorrectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DecisionError: HTTPStatus.CONFLICT,
+    RecordError: HTTPStatus.CONFLICT,  # the catalog would contradict itself
     TooManyCorrectionsError: HTTPStatus.TOO_MANY_REQUESTS,
     SignInError: HTTPStatus.UNAUTHORIZED,  # before PermissionDenied, of which it is one
     Http404: HTTPStatus.NOT_FOUND,
@@ -47,6 +49,7 @@ CODE_OF: dict[type[Exception], str] = {
     PublishError: "publish_refused",
     CorrectionError: "correction_invalid",
     DecisionError: "decided_already",
+    RecordError: "catalog_contradiction",
     TooManyCorrectionsError: "too_many_corrections",
     QueryError: "query_invalid",
     RulesError: "rules_invalid",
@@ -63,6 +66,7 @@ TITLE_OF: dict[type[Exception], str] = {
     PublishError: "The bundle may not be published",
     CorrectionError: "The correction is not valid",
     DecisionError: "The correction cannot be decided",
+    RecordError: "The catalog would contradict itself",
     TooManyCorrectionsError: "Enough corrections for a day",
     QueryError: "The query is not valid",
     RulesError: "The rules are not valid",

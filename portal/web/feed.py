@@ -1,4 +1,4 @@
-"""A saved search: its matching datasets as an Atom feed, those that changed last first."""
+"""Atom feeds: of a saved search, those that changed last first, and of the catalog's versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.utils.http import quote_etag
 from django.views.decorators.http import require_safe
 
 from catalog.describe import describe
-from catalog.models import Dataset
+from catalog.models import CatalogRevision, Dataset
 from catalog.search import Query, QueryError
 from catalog.search.facets import TITLES
 from catalog.search.index import current_key
@@ -48,6 +48,36 @@ def index(request: HttpRequest) -> HttpResponseBase:
     if (unchanged := get_conditional_response(request, etag=etag)) is not None:
         return unchanged
     body = _write(request, query, address, limit)
+    return HttpResponse(body, content_type=Atom1Feed.content_type, headers={"ETag": etag})
+
+
+@require_safe
+def versions(request: HttpRequest) -> HttpResponseBase:
+    """The catalog's versions, the newest first: one entry each."""
+    rows = list(CatalogRevision.objects.all()[:MAX_LIMIT])
+    address = request.build_absolute_uri(reverse("versions-feed"))
+    etag = _etag(address, rows[0].digest if rows else "", str(rows[0].number if rows else 0))
+    if (same := get_conditional_response(request, etag=etag)) is not None:
+        return same
+    feed = Atom1Feed(
+        title="Versions of the Imaging-X Portal catalog",
+        link=request.build_absolute_uri(reverse("versions")),
+        description="",
+        language="en-gb",
+        author_name=AUTHOR,
+        feed_url=address,
+        feed_guid=address,
+    )
+    for row in rows:
+        counts = f"{row.new_count} new, {row.changed_count} changed, {row.gone_count} gone"
+        feed.add_item(
+            title=f"Version {row.number}: {counts}",
+            link=request.build_absolute_uri(reverse("version", args=[row.number])),
+            description=escape(_plain(f"{row.dataset_count} datasets. Cause: {row.cause}")),
+            unique_id=f"tag:{_host(request)},{SINCE}:version/{row.number}/{row.digest[:16]}",
+            updateddate=row.loaded_at,
+        )
+    body = feed.writeString("utf-8")
     return HttpResponse(body, content_type=Atom1Feed.content_type, headers={"ETag": etag})
 
 
