@@ -203,6 +203,7 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),
     path("bundles/<slug:bundle_id>/baseline/", bundles.baseline, name="bundle-baseline"),
+    path("bundles/<slug:bundle_id>/charts/<int:number>.svg", bundles.chart, name="bundle-chart"),
     path("bundles/<slug:bundle_id>/cases.png", bundles.cover, name="bundle-cover"),
     path("bundles/<slug:bundle_id>/cases/", viewer.index, name="bundle-cases"),
     path("bundles/<slug:bundle_id>/cases/<slug:case_id>/", viewer.detail, name="bundle-case"),

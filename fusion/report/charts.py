@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape, unescape
+from pathlib import Path
 
 import numpy as np
 
@@ -208,3 +210,18 @@ def _svg(width: int, height: int, title: str, content: str) -> str:
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
         f"{content}</svg>"
     )
+
+
+_CHART = re.compile(
+    r'<svg (viewBox="[\d. ]+" role="img" aria-label="([^"]*)")>(.*?)</svg>', re.DOTALL
+)
+
+
+def charts_in(page: str) -> list[tuple[str, str]]:
+    """Title and picture of each chart of a report's page, as SVG files that stand alone."""
+    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+    start = '<svg xmlns="http://www.w3.org/2000/svg"'
+    return [
+        (unescape(title), f"{start} {head}><style>{style}</style>{content}</svg>\n")
+        for head, title, content in _CHART.findall(page)
+    ]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
 from django.core.files.storage import storages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from catalog.licences import combine
 from catalog.models import Dataset
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
 from portal.access import check_may_publish, kept_bundles, may_publish, user_of, visible_bundles
@@ -19,8 +23,12 @@ from portal.publishing import PublishError, publish_bundle, withdraw_bundle
 from portal.viewer import MANIFEST
 from portal.web.measured import measured
 from portal.web.paging import paginate
+from portal.web.words import Line, combined_lines, licence_lines
 
 FEW_CASES = 20
+BAR_SHADES = 3
+CROISSANT = "croissant.json"
+UNKNOWN = ("unknown", "LicenseRef-unknown", "")
 ROWS_SHOWN = 50
 FILES_SHOWN = 500
 SPLIT_ORDER = ("train", "val", "test")
@@ -51,10 +59,10 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
     known = set(Dataset.objects.filter(slug__in=slugs).values_list("slug", flat=True))
     sources = [{**s, "is_known": s.get("dataset") in known} for s in summary["sources"]]
     splits = _split_names(summary["splits"])
+    address = request.build_absolute_uri(reverse("api:bundle-download", args=[bundle.pk]))
     context = {
         "bundle": bundle,
         "summary": summary,
-        "sources": sources,
         "is_small": summary["cases"] < FEW_CASES,
         "figures": _figures(summary),
         "measured": measured(summary.get("measured")),
@@ -62,7 +70,13 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
         "has_report": bundle.has(REPORT),
         "has_cover": bundle.has(COVER),
         "splits": splits,
-        "split_rows": _split_rows(summary, splits),
+        **_contents(sources, summary, splits),
+        "charts": _charts(bundle),
+        "licences": _licences(sources),
+        "together": _together(sources),
+        "downloads": _downloads(request, bundle, address),
+        "rebuilding": _rebuilding(bundle),
+        "has_croissant": bundle.has(CROISSANT),
         "views": [
             (n, label) for n, label in VIEW_LABELS.items() if summary.get("views", {}).get(n) == ""
         ],
@@ -123,6 +137,21 @@ def cover(request: HttpRequest, bundle_id: str) -> HttpResponse:
 
 
 @require_safe
+def chart(request: HttpRequest, bundle_id: str, number: int) -> HttpResponse:
+    """One chart of the quality report as a picture of its own. One query."""
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    if bundle.removed_at is not None:
+        return gone(request, bundle)
+    found = _charts_of(bundle.pk, _sha256(bundle, REPORT)) if bundle.has(REPORT) else []
+    if number >= len(found):
+        raise Http404(f"chart {number}: the report of bundle {bundle_id[:12]} has {len(found)}")
+    response = HttpResponse(found[number][1], content_type="image/svg+xml")
+    response["Content-Security-Policy"] = REPORT_POLICY
+    response["Cache-Control"] = "no-cache"
+    return response
+
+
+@require_safe
 def baseline(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """The baseline's page as it was built. One query."""
     return _page(request, bundle_id, BASELINE_PAGE)
@@ -173,14 +202,31 @@ def _split_names(splits: Mapping[str, Any]) -> list[str]:
     return [*known, *sorted(set(splits) - set(known))]
 
 
-def _split_rows(summary: Mapping[str, Any], splits: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "source": source["id"],
-            "numbers": [summary["splits"][split].get(source["id"], 0) for split in splits],
-        }
-        for source in summary["sources"]
-    ]
+def _contents(
+    sources: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], splits: Sequence[str]
+) -> dict[str, Any]:
+    """A row per source with its cases by split, a bar of them, and the sums."""
+    rows = []
+    longest = max((source["used"] for source in sources), default=0) or 1
+    for source in sources:
+        numbers = [summary["splits"][split].get(source["id"], 0) for split in splits]
+        widths = [round(100 * number / longest, 2) for number in numbers]
+        # Folds hold each case several times: their bars would be longer than the page.
+        bars = [
+            {"x": round(sum(widths[:n]), 2), "width": width, "shade": n % BAR_SHADES}
+            for n, width in enumerate(widths)
+            if sum(numbers) == source["used"] and width
+        ]
+        rows.append({**source, "numbers": numbers, "bars": bars})
+    return {
+        "sources": rows,
+        "sums": {
+            "cases_in": sum(source["cases_in"] for source in sources),
+            "used": sum(source["used"] for source in sources),
+            "numbers": [sum(row["numbers"][n] for row in rows) for n in range(len(splits))],
+        },
+        "has_bars": any(row["bars"] for row in rows),
+    }
 
 
 def _baseline(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -204,6 +250,84 @@ def _baseline(data: Mapping[str, Any] | None) -> dict[str, Any] | None:
         if data["shift"]
         else [],
     }
+
+
+def _charts(bundle: Bundle) -> list[dict[str, Any]]:
+    """Intensities before and after, as the report drew them."""
+    if not bundle.has(REPORT):
+        return []
+    return [
+        {"number": number, "title": title}
+        for number, (title, _) in enumerate(_charts_of(bundle.pk, _sha256(bundle, REPORT)))
+        if title.startswith("Intensities")
+    ]
+
+
+@lru_cache(maxsize=8)
+def _charts_of(bundle_id: str, sha256: str) -> list[tuple[str, str]]:  # noqa: ARG001 - of the key
+    from fusion.report.charts import charts_in  # loads readers of images
+
+    with storages["bundles"].open(f"{bundle_id}/{REPORT}") as opened:
+        return charts_in(opened.read().decode())
+
+
+def _sha256(bundle: Bundle, path: str) -> str:
+    return next((str(file["sha256"]) for file in bundle.files if file["path"] == path), "")
+
+
+def _licences(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each licence once: whose it is, and what it allows."""
+    whose: dict[str, list[str]] = {}
+    for source in sources:
+        for part, name in source["licence"].items():
+            whose.setdefault("" if name in UNKNOWN else name, []).append(f"{source['id']} {part}")
+    return [
+        {"name": name, "whose": parts, "lines": licence_lines(name)}
+        for name, parts in whose.items()
+    ]
+
+
+def _together(sources: Sequence[Mapping[str, Any]]) -> list[Line]:
+    """What the licences allow together."""
+    stated = [tuple(source["licence"].values()) for source in sources]
+    unknown = sum(any(name in UNKNOWN for name in names) for names in stated)
+    return combined_lines(combine(name for names in stated for name in names), unknown)
+
+
+def _downloads(request: HttpRequest, bundle: Bundle, address: str) -> list[dict[str, str]]:
+    """Commands that fetch the bundle; an interrupted one goes on when it is given again."""
+    header = "" if bundle.public else ' -H "Authorization: Bearer $IMAGINGX_TOKEN"'
+    root = request.build_absolute_uri("/").rstrip("/")
+    name = f"{bundle.pk[:12]}.tar"
+    portal = "" if root == "http://127.0.0.1:8000" else f"IMAGINGX_URL={shlex.quote(root)} "
+    return [
+        {
+            "id": "with-client",
+            "title": "Checked file by file, with the client",
+            "text": f"{portal}imagingx download {bundle.pk}",
+        },
+        {
+            "id": "with-curl",
+            "title": "As one tar",
+            "text": f"curl -fL -C - -o {name}{header} {shlex.quote(address)}\n"
+            f"tar xf {name} && cd {bundle.pk[:12]} && sha256sum -c SHA256SUMS",
+        },
+        {
+            "id": "one-file",
+            "title": "One file, such as the manifest",
+            "text": f"curl -fL -C - -O{header} "
+            + shlex.quote(address.replace("/download/", "/files/manifest.json")),
+        },
+    ]
+
+
+def _rebuilding(bundle: Bundle) -> str:
+    """How the same bundle is made from one's own copies of the sources."""
+    folder = bundle.pk[:12]
+    return (
+        f"python manage.py rebuild_bundle {folder} --data-root /my/images --out {folder}-again\n"
+        f"python manage.py verify_bundle {folder}-again"
+    )
 
 
 def _grouped(rows: object) -> list[dict[str, Any]]:

@@ -174,7 +174,11 @@ def test_a_bundle_page_shows_contents_licences_codes_and_notices(client):
     assert "small_stratum" in html
     assert bundle.files[0]["sha256"] in html
     assert f"/api/v1/bundles/{bundle.pk}/download/" in html
-    assert html.index(">train<") < html.index(">test<")
+    assert html.index(" train</th>") < html.index(" test</th>")
+    assert "No source states a licence" in html
+    assert f"imagingx download {bundle.pk}" in html
+    assert f"curl -fL -C - -o {bundle.pk[:12]}.tar" in html
+    assert "manage.py rebuild_bundle" in html
 
 
 REPORT = {
@@ -228,6 +232,24 @@ def test_the_report_is_served_as_built_and_nothing_in_it_can_run(client):
     assert picture["Content-Type"] == "image/png"
     data = client.get(f"/api/v1/bundles/{bundle.pk}/").json()
     assert data["report"] == f"/bundles/{bundle.pk}/report/"
+
+
+def test_charts_of_the_report_are_pictures_of_their_own(client):
+    title = "Intensities of a &amp; b: originals as an area, harmonised as a line"
+    drawn = f'<svg viewBox="0 0 340 120" role="img" aria-label="{title}"><line x1="0"/></svg>'
+    page = f"<!doctype html><svg viewBox='0 0 9 9'></svg><figure>{drawn}</figure>"
+    bundle = make_bundle(
+        {"report/report.html": page.encode()}, summary=make_summary(measured=make_measured())
+    )
+
+    html = client.get(f"/bundles/{bundle.pk}/").content.decode()
+    chart = client.get(f"/bundles/{bundle.pk}/charts/0.svg")
+
+    assert f'src="/bundles/{bundle.pk}/charts/0.svg" alt="{title}"' in html
+    assert chart["Content-Type"] == "image/svg+xml"
+    assert "default-src 'none'" in chart["Content-Security-Policy"]
+    assert b'<line x1="0"/></svg>' in chart.content
+    assert client.get(f"/bundles/{bundle.pk}/charts/1.svg").status_code == 404
 
 
 def test_a_bundle_without_a_report_offers_none(client):
