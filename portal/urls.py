@@ -15,8 +15,8 @@ from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
-from portal.api import viewer as api_viewer
 from portal.api import versions as api_versions
+from portal.api import viewer as api_viewer
 from portal.web import (
     account,
     blueprint,
@@ -32,8 +32,8 @@ from portal.web import (
     rules,
     runs,
     statistics,
-    viewer,
     versions,
+    viewer,
 )
 
 api = [

@@ -14,6 +14,8 @@ from rest_framework.views import APIView
 from catalog.audit import CODES, audit, totals
 from catalog.export import FORMATS
 from catalog.models import CatalogRevision, Dataset
+from catalog.search import search
+from catalog.search.gaps import gaps
 from catalog.statistics import coverage, figures, matrices
 from portal.api import params
 from portal.api.errors import ParameterError, ProblemOut
@@ -62,7 +64,10 @@ class CatalogExport(APIView):
 
 
 class CatalogStatistics(APIView):
-    @extend_schema(operation_id="catalog_statistics", responses={200: OpenApiTypes.OBJECT})
+    @extend_schema(
+        operation_id="catalog_statistics",
+        responses={200: OpenApiTypes.OBJECT, 503: ProblemOut},
+    )
     def get(self, request: Request) -> Response:
         """Figures and matrices, each with the rule by which it counts."""
         params.check_known(request.query_params, ())
@@ -76,6 +81,7 @@ class CatalogStatistics(APIView):
                 "coverage": coverage(facts).as_dict(),
                 "figures": [figure.as_dict() for figure in figures(facts)],
                 "matrices": [matrix.as_dict() for matrix in matrices(facts)],
+                "gaps": gaps(search).as_dict(),
             }
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -9,13 +11,19 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from catalog.models import Dataset
+from catalog.record import NONE
 from catalog.search import Facet, Query
 from catalog.search.facets import UNKNOWN
+from catalog.search.gaps import gaps
+from catalog.search.index import current_key
 from portal.access import kept_bundles, visible_runs
+from portal.web.bodymap import regions
 from portal.web.finding import find
+from portal.web.statistics import grid
 
-WAYS = {"modality": "By modality", "anatomy": "By body region", "task": "By task"}
+WAYS = {"modality": "By modality", "task": "By task"}
 TERMS_SHOWN = 12
+REGIONS_SHOWN = 18
 BUNDLES_SHOWN = 3
 EXAMPLES = ("retinal vessel segmentation", "brain MR", "chest X-ray classification", "liver CT")
 
@@ -28,6 +36,9 @@ def home(request: HttpRequest) -> HttpResponse:
     facets = {facet.name: facet for facet in results.facets}
     context = {
         "ways": [{"facet": n, "title": t, "options": _most(facets[n])} for n, t in WAYS.items()],
+        "regions": regions({one.value: one.count for one in facets["anatomy"].options}),
+        "places": _known(facets["anatomy"])[:REGIONS_SHOWN],
+        "gaps": _gaps(current_key()),
         "totals": _totals(request, results.total, len(_known(facets["modality"]))),
         "bundles": list(bundles.defer("recipe", "baseline", "files")[:BUNDLES_SHOWN]),
         "examples": EXAMPLES,
@@ -36,11 +47,18 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def _known(facet: Facet) -> list[Any]:
-    return [option for option in facet.options if option.value != UNKNOWN and option.count]
+    return [
+        option for option in facet.options if option.value not in {UNKNOWN, NONE} and option.count
+    ]
 
 
 def _most(facet: Facet) -> list[Any]:
     return _known(facet)[:TERMS_SHOWN]
+
+
+@lru_cache(maxsize=1)
+def _gaps(key: str) -> dict[str, Any]:  # noqa: ARG001 - another catalog has another key
+    return grid(gaps(lambda query: find(query)[0]), tone=math.log1p)
 
 
 def _totals(request: HttpRequest, datasets: int, modalities: int) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,7 +30,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "total": len(facts),
         "coverage": _bars(coverage(facts), whole=len(facts)),
         "figures": [_bars(figure) for figure in figures(facts)],
-        "matrices": [_grid(matrix) for matrix in matrices(facts)],
+        "matrices": [grid(matrix) for matrix in matrices(facts)],
         "findings": [(CODES[code], code, number) for code, number in found.items()],
     }
     return render(request, "statistics.html", context)
@@ -58,17 +60,20 @@ def _bars(figure: Figure, whole: int | None = None) -> dict[str, Any]:
     }
 
 
-def _grid(matrix: Matrix) -> dict[str, Any]:
-    """A matrix whose shades are the share of its fullest cell, in steps of ten."""
+def grid(matrix: Matrix, tone: Callable[[float], float] = float) -> dict[str, Any]:
+    """A matrix whose shades are the share of its fullest cell, in steps of ten.
+
+    `tone` is applied to a number before it is compared, as a logarithm for uneven ones.
+    """
     down, across = matrix.name.split("-")
-    full = max((cell for line in matrix.cells for cell in line), default=1)
+    full = tone(max((cell for line in matrix.cells for cell in line), default=1))
     lines = [
         {
             "value": value,
             "cells": [
                 {
                     "number": number,
-                    "shade": -(-10 * number // full) if number else 0,
+                    "shade": math.ceil(10 * min(tone(number) / full, 1)) if number else 0,
                     "url": _question({down: value, across: other}),
                 }
                 for other, number in zip(matrix.across[:ACROSS_SHOWN], line, strict=False)

@@ -28,12 +28,36 @@ def test_the_start_page_counts_what_its_links_find(client):
     assert "2 datasets match" in client.get(way).content.decode()
 
 
+def test_the_body_map_links_each_region_to_as_many_datasets_as_it_says(client):
+    html = client.get("/").content.decode()
+
+    body = html.split('<svg class="body-map"')[1].split("</svg>")[0]
+    named = re.findall(r'href="([^"]+)" aria-label="([\w ]+): (\d+) datasets"', body)
+    assert [name for _, name, _ in named] == ["Head and neck", "Brain", "Eye"]
+    for address, _, number in named:
+        assert f"{number} datasets match" in client.get(address).content.decode()
+
+
+def test_gaps_say_what_each_search_finds_and_mark_empty_cells(client):
+    html = client.get("/").content.decode().split('id="gaps"')[1]
+    figures = client.get("/api/v1/catalog/statistics/").json()["gaps"]
+
+    assert '<td class="shade-0"><span class="none"' in html
+    cells = re.findall(r'href="(/datasets/\?modality=[^"]+anatomy=[^"]+)">(\d+)</a>', html)
+    assert cells
+    for address, number in cells:
+        found = client.get(address.replace("&amp;", "&").replace("/datasets/", "/api/v1/datasets/"))
+        assert found.json()["total"] == int(number)
+    assert figures["across"][:2] == ["Eye", "Head and neck"]
+    assert figures["cells"][figures["down"].index("MR")][:2] == [0, 2]
+
+
 def test_pages_take_few_queries_however_much_they_show(client, django_assert_num_queries):
     bundle = make_bundle()
-    client.get("/datasets/")  # the first search builds the index
+    client.get("/")  # the first search builds the index, and the first page the gaps
     client.get("/datasets/first-fundus/")  # and the first page of a dataset what is like it
     for page, number in {
-        "/": 6,
+        "/": 8,
         "/datasets/": 3,
         "/datasets/first-fundus/": 4,
         "/recipes/": 1,
