@@ -398,18 +398,21 @@ def narrowed(
     )
 
 
-def timed(plan: Plan, cache: Path, mbit: float | None = None) -> Plan:
+def timed(plan: Plan, mbit: float | None = None) -> Plan:
     """The plan with the time that fetching takes, about; unknown where nothing tells the speed.
 
+    Builds note in the cache of this machine how fast each host was.
+
     Args:
-        cache: in which builds note how fast each host was.
         mbit: megabits a second, as stated by who asks; it goes before what was measured.
     """
+    from django.conf import settings
+
     if not plan.is_automatic or not plan.bytes:
         return plan
     host = _host_of(plan.location or {})
     limit = configured_rules().pace(host)[1]
-    measured = measured_speed(cache, host)
+    measured = measured_speed(Path(settings.STATE_DIR) / "cache", host)
     known: Speed = "stated" if mbit else "measured"
     speed = mbit * MBIT if mbit else measured
     if limit and (speed is None or speed > limit):

@@ -63,6 +63,7 @@ from fusion.report.write import FOLDER, write_report
 from fusion.results import PASSING, Results, case_keys, plan_for_cases, source_for_cases
 from fusion.source import SourceDescription
 from fusion.sources import acquire
+from fusion.sources.safety import FetchRules
 from fusion.splits import Rules, holdout, kfold, leave_one_source_out
 from fusion.tables import version_of
 
@@ -129,6 +130,8 @@ class Build:
     threads: int = 0
     #: Processes that harmonise cases beside each other; 0: as cores and memory allow.
     children: int = 0
+    #: What may be fetched, and with whose credentials; None: the operator's settings.
+    rules: FetchRules | None = None
 
     @property
     def partial(self) -> Path:
@@ -203,7 +206,11 @@ def _acquired_roots(build: Build, progress: Progress) -> dict[str, Path]:
         place = place_of(source["location"])
         try:
             roots[source["id"]] = acquire(
-                place, data_root=build.data_root, cache=cache, check=progress.check
+                place,
+                data_root=build.data_root,
+                cache=cache,
+                check=progress.check,
+                rules=build.rules,
             )
         except BuildError as error:
             raise BuildError(error.code, f"source {source['id']}: {error}") from error

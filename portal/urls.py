@@ -10,6 +10,7 @@ from portal.api import bundles as api_bundles
 from portal.api import catalog as api_catalog
 from portal.api import compare as api_compare
 from portal.api import corrections as api_corrections
+from portal.api import credentials as api_credentials
 from portal.api import datasets as api_datasets
 from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
@@ -23,6 +24,7 @@ from portal.web import (
     bundles,
     compare,
     corrections,
+    credentials,
     dataset,
     datasets,
     feed,
@@ -50,6 +52,7 @@ api = [
         api_datasets.DatasetAcquisition.as_view(),
         name="dataset-acquisition",
     ),
+    path("datasets/<slug:slug>/terms/", api_datasets.DatasetTerms.as_view(), name="dataset-terms"),
     path(
         "datasets/<slug:slug>/citation/",
         api_datasets.DatasetCitation.as_view(),
@@ -106,6 +109,13 @@ api = [
     path("catalog/changes/decide/", api_versions.HarvestDecide.as_view(), name="harvest-decide"),
     path("suggest/", api_suggest.Suggest.as_view(), name="suggest"),
     path("rules/", api_rules.RulesView.as_view(), name="rules"),
+    path("credentials/", api_credentials.CredentialList.as_view(), name="credentials"),
+    path("credentials/<str:name>/", api_credentials.CredentialDetail.as_view(), name="credential"),
+    path(
+        "credentials/<str:name>/test/",
+        api_credentials.CredentialTest.as_view(),
+        name="credential-test",
+    ),
     path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
     path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
     path("runs/", api_runs.RunList.as_view(), name="runs"),
@@ -217,6 +227,10 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
     path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
     path("account/", account.index, name="account"),
+    path("account/credentials/", credentials.index, name="credentials"),
+    path("account/credentials/<str:name>/test/", credentials.test, name="credential-test"),
+    path("account/credentials/<str:name>/remove/", credentials.remove, name="credential-remove"),
+    path("datasets/<slug:slug>/terms/", credentials.terms, name="dataset-terms"),
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="token-revoke"),
     path("admin/", admin.site.urls),
     path("healthz", operations.healthz, name="healthz"),

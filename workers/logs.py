@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from fusion.sources.credentials import KINDS
 FIELDS = ("request", "run", "stage", "chunk", "source", "case", "worker", "attempt")
 SECRETS = ("SECRET_KEY", "METRICS_TOKEN", *KINDS)
 HIDDEN = "***"
+_opened: set[str] = set()  # credentials of users that this process has read
 _SHORTEST_SECRET = 4  # what is shorter would hide half of the words
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("log_fields", default=MappingProxyType({}))
 #: What ends a line, or steers a terminal.
@@ -108,10 +109,16 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def hide(secrets: Iterable[str]) -> None:
+    """Blot these out of every line of this process from now on."""
+    _opened.update(secrets)
+
+
 def _secrets() -> set[str]:
     """Keys, tokens and the passwords in addresses, as they are now."""
-    found = {str(getattr(settings, name, "") or "") for name in SECRETS}
+    found = {str(getattr(settings, name, "") or "") for name in SECRETS} | _opened
     found |= {str(database.get("PASSWORD") or "") for database in settings.DATABASES.values()}
+    found |= set(settings.CREDENTIAL_KEYS)
     bundles = settings.STORAGES.get("bundles", {}).get("OPTIONS", {})
     found.add(str(bundles.get("secret_key") or ""))
     for address in (settings.CELERY_BROKER_URL, settings.SEARCH_URL):

@@ -334,3 +334,45 @@ class RunChunk(models.Model):
 
     def __str__(self) -> str:
         return f"{self.stage} {self.number}: {self.done}/{self.total}"
+
+
+class Credential(models.Model):
+    """What a place asks of a user, sealed by workers.credentials: nobody reads it from the row."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="credentials"
+    )
+    name = models.CharField(max_length=40)  # a key of fusion.sources.credentials.KINDS
+    sealed = models.TextField()
+    changed_at = models.DateTimeField(auto_now=True)
+    tested_at = models.DateTimeField(null=True)
+    accepted = models.BooleanField(null=True)  # at the last test; None: the place does not tell
+    said = models.CharField(max_length=300, blank=True)  # whose it is, or why it was refused
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["owner", "name"], name="one_of_each_kind")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AcceptedTerms(models.Model):
+    """Terms of a dataset that a user accepted; others, or changed ones, have another digest."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="accepted_terms"
+    )
+    dataset = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+    terms = models.JSONField()  # as they were shown
+    accepted_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["dataset", "-accepted_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "dataset", "digest"], name="accepted_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.digest[:12]}"

@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Max, Min
 
-from fusion.errors import CancelledError
+from fusion.errors import BuildError, CancelledError
 from workers.chunks import CHUNKED, make_chunks
 from workers.faults import attempt, may_pass
 from workers.identity import new_token
@@ -29,6 +29,7 @@ from workers.stages import (
     remove_folder,
 )
 from workers.submit import enqueue, free_runs_of_dead_workers
+from workers.terms import TermsError, check_terms
 
 __all__ = ["may_pass", "work_on"]
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
     end_waiting_children()  # those of chunks; other stages need the memory
     if run.stage == STAGES[0]:
         check_disks(*asked_bytes(run.recipe["sources"]))
+        _check_terms(run)
     started = time.monotonic()
     build, progress = build_of(run), DatabaseProgress(lease, heartbeat)
     come_up_to(run, build, run.stage, heartbeat.check)
@@ -116,6 +118,18 @@ def _advance(run: Run, lease: Lease, heartbeat: Heartbeat) -> None:
         heartbeat.check()
         lease.succeed(publish(build.out, build.locked_plan(), run.recipe, public=run.public))
         remove_folder(run)
+
+
+def _check_terms(run: Run) -> None:
+    """Once more where files are fetched: a run may have been made by other ways than `submit`.
+
+    Raises:
+        BuildError: terms_open.
+    """
+    try:
+        check_terms(run.recipe["sources"], run.owner)
+    except TermsError as error:
+        raise BuildError("terms_open", str(error)) from error
 
 
 def _seconds(run: Run, started: float) -> float:

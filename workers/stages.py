@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from fusion.recipe import check_recipe
+from workers.credentials import rules_of_run
 from workers.models import Run, RunChunk
 from workers.results import StageFiles, case_results, shared_storage
 
@@ -42,6 +43,7 @@ def build_of(run: Run) -> Build:
         device=settings.DEVICE,
         threads=settings.THREADS,
         children=settings.HARMONISE_WORKERS,
+        rules=rules_of_run(run),
     )
 
 

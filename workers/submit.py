@@ -26,6 +26,7 @@ from workers.models import Run, RunChunk, RunStage, no_place
 from workers.publish import is_published
 from workers.refresh import due_sources
 from workers.room import check_room
+from workers.terms import check_terms
 
 logger = logging.getLogger(__name__)
 #: Which queue a stage waits in, if not in `cpu`: those that mostly read and write, or train.
@@ -68,6 +69,7 @@ def submit_run(
     for one in (same.get(key), same.get(_key(resolved, None))):
         if one is not None and _still_counts(one, fresh=fresh):
             return one
+    check_terms(resolved["sources"], owner)
     fields = {
         "title": checked.title,
         "recipe": resolved,

@@ -24,6 +24,7 @@ from django.utils.timezone import now
 
 from fusion.bundle.names import SUMS
 from fusion.models import Bundle
+from fusion.sources.download import PEOPLE
 from workers.models import Run
 from workers.submit import digest
 
@@ -125,7 +126,8 @@ def _cached() -> Iterator[Leftover]:
         return
     state = Path(settings.STATE_DIR)
     groups = ("archives", "huggingface", "blobs", "fetched", "partial", "sets")
-    for cache in (state / "cache", *_entries(state / "harvest")):
+    people = _entries(state / "cache" / PEOPLE)
+    for cache in (state / "cache", *people, *_entries(state / "harvest")):
         for path in (one for group in groups for one in _entries(cache / group)):
             if _is_old(path, days * DAY):
                 why = f"not used for {days} days"

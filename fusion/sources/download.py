@@ -110,11 +110,11 @@ def get_bytes(url: str, rules: FetchRules, *, credential: str = "", body: Any = 
     said, method = shown(url), "GET" if body is None else "POST"
     secret = rules.secret(credential)
     with client(rules) as http:
-        for attempt in range(1, ATTEMPTS + 1):
+        for attempt in range(1, rules.attempts + 1):
             headers = headers_of(credential, secret, method, url)
             try:
                 with http.stream(method, url, headers=headers, json=body) as answer:
-                    if not _is_busy(answer.status_code) or attempt == ATTEMPTS:
+                    if not _is_busy(answer.status_code) or attempt == rules.attempts:
                         _refuse(answer, said, credential, had=bool(secret))
                         found = b""
                         for block in answer.iter_bytes():
@@ -127,8 +127,8 @@ def get_bytes(url: str, rules: FetchRules, *, credential: str = "", body: Any = 
                     asked = _pause(answer)
                     pause = _backoff(attempt) if asked is None else asked
             except httpx2.HTTPError as error:
-                if attempt == ATTEMPTS:
-                    raise _unreachable(said, error) from error
+                if attempt == rules.attempts:
+                    raise _unreachable(said, error, attempt) from error
                 pause = _backoff(attempt)
             time.sleep(pause)
     raise AssertionError
@@ -491,9 +491,9 @@ def _status_error(answer: httpx2.Response) -> httpx2.HTTPStatusError:
     return httpx2.HTTPStatusError(message, request=answer.request, response=answer)
 
 
-def _unreachable(said: str, error: BaseException) -> BuildError:
+def _unreachable(said: str, error: BaseException, tries: int = ATTEMPTS) -> BuildError:
     why = str(error) or type(error).__name__
-    return BuildError("source_failed", f"{said}: not fetched after {ATTEMPTS} tries: {why}")
+    return BuildError("source_failed", f"{said}: not fetched after {tries} tries: {why}")
 
 
 def _pause(answer: httpx2.Response) -> float | None:

@@ -34,6 +34,7 @@ class FetchRules:
         bytes_per_second: from one host, by all processes here; 0: no limit.
         hosts: other values of these two for single hosts.
         credentials: those of the person who fetches, by the names of sources.credentials.KINDS.
+        attempts: how often an API that is busy or not reached is asked.
         person: whose they are; what is fetched with them is kept apart from what all may have.
     """
 
@@ -44,6 +45,7 @@ class FetchRules:
     hosts: Mapping[str, tuple[int, float]] = field(default_factory=dict)
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     person: str = ""
+    attempts: int = 5
 
     def secret(self, name: str) -> str:
         """The person's own credential, else the operator's; "" without any."""

@@ -23,11 +23,14 @@ from catalog.search import Query, search
 from catalog.search.query import PARAMETERS
 from catalog.search.results import NearHit
 from catalog.search.suggest import did_you_mean
-from fusion.acquisition import narrowed, plan_of
+from fusion.acquisition import Plan, narrowed, plan_of, timed
 from fusion.errors import BuildError
 from fusion.recipe import descriptions_of
+from portal.access import SignInError, user_of
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.models import Scope
+from workers.terms import accept, accepted
 
 IN_RECORD = {"annotation", "conflicts"}
 HIT_KEYS = tuple(field.name for field in dataclasses.fields(NearHit))
@@ -134,7 +137,19 @@ class PlanOut(serializers.Serializer[Any]):
     licence = serializers.CharField()
     terms = serializers.ListField(child=serializers.CharField())
     needs = serializers.ChoiceField(["none", "account", "application", "unknown"])
-    variable = serializers.CharField()
+    variable = serializers.CharField(help_text="the credential that is used")
+    accept = serializers.ListField(
+        child=serializers.CharField(), help_text="terms to accept before a build fetches anything"
+    )
+    accept_digest = serializers.CharField(help_text="names these terms")
+    accepted_at = serializers.DateTimeField(allow_null=True, help_text="by the user who asks")
+    expects = serializers.ListField(
+        child=serializers.CharField(), help_text="files that a shipped description reads"
+    )
+    seconds = serializers.IntegerField(allow_null=True, help_text="that fetching takes, about")
+    speed = serializers.ChoiceField(
+        ["", "measured", "stated", "limit"], help_text="where the time is known from"
+    )
     selected = serializers.BooleanField()
     subjects = serializers.IntegerField(allow_null=True)
     series = serializers.IntegerField(allow_null=True)
@@ -144,16 +159,20 @@ class PlanOut(serializers.Serializer[Any]):
 class DatasetAcquisition(APIView):
     @extend_schema(
         operation_id="datasets_acquisition",
-        parameters=[OpenApiParameter(name, str) for name in PARTS],
+        parameters=[
+            *(OpenApiParameter(name, str) for name in PARTS),
+            OpenApiParameter("mbit", int, description="megabits a second, for the time it takes"),
+        ],
         responses={200: PlanOut, 400: ProblemOut, 404: ProblemOut},
     )
     def get(self, request: Request, slug: str) -> Response:
-        """How to get it: connector, location, bytes, terms, account and steps; nobody is asked.
+        """How to get it: connector, location, bytes, time, terms and steps; nobody is asked.
 
         For Imaging Data Commons `subjects` (the first so many), `modality` and `body_part` choose
         a part, with exact files and bytes.
         """
-        params.check_known(request.query_params, PARTS)
+        params.check_known(request.query_params, (*PARTS, "mbit"))
+        mbit = params.count(request.query_params, "mbit", 0, 1_000_000)
         subjects = params.count(request.query_params, "subjects", 0, 1_000_000)
         modality, body_part = (request.query_params.get(name, "") for name in PARTS[1:])
         plan = plan_of(get_object_or_404(Dataset, slug=slug).record)
@@ -166,7 +185,44 @@ class DatasetAcquisition(APIView):
                 name = "modality" if modality else "body_part" if body_part else "subjects"
                 found = request.query_params[name]
                 raise params.refused(name, found, "a part of the dataset", str(error)) from error
-        return Response(PlanOut(plan.as_dict()).data)
+        return Response(_plan_data(request, slug, timed(plan, mbit or None)))
+
+
+class TermsIn(serializers.Serializer[Any]):
+    """The terms that are accepted: `accept_digest` of the acquisition plan."""
+
+    digest = serializers.RegexField("^[0-9a-f]{64}$")
+
+
+class DatasetTerms(APIView):
+    scope = Scope.RUN
+
+    @extend_schema(
+        operation_id="datasets_accept_terms",
+        request=TermsIn,
+        responses={
+            200: PlanOut, 400: ProblemOut, 401: ProblemOut, 404: ProblemOut, 409: ProblemOut,
+        },
+    )  # fmt: skip
+    def post(self, request: Request, slug: str) -> Response:
+        """Accept a dataset's terms, on record; a run that fetches it asks for that.
+
+        Other terms than the ones that are named are a 409.
+        """
+        params.check_known(request.query_params, ())
+        user = user_of(request)
+        if user is None:
+            raise SignInError("Sign in, or send a token with the scope run")
+        body = TermsIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        plan = plan_of(get_object_or_404(Dataset, slug=slug).record)
+        accept(plan, slug, user, body.validated_data["digest"])
+        return Response(_plan_data(request, slug, plan))
+
+
+def _plan_data(request: Request, slug: str, plan: Plan) -> dict[str, Any]:
+    row = accepted(plan, slug, user_of(request))
+    return dict(PlanOut({**plan.as_dict(), "accepted_at": row and row.accepted_at}).data)
 
 
 class DatasetCitation(APIView):

@@ -21,7 +21,9 @@ from fusion.models import Bundle
 from portal.access import SignInError
 from portal.corrections import TooManyCorrectionsError
 from portal.publishing import PublishError
+from workers.credentials import CredentialError
 from workers.submit import RunConflictError
+from workers.terms import TermsChangedError, TermsError
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 10
@@ -35,6 +37,9 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
     PublishError: HTTPStatus.CONFLICT,
+    TermsError: HTTPStatus.CONFLICT,
+    TermsChangedError: HTTPStatus.CONFLICT,
+    CredentialError: HTTPStatus.BAD_REQUEST,
     CorrectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DecisionError: HTTPStatus.CONFLICT,
     RecordError: HTTPStatus.CONFLICT,  # the catalog would contradict itself
@@ -47,6 +52,9 @@ CODE_OF: dict[type[Exception], str] = {
     RecipeError: "recipe_invalid",
     RunConflictError: "run_conflict",
     PublishError: "publish_refused",
+    TermsError: "terms_open",
+    TermsChangedError: "terms_changed",
+    CredentialError: "credential_invalid",
     CorrectionError: "correction_invalid",
     DecisionError: "decided_already",
     RecordError: "catalog_contradiction",
@@ -64,6 +72,9 @@ TITLE_OF: dict[type[Exception], str] = {
     BuildError: "There is no room",
     RunConflictError: "The run cannot do that now",
     PublishError: "The bundle may not be published",
+    TermsError: "There are terms to accept",
+    TermsChangedError: "The terms are other ones",
+    CredentialError: "That is no such credential",
     CorrectionError: "The correction is not valid",
     DecisionError: "The correction cannot be decided",
     RecordError: "The catalog would contradict itself",

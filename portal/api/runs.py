@@ -169,6 +169,7 @@ class RunList(APIView):
             202: RunDetailOut,
             400: ProblemOut,
             401: ProblemOut,
+            409: ProblemOut,
             422: ProblemOut,
             507: ProblemOut,
         },

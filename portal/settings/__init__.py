@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
+from contextlib import suppress
 from typing import Any
 
 import dj_database_url
@@ -18,20 +20,22 @@ STATE_DIR.mkdir(parents=True, exist_ok=True)
 DEBUG = env.flag("IMAGINGX_DEBUG")
 
 
-def _secret_key() -> str:
-    """The key from the environment, else one made once and kept beside the database."""
-    if key := env.text("IMAGINGX_SECRET_KEY"):
-        return key
-    path = STATE_DIR / "secret_key"
-    try:
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as made:
-            made.write(secrets.token_urlsafe(64))
-    except FileExistsError:
-        pass
+def _kept_key(name: str, size: int) -> str:
+    """A key of `size` bytes, made once and kept beside the database."""
+    path = STATE_DIR / name
+    if not path.exists():
+        partial = path.with_name(f".{name}.{secrets.token_hex(4)}")
+        with os.fdopen(os.open(partial, os.O_CREAT | os.O_WRONLY, 0o600), "w") as made:
+            made.write(base64.urlsafe_b64encode(secrets.token_bytes(size)).decode())
+        with suppress(FileExistsError):  # another process was faster: its key counts
+            os.link(partial, path)
+        partial.unlink()
     return path.read_text()
 
 
-SECRET_KEY = _secret_key()
+SECRET_KEY = env.text("IMAGINGX_SECRET_KEY") or _kept_key("secret_key", 64)
+# Under which the credentials of users are sealed; the first seals, each opens.
+CREDENTIAL_KEYS = env.fernet_keys("IMAGINGX_CREDENTIAL_KEYS") or [_kept_key("credential_key", 32)]
 ALLOWED_HOSTS = env.words("IMAGINGX_ALLOWED_HOSTS")
 CSRF_TRUSTED_ORIGINS = env.words("IMAGINGX_CSRF_TRUSTED_ORIGINS")
 

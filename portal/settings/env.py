@@ -35,6 +35,12 @@ _VARIABLES = (
         "",
         "Django's signing key; empty: one is made and kept in the state folder",
     ),
+    Variable(
+        "IMAGINGX_CREDENTIAL_KEYS",
+        "",
+        "comma list of Fernet keys: the first seals credentials of users, each opens; empty: one is"
+        " made and kept in the state folder",
+    ),
     Variable("IMAGINGX_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]", "comma list of host names"),
     Variable("IMAGINGX_CSRF_TRUSTED_ORIGINS", "", "comma list of origins behind a TLS proxy"),
     Variable("IMAGINGX_HTTPS", "0", "1: cookies only over TLS, HSTS, redirect to https"),
@@ -258,6 +264,17 @@ def integer(name: str, minimum: int = 0) -> int:
 def words(name: str) -> list[str]:
     """A comma list."""
     return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def fernet_keys(name: str) -> list[str]:
+    """A comma list of keys of 32 bytes each, as base64 for addresses."""
+    found = words(name)
+    for number, key in enumerate(found, 1):
+        if not re.fullmatch(r"[A-Za-z0-9_-]{43}=", key):
+            # Of a secret, only its length is shown.
+            msg = f"{name}: key {number} has {len(key)} characters, expected 44 of base64"
+            raise ImproperlyConfigured(msg)
+    return found
 
 
 def networks(name: str) -> list[str]:

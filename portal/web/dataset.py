@@ -18,7 +18,7 @@ from catalog.models import Correction, Dataset
 from catalog.record import NONE, states_none
 from catalog.search.index import current_key
 from catalog.selection import neighbours
-from fusion.acquisition import plan_of
+from fusion.acquisition import plan_of, timed
 from fusion.recipe import descriptions_of, example_recipes, load_recipe
 from fusion.services import partners
 from portal.web.paging import question
@@ -104,7 +104,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
     ]
     page = request.build_absolute_uri(reverse("dataset", args=[slug]))
     key = current_key()
-    plan = plan_of(record)
+    plan = timed(plan_of(record))
     context = {
         "dataset": dataset,
         "record": record,

@@ -211,14 +211,15 @@ def test_terms_are_to_be_accepted_where_there_are_some_and_others_have_another_n
 def test_the_time_is_that_of_the_speed_that_is_known_and_else_unknown(tmp_path, settings):
     facts = make_facts("one", links=[link("https://zenodo.org/records/42")], size_bytes=10**9)
     plan = plan_of({**facts, "access": "open"})
+    settings.STATE_DIR = tmp_path
 
-    unknown, stated = timed(plan, tmp_path), timed(plan, tmp_path, mbit=80)
-    speeds = tmp_path / "speeds"
-    speeds.mkdir()
+    unknown, stated = timed(plan), timed(plan, mbit=80)
+    speeds = tmp_path / "cache" / "speeds"
+    speeds.mkdir(parents=True)
     (speeds / "zenodo.org.json").write_text('{"bytes": 5e6, "seconds": 1}')
-    measured = timed(plan, tmp_path)
+    measured = timed(plan)
     settings.FETCH_HOSTS = {"zenodo.org": (1, 1e6)}
-    limited = timed(plan, tmp_path, mbit=80)
+    limited = timed(plan, mbit=80)
 
     found = [(one.seconds, one.speed) for one in (unknown, stated, measured, limited)]
     assert found == [(None, ""), (100, "stated"), (200, "measured"), (1000, "limit")]

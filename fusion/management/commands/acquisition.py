@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from catalog.collection import read_catalog
@@ -45,7 +43,7 @@ class Command(BaseCommand):
             chosen = {key: options[key] for key in ("subjects", "modality", "body_part")}
             if any(chosen.values()):
                 plan = narrowed(plan, **chosen)
-            plan = timed(plan, Path(settings.STATE_DIR) / "cache", options["mbit"])
+            plan = timed(plan, options["mbit"])
             shown = plan.as_dict()
             if options["ask"] and plan.is_automatic and plan.location and not plan.to_pin:
                 shown["listing"] = listing(place_of(plan.location)).as_dict()
