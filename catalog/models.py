@@ -292,3 +292,62 @@ class Correction(models.Model):
             curator=self.curator,
             on=self.decided_at.date() if self.decided_at else None,
         )
+
+
+class LinkHost(models.Model):
+    """A host of links: whoever holds its lease asks it, nobody else meanwhile."""
+
+    name = models.CharField(max_length=255, primary_key=True)
+    lease_until = models.DateTimeField(null=True)
+    quiet_until = models.DateTimeField(null=True)  # it asked for rest, or did not answer
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class CatalogLink(models.Model):
+    """An address that some dataset has, and what its last check found."""
+
+    class State(models.TextChoices):
+        UNCHECKED = "unchecked"
+        OK = "ok"
+        MOVED = "moved"  # redirected for good to `final_url`, which answers
+        SIGN_IN = "sign-in"  # what answers is a page to sign in on
+        DENIED = "denied"  # the server refuses checks, which says nothing of the page
+        FAILING = "failing"  # not yet often enough to be called broken
+        BROKEN = "broken"
+
+    url = models.CharField(max_length=1000, unique=True)
+    host = models.ForeignKey(LinkHost, on_delete=models.CASCADE, related_name="links")
+    state = models.CharField(max_length=10, choices=State, default=State.UNCHECKED, db_index=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    final_url = models.CharField(max_length=2000, blank=True)  # where redirects led
+    detail = models.CharField(max_length=300, blank=True)
+    successor = models.CharField(max_length=1000, blank=True)  # by rule, for a closed site
+    failures = models.PositiveSmallIntegerField(default=0)  # in a row
+    since = models.DateTimeField(null=True)  # of the present state
+    checked_at = models.DateTimeField(null=True)
+    next_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ["url"]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class LinkCheck(models.Model):
+    """One check of a link; the last few are kept."""
+
+    link = models.ForeignKey(CatalogLink, on_delete=models.CASCADE, related_name="checks")
+    checked_at = models.DateTimeField()
+    state = models.CharField(max_length=10)
+    status = models.PositiveSmallIntegerField(null=True)
+    hops = models.JSONField(default=list)  # [[status, address it led to]]
+    detail = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["-checked_at", "-pk"]
+
+    def __str__(self) -> str:
+        return f"{self.link_id} {self.checked_at:%Y-%m-%d} {self.state}"

@@ -12,6 +12,7 @@ from portal.api import compare as api_compare
 from portal.api import corrections as api_corrections
 from portal.api import credentials as api_credentials
 from portal.api import datasets as api_datasets
+from portal.api import links as api_links
 from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
@@ -29,6 +30,7 @@ from portal.web import (
     datasets,
     feed,
     home,
+    links,
     operations,
     recipes,
     rules,
@@ -99,6 +101,8 @@ api = [
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
+    path("catalog/links/", api_links.LinkList.as_view(), name="links"),
+    path("datasets/<slug:slug>/links/", api_links.DatasetLinks.as_view(), name="dataset-links"),
     path("catalog/versions/", api_versions.VersionList.as_view(), name="versions"),
     path("catalog/versions/<int:number>/", api_versions.Version.as_view(), name="version"),
     path("catalog/harvests/", api_versions.HarvestList.as_view(), name="harvests"),
@@ -189,6 +193,7 @@ urlpatterns = [
         )
         for decision in corrections.DECISIONS
     ),
+    path("links/", links.index, name="links"),
     path("versions/", versions.index, name="versions"),
     path("versions/feed/", feed.versions, name="versions-feed"),
     path("versions/<int:number>/", versions.detail, name="version"),

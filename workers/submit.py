@@ -288,12 +288,11 @@ def enqueue_chunks(run_id: uuid.UUID, stage: str, number: int) -> None:
         _message("workers.tasks.take_chunk", run_id, stage, priority)
 
 
-def send_due() -> list[str]:
-    """Ask for each harvest that is due; returns the sources."""
-    sources = due_sources()
-    for source in sources:
+def send_due() -> None:
+    """Ask for each harvest that is due, and for a round of link checks."""
+    for source in due_sources():
         current_app.send_task("workers.tasks.harvest", args=[source], queue="io")
-    return sources
+    current_app.send_task("workers.tasks.check_links", queue="io")
 
 
 def _message(task: str, run_id: uuid.UUID, stage: str, priority: int | None) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 
 from celery import shared_task
+from django.conf import settings
 
 from workers import watch
 from workers.chunks import work_on_chunk
+from workers.links import check_due
 from workers.logs import bound
 from workers.refresh import harvest_if_due
 from workers.runner import work_on
@@ -47,3 +49,9 @@ def harvest(source: str) -> None:
     """Harvest a source, if it is still due: two messages do no double work."""
     with bound(source=source):
         harvest_if_due(source)
+
+
+@shared_task(name="workers.tasks.check_links")
+def check_links() -> None:
+    """Check links that are due until the next look; leases of hosts keep two rounds apart."""
+    check_due(settings.REFRESH_SECONDS)

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 from catalog.citation import citation, text_of
 from catalog.claims import sources
 from catalog.croissant import dataset_jsonld
+from catalog.links import links_of
 from catalog.models import Correction, Dataset
 from catalog.record import NONE, states_none
 from catalog.search.index import current_key
@@ -133,6 +134,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "sources": [
             (sources()[ref["id"]], ref) for ref in record["sources"] if ref["id"] in sources()
         ],
+        "links": links_of(record),
         "cite": text_of(citation(record)),
         "jsonld": dataset_jsonld(record, page),
     }

@@ -34,6 +34,12 @@ def paginate(request: HttpRequest, rows: QuerySet[Any]) -> tuple[list[Any], Page
     """The rows of the page that `page` names (a wrong one: the nearest), in two queries."""
     paginator = Paginator(rows, PAGE_SIZE)
     page = paginator.get_page(request.GET.get("page"))
-    before = f"?page={page.number - 1}" if page.has_previous() else ""
-    after = f"?page={page.number + 1}" if page.has_next() else ""
+
+    def address(number: int) -> str:
+        params = request.GET.copy()
+        params["page"] = str(number)
+        return f"?{params.urlencode()}"
+
+    before = address(page.number - 1) if page.has_previous() else ""
+    after = address(page.number + 1) if page.has_next() else ""
     return list(page.object_list), Pages(page.number, paginator.num_pages, before, after)
