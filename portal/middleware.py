@@ -73,6 +73,8 @@ class ApiManners:
         if not is_read or response.streaming or response.has_header("ETag"):
             return response
         set_response_etag(response)
+        if not response.has_header("ETag"):  # an empty body gets none
+            return response
         tagged = get_conditional_response(request, etag=response["ETag"], response=response)
         return cast("HttpResponse", tagged)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from django.http import HttpResponse
@@ -14,16 +15,21 @@ from rest_framework.views import APIView
 from catalog.audit import CODES, audit, totals
 from catalog.export import FORMATS
 from catalog.models import CatalogRevision, Dataset
-from catalog.search import search
+from catalog.search import Query, search
 from catalog.search.gaps import gaps
+from catalog.search.query import MAX_DEPTH, PARAMETERS
 from catalog.statistics import coverage, figures, matrices
 from portal.api import params
 from portal.api.errors import ParameterError, ProblemOut
 
 
 def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
-    rows = Dataset.objects.filter(slug__in=slugs) if slugs else Dataset.objects.all()
+    """Those of the named datasets, or of all for None."""
+    rows = Dataset.objects.all() if slugs is None else Dataset.objects.filter(slug__in=slugs)
     return list(rows.facts())
+
+
+SEARCHED = tuple(name for name in PARAMETERS if name not in {"sort", "page", "limit"})
 
 
 def plain(media: str) -> str:
@@ -37,18 +43,33 @@ class CatalogExport(APIView):
         parameters=[
             OpenApiParameter("format", str, enum=list(FORMATS)),
             OpenApiParameter("slug", str, many=True, description="these datasets alone"),
+            *(
+                OpenApiParameter(name, str, description="as in a search: what it finds strictly")
+                for name in SEARCHED
+            ),
         ],
         responses={
             **{(200, plain(media)): OpenApiTypes.BINARY for media, _, _ in FORMATS.values()},
             400: ProblemOut,
+            503: ProblemOut,
         },
     )
     def get(self, request: Request) -> HttpResponse:
-        """The whole catalog, or the datasets named by `slug`, as a file."""
-        params.check_known(request.query_params, ("format", "slug"))
+        """The whole catalog, the datasets named by `slug`, or what a search finds, as a file.
+
+        At most 10,000 of a search, the best ones; always by slug.
+        """
+        params.check_known(request.query_params, ("format", "slug", *SEARCHED))
         chosen = params.choice(request.query_params, "format", FORMATS) or "jsonl"
         slugs = request.query_params.getlist("slug")
-        facts = _facts(slugs)
+        asked = {name: request.query_params.getlist(name) for name in SEARCHED}
+        if any(asked.values()):
+            found = search(dataclasses.replace(Query.from_params(asked), limit=MAX_DEPTH))
+            hits = {hit.slug for hit in found.hits}
+            slugs = sorted(hits & set(slugs) if slugs else hits)
+            facts = _facts(slugs)
+        else:
+            facts = _facts(slugs or None)
         if missing := sorted(set(slugs) - {one["slug"] for one in facts}):
             expected = "slugs of the catalog"
             message = f"slug: found {missing[0]!r}, expected {expected}"

@@ -33,7 +33,7 @@ from portal.corrections import (
 )
 from portal.web.dataset import FIELD_TITLES, fact_of
 from portal.web.paging import paginate
-from portal.web.words import value_text
+from portal.web.words import texts
 
 DECISIONS: Mapping[str, Callable[[Correction, Any, str], None]] = {
     "accept": curation.accept,
@@ -236,12 +236,6 @@ def _shown(one: Correction, names: Mapping[str, str]) -> dict[str, Any]:
         "before": texts(one.field, one.before),
         "after": texts(one.field, one.value),
     }
-
-
-def texts(field: str, value: Any) -> list[str]:
-    """A value of a correction for people; empty for an unknown one."""
-    parts = value if isinstance(value, list) and value else [value]
-    return [text for part in parts if (text := value_text(field, part))]
 
 
 @never_cache

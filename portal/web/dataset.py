@@ -15,17 +15,19 @@ from catalog.citation import citation, text_of
 from catalog.claims import sources
 from catalog.croissant import dataset_jsonld
 from catalog.links import links_of
-from catalog.models import Correction, Dataset
+from catalog.models import CatalogChange, Correction, Dataset
 from catalog.record import NONE, states_none
 from catalog.search.index import current_key
 from catalog.selection import neighbours
 from fusion.acquisition import plan_of, timed
 from fusion.recipe import descriptions_of, example_recipes, load_recipe
 from fusion.services import partners
+from portal.web.graph import graph_of
 from portal.web.paging import question
-from portal.web.words import ACCESS, licence_lines, relation_words, value_text
+from portal.web.words import ACCESS, licence_lines, relation_words, texts, value_text
 
 PARTNERS_SHOWN = 5
+CHANGES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,15 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
     page = request.build_absolute_uri(reverse("dataset", args=[slug]))
     key = current_key()
     plan = timed(plan_of(record))
+    known = neighbours(key)
+    relations = [
+        {
+            **row,
+            "name": known.name(row["to"]) if row["to"] in known else row["to"],
+            "words": relation_words(row["kind"], inverse=bool(row.get("inverse"))),
+        }
+        for row in record["relations"]
+    ]
     context = {
         "dataset": dataset,
         "record": record,
@@ -119,16 +130,15 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "plan_location": json.dumps(plan.location),
         "used_in": _recipes_with(slug),
         "descriptions": descriptions_of(slug),
-        "relations": [
-            {**row, "words": relation_words(row["kind"], inverse=bool(row.get("inverse")))}
-            for row in record["relations"]
-        ],
+        "relations": relations,
+        "graph": graph_of(relations),
         "family": _family(dataset),
-        "changes": [
+        "changes": _changes(slug),
+        "corrections": [
             (FIELD_TITLES[one.field], one)
             for one in Correction.objects.accepted().filter(slug=slug)
         ],
-        "similar": neighbours(key).of(slug),
+        "similar": known.of(slug),
         "partners": partners(key).of(slug, PARTNERS_SHOWN),
         "alike": question(_alike(dataset)),
         "sources": [
@@ -139,6 +149,22 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
         "jsonld": dataset_jsonld(record, page),
     }
     return render(request, "datasets/detail.html", context)
+
+
+def _changes(slug: str) -> list[dict[str, Any]]:
+    """What versions of the catalog changed in it, the newest first."""
+    rows = CatalogChange.objects.filter(slug=slug).select_related("revision")
+    return [
+        {
+            "version": row.revision,
+            "kind": row.kind,
+            "fields": [
+                (FIELD_TITLES.get(name, name), texts(name, old), texts(name, new))
+                for name, (old, new) in row.fields.items()
+            ],
+        }
+        for row in rows.order_by("-revision__number")[:CHANGES_SHOWN]
+    ]
 
 
 def fact_of(record: dict[str, Any], field: str, title: str = "", facet: str = "") -> Fact:

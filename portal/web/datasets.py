@@ -12,10 +12,11 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from catalog.faults import Fault
 from catalog.models import Dataset
 from catalog.record import UNITS
 from catalog.search import Facet, Option, Query, QueryError, Results
-from catalog.search.facets import TITLES
+from catalog.search.facets import TITLES, closest
 from catalog.search.plan import size_words
 from catalog.search.query import SORTS
 from catalog.search.results import Hit
@@ -26,6 +27,7 @@ from portal.web.finding import find
 from portal.web.paging import Pages, question
 
 OPTIONS_SHOWN = 7
+EXPORTS = {"csv": "CSV", "jsonl": "JSON lines", "parquet": "Parquet", "bibtex": "BibTeX"}
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 
 
@@ -65,41 +67,87 @@ class Chip:
     url: str = ""
 
 
+VIEWS = ("list", "table", "cards")
+
+
+@dataclass(frozen=True)
+class Links:
+    """Addresses of searches that show their results as this one does."""
+
+    view: str
+
+    def __call__(self, query: Query) -> str:
+        return question(self.params(query)) or reverse("datasets")
+
+    def params(self, query: Query) -> list[tuple[str, str]]:
+        return query.to_params() + ([("view", self.view)] if self.view != VIEWS[0] else [])
+
+
+def _asked(request: HttpRequest) -> tuple[Query, str]:
+    """The query and the view that an address asks for.
+
+    Raises:
+        QueryError: names every unknown parameter or value with the nearest valid one.
+    """
+    given = request.GET.copy()
+    view = (given.pop("view", None) or [VIEWS[0]])[-1] or VIEWS[0]
+    if view not in VIEWS:
+        raise QueryError([Fault("view", view, f"one of {', '.join(VIEWS)}", closest(view, VIEWS))])
+    return Query.from_params(given), view
+
+
 @require_safe
 def search_page(request: HttpRequest) -> HttpResponse:
     """Strict results, then near ones with what they lack; a slip in a value is a 400."""
     try:
-        query = Query.from_params(request.GET)
+        query, view = _asked(request)
     except QueryError as error:
         wrong = {"errors": error.errors, "q": request.GET.get("q", "")}
         return render(request, "datasets/list.html", wrong, status=400)
+    to = Links(view)
     results, away = find(query)
-    shown_before = _families_before(query)
+    folds = view != "table" and query.sort == "relevance" and "family" not in query.filters
+    shown_before = _families_before(query) if folds else frozenset()
     again = [hit for hit in results.hits if hit.family in shown_before]
     hits = [hit for hit in results.hits if hit.family not in shown_before]
     slugs = [hit.slug for hit in (*results.hits, *results.near)]
     rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
-    params = query.to_params()
+    params, hidden = query.to_params(), to.params(query)
     address = request.build_absolute_uri(reverse("api:datasets"))
+    exported = feed_params(query)
     context: dict[str, Any] = {
         "q": query.text,
         "query": query,
         "results": results,
         "away": away,
-        "hits": _folded(hits, rows, query),
+        "hits": _folded(hits, rows, query, to, fold=folds),
         "again": [(hit, rows[hit.slug]) for hit in again if hit.slug in rows],
-        "near": _folded(results.near, rows, query),
-        "facets": [_facet_links(query, facet) for facet in results.facets if facet.options],
-        "chips": [*_word_chips(query, results), *_filter_chips(query)],
-        "meant": _meant(query, results.total),
+        "near": _folded(results.near, rows, query, to, fold=folds),
+        "facets": [_facet_links(query, facet, to) for facet in results.facets if facet.options],
+        "chips": [*_word_chips(query, results, to), *_filter_chips(query, to)],
+        "meant": _meant(query, results.total, to),
         "sorts": [
-            {"name": name, "url": _url(query.replace(sort=name)), "current": name == query.sort}
+            {"name": name, "url": to(query.replace(sort=name)), "current": name == query.sort}
             for name in SORTS
         ],
-        "pages": _pages(query, results.total),
-        "hidden": [(name, value) for name, value in params if name not in {"q", "page"}],
-        "hidden_for_years": _hidden(params, "year_from", "year_to"),
-        "hidden_for_sizes": _hidden(params, "size_from", "size_to", "unit"),
+        "pages": _pages(query, results.total, to),
+        "view": view,
+        "views": [
+            {
+                "name": name,
+                "url": Links(name)(query.replace(page=query.page)),
+                "current": name == view,
+            }
+            for name in VIEWS
+        ],
+        "start": to(Query()),
+        "exports": [
+            (title, reverse("api:catalog-export") + question([*exported, ("format", name)]))
+            for name, title in EXPORTS.items()
+        ],
+        "hidden": _hidden(hidden, "q"),
+        "hidden_for_years": _hidden(hidden, "year_from", "year_to"),
+        "hidden_for_sizes": _hidden(hidden, "size_from", "size_to", "unit"),
         "units": UNITS,
         "feed": reverse("dataset-feed") + question(feed_params(query)),
         "api_call": as_curl(address, params),
@@ -123,30 +171,27 @@ class Shown:
     family_url: str
 
 
-def _folds(query: Query) -> bool:
-    return query.sort == "relevance" and "family" not in query.filters
-
-
 def _families_before(query: Query) -> frozenset[str]:
     """The families whose first member stands on an earlier page."""
-    if query.page == 1 or not _folds(query):
+    if query.page == 1:
         return frozenset()
     earlier, _ = find(query.replace(page=1, limit=query.offset))
     return frozenset(hit.family for hit in earlier.hits if hit.family)
 
 
-def _folded(hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query) -> list[Shown]:
+def _folded(
+    hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query, to: Links, *, fold: bool
+) -> list[Shown]:
     """Results in their order; a family is shown once, at the place of its first member."""
     heads: dict[str, Shown] = {}
     shown: list[Shown] = []
-    fold = _folds(query)
     for hit in hits:
         if hit.slug not in rows:
             continue
         if fold and hit.family in heads:
             heads[hit.family].members.append((hit, rows[hit.slug]))
             continue
-        url = _url(query.replace(filters={**query.filters, "family": (hit.family,)}))
+        url = to(query.replace(filters={**query.filters, "family": (hit.family,)}))
         one = Shown(hit, rows[hit.slug], [], url if hit.family else "")
         shown.append(one)
         if hit.family:
@@ -154,23 +199,19 @@ def _folded(hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query) -> l
     return shown
 
 
-def _url(query: Query) -> str:
-    return question(query.to_params()) or reverse("datasets")
-
-
-def _facet_links(query: Query, facet: Facet) -> FacetLinks:
+def _facet_links(query: Query, facet: Facet, to: Links) -> FacetLinks:
     shown = [option for option in facet.options if option.count or option.selected]
     kept = [o for i, o in enumerate(shown) if i < OPTIONS_SHOWN or o.selected]
     rest = [o for o in shown if o not in kept]
 
     def link(option: Option) -> OptionLink:
-        url = _url(query.toggle(facet.name, option.value))
+        url = to(query.toggle(facet.name, option.value))
         return OptionLink(option.label, option.count, option.selected, url)
 
     return FacetLinks(facet.name, facet.title, [*map(link, kept)], [*map(link, rest)])
 
 
-def _word_chips(query: Query, results: Results) -> list[Chip]:
+def _word_chips(query: Query, results: Results, to: Links) -> list[Chip]:
     chips = []
     for item in results.understood:
         if item.facet == "text" and not item.excluded:
@@ -179,36 +220,36 @@ def _word_chips(query: Query, results: Results) -> list[Chip]:
         text = without(query.text, item.source)
         title = TITLES.get(item.facet, item.facet.capitalize())
         label = f"Not {title.lower()}: {item.term}" if item.excluded else f"{title}: {item.term}"
-        chips.append(Chip(label, _url(query.replace(text=text))))
+        chips.append(Chip(label, to(query.replace(text=text))))
     return chips
 
 
-def _meant(query: Query, total: int) -> Chip | None:
+def _meant(query: Query, total: int, to: Links) -> Chip | None:
     """The same search with corrected words, where that finds more."""
     other = did_you_mean(
         query.text, total, lambda text: find(query.replace(text=text, limit=1))[0].total
     )
-    return Chip(other, _url(query.replace(text=other))) if other else None
+    return Chip(other, to(query.replace(text=other))) if other else None
 
 
-def _filter_chips(query: Query) -> list[Chip]:
+def _filter_chips(query: Query, to: Links) -> list[Chip]:
     chips = [
-        Chip(f"{TITLES[name]}: {value}", _url(query.toggle(name, value)))
+        Chip(f"{TITLES[name]}: {value}", to(query.toggle(name, value)))
         for name, values in query.filters.items()
         for value in values
     ]
     for name, values in query.without.items():
         for value in values:
             kept = tuple(other for other in values if other != value)
-            url = _url(query.replace(without={**query.without, name: kept}))
+            url = to(query.replace(without={**query.without, name: kept}))
             chips.append(Chip(f"Not {TITLES[name].lower()}: {value}", url))
     if query.year_from is not None:
-        chips.append(Chip(f"From {query.year_from}", _url(query.replace(year_from=None))))
+        chips.append(Chip(f"From {query.year_from}", to(query.replace(year_from=None))))
     if query.year_to is not None:
-        chips.append(Chip(f"Up to {query.year_to}", _url(query.replace(year_to=None))))
+        chips.append(Chip(f"Up to {query.year_to}", to(query.replace(year_to=None))))
     if query.unit or query.size_from is not None or query.size_to is not None:
         words = size_words(query.size_from, query.size_to, query.unit)
-        url = _url(query.replace(size_from=None, size_to=None, unit=""))
+        url = to(query.replace(size_from=None, size_to=None, unit=""))
         chips.append(Chip(f"Size: {words}", url))
     return chips
 
@@ -222,8 +263,8 @@ def without(text: str, words: str) -> str:
     return " ".join((text[: found.start()] + " " + text[found.end() :]).split())
 
 
-def _pages(query: Query, total: int) -> Pages:
+def _pages(query: Query, total: int, to: Links) -> Pages:
     last = max(1, -(-total // query.limit))
-    before = _url(query.replace(page=query.page - 1)) if query.page > 1 else ""
-    after = _url(query.replace(page=query.page + 1)) if query.page < last else ""
+    before = to(query.replace(page=query.page - 1)) if query.page > 1 else ""
+    after = to(query.replace(page=query.page + 1)) if query.page < last else ""
     return Pages(query.page, last, before, after)

@@ -20,9 +20,9 @@ from catalog.records_io import RecordError
 from catalog.refresh import decide as decide_changes
 from portal.access import SignInError, is_curator, user_of
 from portal.corrections import check_curator
-from portal.web.corrections import texts
 from portal.web.dataset import FIELD_TITLES
 from portal.web.paging import paginate
+from portal.web.words import texts
 from workers.refresh import UPSTREAMS, next_at, update_index
 
 MOST_AT_ONCE = 200

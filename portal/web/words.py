@@ -56,6 +56,12 @@ def value_text(field: str, value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def texts(field: str, value: Any) -> list[str]:
+    """A value as a list for people; empty for an unknown one."""
+    parts = value if isinstance(value, list) and value else [value]
+    return [text for part in parts if (text := value_text(field, part))]
+
+
 def _count(value: dict[str, Any]) -> str:
     if value.get("unit"):
         return count_text(value)

@@ -92,3 +92,15 @@ def test_one_dataset_tells_every_claim(client):
 
     claim = next(row for row in record["claims"] if row["field"] == "licence")
     assert (claim["value"], claim["source"], claim["used"]) == ("CC-BY-4.0", "curation", True)
+
+
+def test_what_a_search_finds_is_exported_and_a_slip_is_named(client):
+    asked = {"q": "fundus", "licence": "CC-BY-4.0", "format": "csv"}
+    rows = client.get("/api/v1/catalog/export/", asked).content.decode().splitlines()
+    none = client.get("/api/v1/catalog/export/", {"modality": "PET"})
+    wrong = client.get("/api/v1/catalog/export/", {"modality": "Fundos"})
+
+    assert [row.split(",")[0] for row in rows[1:]] == ["first-fundus"]
+    assert none.content == b""
+    assert wrong.status_code == 400
+    assert "Fundus photography" in wrong.json()["errors"][0]["message"]

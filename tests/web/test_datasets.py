@@ -8,7 +8,7 @@ import re
 import pytest
 
 from catalog.models import Dataset
-from catalog.services import dataset_values
+from catalog.services import dataset_values, load_facts
 from portal.web.datasets import without
 from portal.web.words import licence_lines
 from tests.factories import make_bundle, make_dataset, make_facts
@@ -59,7 +59,7 @@ def test_pages_take_few_queries_however_much_they_show(client, django_assert_num
     for page, number in {
         "/": 8,
         "/datasets/": 3,
-        "/datasets/first-fundus/": 4,
+        "/datasets/first-fundus/": 5,
         "/recipes/": 1,
         "/runs/": 1,
         "/bundles/": 2,
@@ -313,3 +313,71 @@ def test_a_dataset_page_names_the_shipped_source_descriptions_and_how_far_they_a
     )
     assert [one["name"] for one in record["source_descriptions"]] == ["icbm152-2009a"]
     assert "grey_matter" in record["source_descriptions"][0]["concepts"]
+
+
+@pytest.mark.parametrize("view", ["list", "table", "cards"])
+def test_every_view_shows_the_same_datasets_and_its_links_keep_it(client, view):
+    html = client.get("/datasets/", {"q": "fundus", "view": view}).content.decode()
+
+    strict = html.split('id="near"')[0]
+    for slug in ("first-fundus", "second-fundus"):
+        assert f'href="/datasets/{slug}/"' in strict
+        assert f'value="{slug}" form="compare"' in strict
+    kept = [link for link in links(html) if link.startswith("?") and "sort=newest" in link]
+    assert [("view=" in link) for link in kept] == [view != "list"]
+    assert ('name="view" value="table"' in html) == (view == "table")
+
+
+def test_the_table_folds_no_family(client):
+    for year in (2018, 2019, 2020):
+        make_dataset(f"fam-{year}", family="Fam", modalities=["PET"], year=year)
+    html = client.get("/datasets/", {"q": "PET", "view": "table"}).content.decode()
+
+    assert html.count('<th scope="row"><a href="/datasets/fam-') == 3
+
+
+def test_an_unknown_view_is_a_400_with_the_nearest(client):
+    answer = client.get("/datasets/", {"view": "tabel"})
+
+    assert answer.status_code == 400
+    assert "nearest: &#x27;table&#x27;" in answer.content.decode()
+
+
+def test_a_result_set_is_taken_along_as_files(client):
+    make_dataset("third-fundus", modalities=["Fundus photography"], access="open")
+    html = client.get("/datasets/", {"q": "fundus", "not_access": "open"}).content.decode()
+
+    address = next(link for link in links(html) if "format=jsonl" in link)
+    lines = client.get(address).content.decode().splitlines()
+    assert [json.loads(line)["slug"] for line in lines] == ["first-fundus"]
+    assert any("format=bibtex" in link for link in links(html))
+
+
+def test_the_basket_leads_to_compare_and_to_fuse(client):
+    html = client.get("/datasets/", {"q": "fundus"}).content.decode()
+
+    assert 'formaction="/blueprint/"' in html
+    page = client.get("/blueprint/?slug=first-fundus&slug=second-fundus")
+    assert page.status_code == 200
+
+
+def test_relations_are_a_picture_with_the_same_in_words(client):
+    make_dataset("whole", name="The Whole")
+    relation = {"to": "whole", "kind": "subset", "evidence": "its page"}
+    make_dataset("part", relations=[relation])
+    html = client.get("/datasets/part/").content.decode()
+
+    picture, words = html.split('<svg class="graph')[1].split("</svg></div>")
+    assert 'href="/datasets/whole/" aria-label="The Whole: contains this"' in picture
+    assert "this dataset is a part of it" in words
+    assert '<svg class="graph' not in client.get("/datasets/first-fundus/").content.decode()
+
+
+def test_a_dataset_page_tells_what_versions_changed(client):
+    load_facts([make_facts("one", year=2001)], "record files")
+    load_facts([make_facts("one", year=2002)], "a better record")
+
+    html = client.get("/datasets/one/").content.decode()
+
+    assert "a better record" in html
+    assert re.search(r"Year: <del>2001</del>.*2002", html)
