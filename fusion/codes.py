@@ -75,6 +75,7 @@ FAILURES: dict[str, str] = {
     "access_denied": "a source asks for an account, a token or accepted terms; it is said which",
     "files_missing": "files that a person puts below the data root are missing or other ones",
     "terms_open": "a source has terms that nobody has accepted for this run; it is said where",
+    "deposit_refused": "a bundle that may not be sent to others, or not to such a place",
     "url_refused": "an address that this portal does not fetch from",
     "download_too_large": "a file is larger than this portal fetches",
     "source_failed": "a source cannot be had, or too many of its cases cannot be used",

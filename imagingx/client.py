@@ -104,6 +104,18 @@ class Client:
         address = f"datasets/{quote(slug, safe='')}/citation/"
         return self._answer("GET", address, params={"style": style}).text
 
+    def acquisition(self, slug: str, **part: Any) -> Json:
+        """How a dataset is got: connector, location, bytes, time, terms, account, steps.
+
+        Args:
+            part: subjects, modality, body_part choose a part; mbit states a speed.
+        """
+        return self._get(f"datasets/{slug}/acquisition/", part)
+
+    def accept_terms(self, slug: str, digest: str) -> Json:
+        """Accept a dataset's terms, on record: `accept_digest` of the acquisition plan."""
+        return self._post(f"datasets/{slug}/terms/", {"digest": digest})
+
     def compare(self, *slugs: str) -> Json:
         """Two to six datasets side by side."""
         return self._get("datasets/compare/", {"slug": list(slugs)})
@@ -186,6 +198,11 @@ class Client:
     def bundle(self, bundle_id: str) -> Json:
         """One bundle: recipe, summary, baseline."""
         return self._get(f"bundles/{quote(bundle_id, safe='')}/")
+
+    def deposit(self, bundle_id: str, place: str, target: str = "", *, send: bool = False) -> Json:
+        """Send a bundle to `huggingface`, `zenodo` or `s3`; without `send`: what would be sent."""
+        asked = {"place": place, "target": target, "dry_run": not send}
+        return self._post(f"bundles/{bundle_id}/deposits/", asked)
 
     def publish(self, bundle_id: str) -> Json:
         """Show a bundle of one's own to everybody."""

@@ -100,6 +100,24 @@ class Tools:
         keys = ("licence", "licence_labels", "access", "homepage")
         return {slug: self.portal.dataset(slug, fields=keys) for slug in slugs[:MOST]}
 
+    def acquisition(
+        self, slug: str, subjects: int = 0, modality: str = "", body_part: str = ""
+    ) -> Json:
+        """How a dataset is got, before anything is fetched; null is unknown.
+
+        Connector, `location` for a recipe, bytes, time, licence, terms to accept (`accept`), the
+        credential that is needed (its name alone), and what a person does (`steps`).
+
+        Args:
+            slug: of the dataset.
+            subjects: only the first so many people; with modality and body_part, as DICOM says,
+                of datasets of Imaging Data Commons.
+            modality: such as MR.
+            body_part: such as BREAST.
+        """
+        part = {"subjects": subjects, "modality": modality, "body_part": body_part}
+        return self.portal.acquisition(slug, **{key: one for key, one in part.items() if one})
+
     def citations(self, slugs: list[str], style: str = "text") -> Json:
         """How to cite datasets: `text`, `bibtex` or `csl`."""
         return {slug: self.portal.citation(slug, style).strip() for slug in slugs[:MOST]}

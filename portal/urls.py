@@ -12,6 +12,7 @@ from portal.api import compare as api_compare
 from portal.api import corrections as api_corrections
 from portal.api import credentials as api_credentials
 from portal.api import datasets as api_datasets
+from portal.api import deposits as api_deposits
 from portal.api import links as api_links
 from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
@@ -28,6 +29,7 @@ from portal.web import (
     credentials,
     dataset,
     datasets,
+    deposits,
     feed,
     home,
     links,
@@ -159,6 +161,11 @@ api = [
         name="bundle-download",
     ),
     path(
+        "bundles/<slug:bundle_id>/deposits/",
+        api_deposits.BundleDeposits.as_view(),
+        name="bundle-deposits",
+    ),
+    path(
         "bundles/<slug:bundle_id>/publish/",
         api_bundles.BundlePublish.as_view(),
         name="bundle-publish",
@@ -231,6 +238,7 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
     path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
+    path("bundles/<slug:bundle_id>/deposit/", deposits.index, name="bundle-deposit"),
     path("account/", account.index, name="account"),
     path("account/credentials/", credentials.index, name="credentials"),
     path("account/credentials/<str:name>/test/", credentials.test, name="credential-test"),

@@ -376,3 +376,60 @@ class AcceptedTerms(models.Model):
 
     def __str__(self) -> str:
         return f"{self.dataset} {self.digest[:12]}"
+
+
+class DepositQuerySet(models.QuerySet["Deposit"]):
+    """Reads, and the one write that decides who sends a deposit."""
+
+    def claim(self, pk: uuid.UUID) -> Deposit | None:
+        """Take one that nobody sends; None when someone does, or it is done."""
+        free = Q(state__in=[Deposit.State.QUEUED, Deposit.State.FAILED]) | Q(
+            state=Deposit.State.RUNNING, lease_until__lt=now()
+        )
+        taken = self.filter(free, pk=pk).update(
+            state=Deposit.State.RUNNING, lease_until=lease_end(), error_code="", error=""
+        )
+        return self.select_related("bundle", "owner").get(pk=pk) if taken else None
+
+
+class Deposit(models.Model):
+    """A bundle on its way to a place that others get it from; sending again sends the rest."""
+
+    class State(models.TextChoices):
+        """Where a deposit stands."""
+
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    bundle = models.ForeignKey(Bundle, on_delete=models.CASCADE, related_name="deposits")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    place = models.CharField(max_length=20)  # a key of fusion.deposits.PLACES
+    target = models.CharField(max_length=300, blank=True)
+    private = models.BooleanField(default=True)  # at first, where the place has that
+    state = models.CharField(max_length=20, choices=State, default=State.QUEUED)
+    sent_bytes = models.PositiveBigIntegerField(default=0)
+    total_bytes = models.PositiveBigIntegerField()
+    remote = models.CharField(max_length=300, blank=True)  # by what the place finds it again
+    url = models.CharField(max_length=500, blank=True)
+    doi = models.CharField(max_length=100, blank=True)  # reserved, not registered by the portal
+    error_code = models.CharField(max_length=60, blank=True)
+    error = models.TextField(blank=True)
+    lease_until = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = DepositQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["bundle", "owner", "place", "target"], name="one_deposit_per_target"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.target} {self.state}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -20,6 +21,22 @@ from fusion.models import Bundle
 
 if TYPE_CHECKING:
     from fusion.plan import Plan
+
+OUTSIDE_SUMS = ("SHA256SUMS", "build_info.json", "baseline/SHA256SUMS")
+
+
+def outside_sums(bundle: Bundle) -> list[dict[str, Any]]:
+    """The small files that no SHA256SUMS can name, read for their size and hash."""
+    storage, found = storages["bundles"], []
+    for path in OUTSIDE_SUMS:
+        name = f"{bundle.bundle_id}/{path}"
+        if not storage.exists(name):
+            continue
+        with storage.open(name) as opened:
+            content = opened.read()
+        sha256 = hashlib.sha256(content).hexdigest()
+        found.append({"path": path, "bytes": len(content), "sha256": sha256})
+    return found
 
 
 def is_published(bundle_id: str) -> bool:

@@ -295,6 +295,11 @@ def send_due() -> None:
     current_app.send_task("workers.tasks.check_links", queue="io")
 
 
+def enqueue_deposit(pk: uuid.UUID) -> None:
+    """Send the message that a bundle is to be sent elsewhere."""
+    current_app.send_task("workers.tasks.send_deposit", args=[str(pk)], queue="io")
+
+
 def _message(task: str, run_id: uuid.UUID, stage: str, priority: int | None) -> None:
     if priority is None:
         priority = Run.objects.values_list("priority", flat=True).get(pk=run_id)

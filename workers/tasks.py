@@ -9,6 +9,7 @@ from django.conf import settings
 
 from workers import watch
 from workers.chunks import work_on_chunk
+from workers.deposits import work_on_deposit
 from workers.links import check_due
 from workers.logs import bound
 from workers.refresh import harvest_if_due
@@ -30,6 +31,12 @@ def take_chunk(run_id: str, stage: str) -> None:
     """Do the next chunk of a run's stage that nobody does; the rows decide which that is."""
     with bound(run=run_id, stage=stage):
         work_on_chunk(uuid.UUID(run_id), stage)
+
+
+@shared_task(name="workers.tasks.send_deposit")
+def send_deposit(pk: str) -> None:
+    """Send a bundle to the place that its row names, or the rest of it."""
+    work_on_deposit(uuid.UUID(pk))
 
 
 @shared_task(name="workers.tasks.tidy")

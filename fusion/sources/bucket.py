@@ -23,10 +23,11 @@ def region_of(url: str) -> str:
     return found[1] if found else "us-east-1"
 
 
-def store(endpoint: str, rules: FetchRules, keys: str = "") -> Any:
+def store(endpoint: str, rules: FetchRules | None, keys: str = "") -> Any:
     """A client whose requests go by the rules; may be used by several threads.
 
     Args:
+        rules: None for a store that the operator chose.
         keys: id:secret; without them nothing is signed.
     """
     import boto3
@@ -46,7 +47,8 @@ def store(endpoint: str, rules: FetchRules, keys: str = "") -> Any:
             **config | ({} if keys else {"signature_version": UNSIGNED}),
         ),
     )
-    made.meta.events.register("before-send.s3", _Guarded(rules))
+    if rules is not None:
+        made.meta.events.register("before-send.s3", _Guarded(rules))
     return made
 
 

@@ -114,8 +114,8 @@ def get_bytes(url: str, rules: FetchRules, *, credential: str = "", body: Any = 
             headers = headers_of(credential, secret, method, url)
             try:
                 with http.stream(method, url, headers=headers, json=body) as answer:
-                    if not _is_busy(answer.status_code) or attempt == rules.attempts:
-                        _refuse(answer, said, credential, had=bool(secret))
+                    if not is_busy(answer.status_code) or attempt == rules.attempts:
+                        refuse(answer, said, credential, had=bool(secret))
                         found = b""
                         for block in answer.iter_bytes():
                             found += block
@@ -124,12 +124,12 @@ def get_bytes(url: str, rules: FetchRules, *, credential: str = "", body: Any = 
                                     "source_failed", f"{said}: an answer of > {LARGEST_ANSWER} B"
                                 )
                         return found
-                    asked = _pause(answer)
-                    pause = _backoff(attempt) if asked is None else asked
+                    asked = pause_of(answer)
+                    pause = backoff(attempt) if asked is None else asked
             except httpx2.HTTPError as error:
                 if attempt == rules.attempts:
                     raise _unreachable(said, error, attempt) from error
-                pause = _backoff(attempt)
+                pause = backoff(attempt)
             time.sleep(pause)
     raise AssertionError
 
@@ -270,7 +270,7 @@ class _Download:
                     empty = 1 if self._have() > before else empty + 1
                 if ATTEMPTS in {empty, wrong}:
                     raise _unreachable(self.said, again.__cause__ or again) from again.__cause__
-                pause = again.pause if again.pause is not None else _backoff(empty)
+                pause = again.pause if again.pause is not None else backoff(empty)
                 self.quiet[self.file.host] = time.monotonic() + pause
 
     def _have(self) -> int:
@@ -298,13 +298,13 @@ class _Download:
                 _slot(self.slots, self.file.host, self.at_once, self.stop),
                 self.http.stream("GET", self.file.url, headers=headers) as answer,
             ):
-                if _is_busy(answer.status_code):
-                    raise _AgainError(_pause(answer)) from _status_error(answer)
+                if is_busy(answer.status_code):
+                    raise _AgainError(pause_of(answer)) from _status_error(answer)
                 if answer.status_code == 304:  # noqa: PLR2004
                     return False
                 if answer.status_code == 416 and start:  # noqa: PLR2004
                     raise _AgainError(0.0) from _WrongError("its range")
-                _refuse(answer, self.said, self.file.credential, had=bool(secret))
+                refuse(answer, self.said, self.file.credential, had=bool(secret))
                 self._take(answer, start if "Range" in headers else 0)
         except httpx2.TooManyRedirects as error:
             raise BuildError("source_failed", f"{self.said}: too many redirects") from error
@@ -464,11 +464,11 @@ def _link(source: Any, target: Any) -> Any:
     return target
 
 
-def _is_busy(status: int) -> bool:
+def is_busy(status: int) -> bool:
     return status in _BUSY or status >= 500  # noqa: PLR2004
 
 
-def _refuse(answer: httpx2.Response, said: str, credential: str, *, had: bool) -> None:
+def refuse(answer: httpx2.Response, said: str, credential: str, *, had: bool) -> None:
     """Turn an answer that is no success into an error that says what to do."""
     status = answer.status_code
     if status < 300:  # noqa: PLR2004
@@ -496,7 +496,7 @@ def _unreachable(said: str, error: BaseException, tries: int = ATTEMPTS) -> Buil
     return BuildError("source_failed", f"{said}: not fetched after {tries} tries: {why}")
 
 
-def _pause(answer: httpx2.Response) -> float | None:
+def pause_of(answer: httpx2.Response) -> float | None:
     """Seconds that a busy server asks to wait, as a number or a date; None where it does not."""
     asked = answer.headers.get("Retry-After", "").strip()
     if asked.isdigit():
@@ -507,7 +507,7 @@ def _pause(answer: httpx2.Response) -> float | None:
     return None
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
     spread: float = random.uniform(0.75, 1.25)  # noqa: S311 - so that runs do not come together
     return float(FIRST_WAIT * 2 ** (attempt - 1) * spread)
 

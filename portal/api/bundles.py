@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import IO, Any, cast
@@ -33,10 +32,10 @@ from portal.api.errors import GoneError, GoneOut, ProblemOut
 from portal.api.ranges import Span, decide
 from portal.models import Scope
 from portal.publishing import publish_bundle, withdraw_bundle
+from workers.publish import OUTSIDE_SUMS, outside_sums
 
 CHUNK_BYTES = 1 << 20
 #: In a bundle, and in no list of checksums.
-OUTSIDE_SUMS = ("SHA256SUMS", "build_info.json", "baseline/SHA256SUMS")
 
 RANGE_HEADERS = [
     OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="bytes=first-last"),
@@ -184,7 +183,7 @@ class BundleFiles(APIView):
         bundle = find_bundle(request, bundle_id)
         found = [
             {**file, "url": reverse("api:bundle-file", args=[bundle.pk, file["path"]])}
-            for file in [*bundle.files, *_outside_sums(bundle)]
+            for file in [*bundle.files, *outside_sums(bundle)]
         ]
         data = FileOut(found, many=True).data
         return Response({"total": len(found), "next": None, "results": data})
@@ -286,7 +285,7 @@ class BundleDownload(Download):
         view = params.choice(request.query_params, "view", tuple(VIEWS))
         bundle = find_bundle(request, bundle_id)
         storage, folder = storages["bundles"], bundle.bundle_id
-        files = [*bundle.files, *_outside_sums(bundle)]
+        files = [*bundle.files, *outside_sums(bundle)]
 
         def opened(path: str) -> IO[bytes]:
             return cast("IO[bytes]", storage.open(f"{folder}/{path}"))
@@ -326,7 +325,7 @@ class BundleFile(Download):
         """One file of a bundle; its entity tag is its SHA-256."""
         params.check_known(request.query_params, ())
         bundle = find_bundle(request, bundle_id)
-        files = _outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
+        files = outside_sums(bundle) if path in OUTSIDE_SUMS else bundle.files
         file = next((file for file in files if file["path"] == path), None)
         if file is None:
             raise Http404(f"{path}: no file of bundle {bundle_id[:12]}")
@@ -351,20 +350,6 @@ def _refused(error: BundleError) -> Response:
     """A view that this bundle cannot have."""
     data = errors.body(HTTPStatus.CONFLICT, str(error))
     return Response(data, HTTPStatus.CONFLICT, content_type=errors.CONTENT_TYPE)
-
-
-def _outside_sums(bundle: Bundle) -> list[dict[str, Any]]:
-    """The small files that no SHA256SUMS can name, read for their size and hash."""
-    storage, found = storages["bundles"], []
-    for path in OUTSIDE_SUMS:
-        name = f"{bundle.bundle_id}/{path}"
-        if not storage.exists(name):
-            continue
-        with storage.open(name) as opened:
-            content = opened.read()
-        sha256 = hashlib.sha256(content).hexdigest()
-        found.append({"path": path, "bytes": len(content), "sha256": sha256})
-    return found
 
 
 def _read(opened: IO[bytes], span: Span) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ from portal.access import SignInError
 from portal.corrections import TooManyCorrectionsError
 from portal.publishing import PublishError
 from workers.credentials import CredentialError
+from workers.deposits import DepositError
 from workers.submit import RunConflictError
 from workers.terms import TermsChangedError, TermsError
 
@@ -40,6 +41,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     TermsError: HTTPStatus.CONFLICT,
     TermsChangedError: HTTPStatus.CONFLICT,
     CredentialError: HTTPStatus.BAD_REQUEST,
+    DepositError: HTTPStatus.CONFLICT,
     CorrectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DecisionError: HTTPStatus.CONFLICT,
     RecordError: HTTPStatus.CONFLICT,  # the catalog would contradict itself
@@ -55,6 +57,7 @@ CODE_OF: dict[type[Exception], str] = {
     TermsError: "terms_open",
     TermsChangedError: "terms_changed",
     CredentialError: "credential_invalid",
+    DepositError: "deposit_refused",
     CorrectionError: "correction_invalid",
     DecisionError: "decided_already",
     RecordError: "catalog_contradiction",
@@ -75,6 +78,7 @@ TITLE_OF: dict[type[Exception], str] = {
     TermsError: "There are terms to accept",
     TermsChangedError: "The terms are other ones",
     CredentialError: "That is no such credential",
+    DepositError: "The bundle may not be sent there",
     CorrectionError: "The correction is not valid",
     DecisionError: "The correction cannot be decided",
     RecordError: "The catalog would contradict itself",

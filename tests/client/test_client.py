@@ -46,6 +46,7 @@ def test_it_finds_shows_and_cites(portal):
     }  # fmt: skip
     assert portal.dataset("first-fundus")["licence"] == "CC-BY-4.0"
     assert "First Fundus" in portal.citation("first-fundus")
+    assert portal.acquisition("first-fundus", mbit=100)["seconds"] is None
     assert portal.compare("first-fundus", "second-fundus")["fields"]
     assert portal.blueprint("first-fundus", "second-fundus")["rules"]
 

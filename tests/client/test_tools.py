@@ -48,10 +48,11 @@ def test_a_session_finds_judges_and_starts(portal):
         ("recipes", {}),
         ("start_run", {"example": "brain-tissue"}),
         ("search", {"filters": {"task": ["Segmentatoin"]}}),
+        ("acquisition", {"slug": "first-fundus"}),
     )
 
     told = [answer.structured_content for answer in answers]
-    assert [answer.is_error for answer in answers] == [False] * 11 + [True]
+    assert [answer.is_error for answer in answers] == [False] * 11 + [True, False]
     assert {"search", "start_run", "run_status"} <= names
     assert "near" in instructions
     assert told[0]["datasets"] == 4
@@ -65,6 +66,8 @@ def test_a_session_finds_judges_and_starts(portal):
     assert told[7]["second-fundus"]["licence"] in {None, ""}
     assert told[8]["first-fundus"].startswith("@")
     assert "brain-tissue" in told[9]
+    assert told[12]["steps"]
+    assert told[12]["bytes"] is None
     assert told[10]["id"] == str(Run.objects.get().pk)
     assert "Segmentation" in answers[11].content[0].text  # the nearest valid value
 

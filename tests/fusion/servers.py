@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ class Site:
     needs: dict[str, str] = field(default_factory=dict)
     headers: dict[str, dict[str, str]] = field(default_factory=dict)  # path -> sent with its file
     no_length: set[str] = field(default_factory=set)
+    stored: dict[str, bytes] = field(default_factory=dict)  # what was put, by its path
     slow: float = 0.0
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     busiest: int = 0
@@ -62,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def do_POST(self):
+        self.answer()
+
+    def do_PUT(self):
         self.answer()
 
     def answer(self) -> None:
@@ -165,6 +171,116 @@ class HubHandler(Handler):
 
     def more(self, path: str) -> dict[str, str]:
         return {"X-Repo-Commit": COMMIT}
+
+    def route(self, path: str, headers: dict[str, str]) -> None:
+        kind = next((one for one in self.WRITES if re.fullmatch(one, path)), "")
+        if self.command == "GET" or not kind:
+            return super().route(path, headers)
+        wanted = f"Bearer {self.site.needs.get('write', '')}"
+        if not path.startswith("/lfs/") and headers.get("authorization") != wanted:
+            return self.reply(403, b"{}", {"X-Error-Message": "no right to write"})
+        fault = self.fault(path)
+        if isinstance(fault, tuple):
+            return self.reply(fault[0], b"{}", fault[1])
+        return self.reply(200, json.dumps(getattr(self, self.WRITES[kind])(path)).encode())
+
+    #: What is written, as huggingface-hub asks for it.
+    WRITES = {
+        "/api/repos/create": "create",
+        "/api/validate-yaml": "validate",
+        r"/api/datasets/.+/preupload/main": "preupload",
+        r"/datasets/.+\.git/info/lfs/objects/batch": "batch",
+        r"/lfs/[0-9a-f]{64}": "put",
+        r"/api/datasets/.+/commit/main": "commit",
+    }
+
+    def create(self, path: str) -> dict[str, Any]:
+        body = json.loads(self.body)
+        self.site.answers["created"] = body
+        return {"url": f"https://huggingface.co/datasets/{body['organization']}/{body['name']}"}
+
+    def validate(self, path: str) -> dict[str, Any]:
+        return {"errors": [], "warnings": []}
+
+    def preupload(self, path: str) -> dict[str, Any]:
+        rows = json.loads(self.body)["files"]
+        modes = {True: "lfs", False: "regular"}
+        return {
+            "files": [
+                {
+                    "path": one["path"],
+                    "uploadMode": modes[one["path"].endswith(".tar")],
+                    "shouldIgnore": False,
+                }
+                for one in rows
+            ]
+        }
+
+    def batch(self, path: str) -> dict[str, Any]:
+        """Git LFS's batch: an object that is there has no action."""
+        found = []
+        for one in json.loads(self.body)["objects"]:
+            row = {"oid": one["oid"], "size": one["size"]}
+            if f"/lfs/{one['oid']}" not in self.site.stored:
+                host = self.headers["Host"]
+                row["actions"] = {"upload": {"href": f"http://{host}/lfs/{one['oid']}"}}
+            found.append(row)
+        return {"transfer": "basic", "objects": found}
+
+    def commit(self, path: str) -> dict[str, Any]:
+        """Lines of JSON: a header, files as base64, pointers to large ones."""
+        for line in self.body.splitlines():
+            row = json.loads(line)
+            value = row["value"]
+            if row["key"] == "file":
+                self.site.stored[value["path"]] = base64.b64decode(value["content"])
+            elif row["key"] == "lfsFile":
+                self.site.stored[value["path"]] = self.site.stored[f"/lfs/{value['oid']}"]
+        return {
+            "commitUrl": f"https://huggingface.co/datasets/some/set/commit/{COMMIT}",
+            "commitOid": COMMIT,
+        }
+
+    def put(self, path: str) -> dict[str, Any]:
+        self.site.stored[path] = self.body
+        return {}
+
+
+class ZenodoHandler(Handler):
+    """Zenodo's API of deposits: drafts, files by PUT into their bucket."""
+
+    def route(self, path: str, headers: dict[str, str]) -> None:
+        if headers.get("authorization") != f"Bearer {self.site.needs.get('write', '')}":
+            return self.reply(401, b"{}")
+        fault = self.fault(path)
+        if isinstance(fault, tuple):
+            return self.reply(fault[0], b"{}", fault[1])
+        drafts: dict[str, Any] = self.site.answers
+        base, (*_, last) = "/api/deposit/depositions", path.split("/")
+        if self.command == "PUT" and path.startswith("/api/files/"):
+            self.site.stored[last] = self.body
+            checksum = hashlib.md5(self.body, usedforsecurity=False).hexdigest()
+            row = {"filename": last, "filesize": len(self.body), "checksum": checksum}
+            draft = drafts[path.split("/")[3]]
+            draft["files"] = [*(o for o in draft["files"] if o["filename"] != last), row]
+            return self.reply(201, json.dumps({"checksum": f"md5:{checksum}"}).encode())
+        if self.command == "POST" and path == base:
+            number = str(len(drafts) + 1)
+            host = f"http://{self.headers['Host']}"
+            links = {"bucket": f"{host}/api/files/{number}", "html": f"{host}/deposit/{number}"}
+            doi = {"prereserve_doi": {"doi": f"10.5281/zenodo.{number}"}}
+            drafts[number] = {
+                "id": int(number), "links": links, "files": [], "metadata": doi,
+                "submitted": False,
+            }  # fmt: skip
+            return self.reply(201, json.dumps(drafts[number]).encode())
+        if last not in drafts:
+            return self.reply(404, b"{}")
+        if self.command == "PUT":
+            drafts[last]["metadata"] |= json.loads(self.body)["metadata"] | {
+                "prereserve_doi": drafts[last]["metadata"]["prereserve_doi"]
+            }
+        return self.reply(200, json.dumps(drafts[last]).encode())
 
 
 def hub(site: Site, files: dict[str, bytes], large: tuple[str, ...] = (), repo: str = "some/set"):
