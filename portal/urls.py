@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.sitemaps import views as sitemaps
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
@@ -31,8 +32,10 @@ from portal.web import (
     datasets,
     deposits,
     feed,
+    harvestable,
     home,
     links,
+    oai,
     operations,
     recipes,
     rules,
@@ -200,6 +203,17 @@ urlpatterns = [
         )
         for decision in corrections.DECISIONS
     ),
+    path("robots.txt", harvestable.robots, name="robots"),
+    path("sitemap.xml", sitemaps.index, {"sitemaps": harvestable.SITEMAPS}, name="sitemap"),
+    path(
+        "sitemap-<section>.xml",
+        sitemaps.sitemap,
+        {"sitemaps": harvestable.SITEMAPS},
+        name="django.contrib.sitemaps.views.sitemap",
+    ),
+    path("opensearch.xml", harvestable.opensearch, name="opensearch"),
+    path("dcat/", harvestable.dcat, name="dcat"),
+    path("oai/", oai.index, name="oai"),
     path("links/", links.index, name="links"),
     path("versions/", versions.index, name="versions"),
     path("versions/feed/", feed.versions, name="versions-feed"),

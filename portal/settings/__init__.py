@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.sitemaps",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "django.contrib.humanize",
@@ -275,6 +276,7 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # Web.
+CONTACT = env.text("IMAGINGX_CONTACT")
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "runs", "home"
 STATIC_URL = "static/"
 STATIC_ROOT = STATE_DIR / "static"

@@ -226,6 +226,11 @@ _VARIABLES = (
     Variable("SYNAPSE_AUTH_TOKEN", "", "personal access token of Synapse"),
     Variable("PHYSIONET_LOGIN", "", "name:password of PhysioNet"),
     Variable("S3_KEYS", "", "key id:secret key for buckets that are not open"),
+    Variable(
+        "IMAGINGX_CONTACT",
+        "",
+        "mail address that other catalogs are told; empty: webmaster at the site's host",
+    ),
     Variable("ZENODO_TOKEN", "", "token for restricted records of Zenodo"),
     Variable("FIGSHARE_TOKEN", "", "token for private articles of figshare"),
     Variable("HF_TOKEN", "", "token for the Hugging Face Hub, read by huggingface-hub itself"),

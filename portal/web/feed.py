@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 
 from catalog.describe import describe
 from catalog.models import CatalogRevision, Dataset
+from catalog.oai import plain
 from catalog.search import Query, QueryError
 from catalog.search.facets import TITLES
 from catalog.search.index import current_key
@@ -26,7 +27,6 @@ from portal.web.paging import question
 
 AUTHOR = "Imaging-X Portal"
 SINCE = 2026  # the year in which entry ids were minted; it never changes
-_NOT_IN_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def feed_params(query: Query) -> list[tuple[str, str]]:
@@ -73,7 +73,7 @@ def versions(request: HttpRequest) -> HttpResponseBase:
         feed.add_item(
             title=f"Version {row.number}: {counts}",
             link=request.build_absolute_uri(reverse("version", args=[row.number])),
-            description=escape(_plain(f"{row.dataset_count} datasets. Cause: {row.cause}")),
+            description=escape(plain(f"{row.dataset_count} datasets. Cause: {row.cause}")),
             unique_id=f"tag:{_host(request)},{SINCE}:version/{row.number}/{row.digest[:16]}",
             updateddate=row.loaded_at,
         )
@@ -90,7 +90,7 @@ def _write(request: HttpRequest, query: Query, address: str, limit: int) -> str:
     last = _changed_last(slugs, limit)
     page = request.build_absolute_uri(reverse("datasets") + question(feed_params(query)))
     feed = Atom1Feed(
-        title=_plain(f"Datasets: {_in_words(query)}"),
+        title=plain(f"Datasets: {_in_words(query)}"),
         subtitle=f"{len(last)} of {total} matching datasets, those that changed last",
         link=page,
         description="",
@@ -101,9 +101,9 @@ def _write(request: HttpRequest, query: Query, address: str, limit: int) -> str:
     )
     for dataset in last:
         feed.add_item(
-            title=_plain(dataset.name),
+            title=plain(dataset.name),
             link=request.build_absolute_uri(reverse("dataset", args=[dataset.slug])),
-            description=escape(_plain(describe(dataset.record))),  # readers take it as HTML
+            description=escape(plain(describe(dataset.record))),  # readers take it as HTML
             unique_id=f"tag:{_host(request)},{SINCE}:dataset/{dataset.slug}",
             updateddate=dataset.updated_at,
             categories=[*dataset.modalities, *dataset.anatomies, *dataset.tasks],
@@ -142,8 +142,3 @@ def _title(name: str) -> str:
     plain = name.removeprefix("not_")
     title = TITLES.get(plain, name.replace("_", " ").capitalize())
     return title if plain == name else f"Not {title.lower()}"
-
-
-def _plain(text: str) -> str:
-    """Text without the characters that XML cannot hold."""
-    return _NOT_IN_XML.sub("", text)
