@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
+from django.db.models import Q
 from rapidfuzz import fuzz, process
 
 from catalog.comparison import FEWEST, MOST, Comparison, compare
@@ -77,9 +80,13 @@ def _no_dataset(slug: str, known: list[str]) -> Fault:
 def named(text: str) -> str:
     """The slug of the dataset whose slug, name or alias is `text`, whatever its case and marks.
 
+    `text` may also be its DOI, the address of its home page or that of its page here.
+
     Raises:
         QueryError: no dataset is called that; it names the nearest name.
     """
+    if (slug := _at_address(text.strip())) is not None:
+        return slug
     wanted = _bare(text)
     called: dict[str, str] = {}
     for slug, name, aliases in Dataset.objects.in_order().values_list("slug", "name", "aliases"):
@@ -94,6 +101,17 @@ def named(text: str) -> str:
     )
     expected = "the name, an alias or the slug of a dataset"
     raise QueryError([Fault("add", text, expected, close[0] if close else None)])
+
+
+def _at_address(text: str) -> str | None:
+    rows = Dataset.objects.in_order()
+    if doi := re.search(r"10\.\d{4,9}/\S+$", text):
+        return rows.filter(record__doi__iexact=doi[0]).values_list("slug", flat=True).first()
+    if "://" not in text:
+        return None
+    last = urlsplit(text).path.strip("/").rpartition("/")[2]
+    same = Q(slug=last) | Q(record__homepage__in=[text, text.rstrip("/"), f"{text}/"])
+    return rows.filter(same).values_list("slug", flat=True).first()
 
 
 def _bare(name: str) -> str:

@@ -80,10 +80,22 @@ def map_class(value: str) -> MappedClass:
     return MappedClass(value, proposed.id if proposed else None, "proposed", round(near[1], 1))
 
 
+def proposals(word: str, limit: int = 3) -> list[tuple[str, float]]:
+    """Concepts whose names look most like a word, the best first, each with its likeness 0-100."""
+    text = normalise(word.replace("_", " "))
+    found: dict[str, float] = {}
+    for near, score, _ in process.extract(
+        text, _words(), scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH / 1.5, limit=4 * limit
+    ):
+        if (row := concepts.resolve(near)) is not None:
+            found.setdefault(row.id, round(score, 1))
+    return list(found.items())[:limit]
+
+
 @cache
 def _words() -> tuple[str, ...]:
     rows = concepts.concepts().values()
-    return tuple({normalise(w) for row in rows for w in (row.label, *row.synonyms)})
+    return tuple(dict.fromkeys(normalise(w) for row in rows for w in (row.label, *row.synonyms)))
 
 
 def concepts_of(classes: Iterable[str]) -> frozenset[str]:

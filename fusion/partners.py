@@ -83,6 +83,9 @@ class GoalFound:
     value: float | None
     pool: tuple[str, ...]
 
+    def as_dict(self) -> dict[str, Any]:
+        return {"S": self.value, "slugs": self.slugs, "pool": self.pool}
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -141,7 +144,13 @@ class Partners:
 
         The pool are labelled datasets of the goal, the most complete records first.
         """
-        serving = [row for row in self._rows.values() if _serves(row, goal)]
+        return self._grown([row for row in self._rows.values() if _serves(row, goal)], most)
+
+    def among(self, slugs: Iterable[str], most: int = MOST) -> GoalFound:
+        """The same out of named datasets: those that somebody's rules keep."""
+        return self._grown([self._rows[slug] for slug in slugs if slug in self._rows], most)
+
+    def _grown(self, serving: list[_Row], most: int) -> GoalFound:
         serving.sort(key=lambda row: (-(row.facts["quality"] or 0), row.facts["slug"]))
         pool = tuple(row.facts["slug"] for row in serving)
         pairs: dict[frozenset[str], Score] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import combinations
 from typing import Any, Self
@@ -108,25 +108,7 @@ def make_plan(recipe: Recipe) -> Plan:
     Raises:
         RecipeError: one problem per eligibility rule that blocks, with the values it saw.
     """
-    wanted, label_gates = _common_concepts(recipe)
-    overlaps, overlap_gates = _overlaps(recipe)
-    channels, channel_gates = _channels(recipe)
-    gates = [
-        *_same_kind(recipe),
-        *channel_gates,
-        *_differences(recipe),
-        *label_gates,
-        *_composites(recipe, wanted),
-        *_protocols(recipe, wanted),
-        *overlap_gates,
-        *_units(recipe),
-        *_places(recipe),
-        *_licences(recipe),
-        *_subjects(recipe),
-        *_confounded(recipe, wanted),
-        *_safety(recipe),
-        *_pseudo(recipe),
-    ]
+    wanted, channels, overlaps, gates = _judge(recipe)
     if blocked := [gate for gate in gates if gate.verdict == "block"]:
         raise RecipeError([Problem(g.code, g.detail, "", f"{g.code}: {g.detail}") for g in blocked])
     first = recipe.sources[0].description
@@ -154,6 +136,41 @@ def make_plan(recipe: Recipe) -> Plan:
         overlap_plan=recipe.overlap_plan,
         official_val=recipe.splits.official_val,
     )
+
+
+def gates_of(recipe: Recipe) -> list[Gate]:
+    """Every eligibility rule of a checked recipe with its verdict, those that block among them."""
+    return _judge(recipe)[-1]
+
+
+def label_gates(recipe: Recipe) -> list[Gate]:
+    """Rule E05 alone: what meets, what collides and whose protocols differ."""
+    wanted, gates = _common_concepts(recipe)
+    return [*gates, *_composites(recipe, wanted), *_protocols(recipe, wanted)]
+
+
+def _judge(recipe: Recipe) -> tuple[list[str], list[str], list[dict[str, str]], list[Gate]]:
+    """Concepts, channels and overlaps of the bundle, and the gates of every rule."""
+    wanted, common = _common_concepts(recipe)
+    overlaps, overlap_gates = _overlaps(recipe)
+    channels, channel_gates = _channels(recipe)
+    gates = [
+        *_same_kind(recipe),
+        *channel_gates,
+        *_differences(recipe),
+        *common,
+        *_composites(recipe, wanted),
+        *_protocols(recipe, wanted),
+        *overlap_gates,
+        *_units(recipe),
+        *_places(recipe),
+        *_licences(recipe),
+        *_subjects(recipe),
+        *_confounded(recipe, wanted),
+        *_safety(recipe),
+        *_pseudo(recipe),
+    ]
+    return wanted, channels, overlaps, gates
 
 
 def findings_of(plan: Plan) -> list[dict[str, str]]:
@@ -196,28 +213,24 @@ def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
     return [w for w in wanted if w == concept_id or w in concepts.ancestors(concept_id)]
 
 
-def _own(member: Member, task: str) -> list[str]:
+def own_concepts(member: Member, task: str) -> list[str]:
     """Concepts that the labels in use speak of directly."""
     is_masks = bool(task) and member.uses(task) != "classes"
     return member.description.concepts("segmentation" if is_masks else task)
 
 
-def _spoken(member: Member, task: str) -> set[str]:
+def spoken_concepts(member: Member, task: str) -> set[str]:
     """Concepts that somebody looked for in this source, by masks or by classes as the task asks."""
-    own = _own(member, task)
+    own = own_concepts(member, task)
     above = {a for c in own for a in concepts.ancestors(c)}
     return {*own, *(c for c in member.description.covers if c in above)}
 
 
 def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
     """The label set of the bundle, in a stable order, and rule E05."""
-    spoken = {m.id: _spoken(m, recipe.task) for m in recipe.sources}
-    if recipe.concepts:
-        wanted = list(dict.fromkeys(recipe.concepts))
-    elif recipe.mode == "intersection":
-        wanted = _finest(set.intersection(*spoken.values()))
-    else:
-        wanted = _finest(set.union(*spoken.values()))
+    spoken = {m.id: spoken_concepts(m, recipe.task) for m in recipe.sources}
+    wanted = recipe.concepts or common_concepts(list(spoken.values()), recipe.mode)
+    wanted = list(dict.fromkeys(wanted))
     gates = []
     if not wanted:
         seen = "; ".join(f"{i}: {', '.join(sorted(c)) or 'none'}" for i, c in spoken.items())
@@ -241,7 +254,7 @@ def _common_concepts(recipe: Recipe) -> tuple[list[str], list[Gate]]:
                 f"label_collision: {member.id}'s {concept} would be {' and '.join(targets)};"
                 " at once: ask for one of them",
             )
-            for concept in _own(member, recipe.task)
+            for concept in own_concepts(member, recipe.task)
             if len(targets := targets_of(concept, wanted)) > 1
         ]
     gates = gates or [Gate("E05", "pass", f"common concepts: {', '.join(wanted)}")]
@@ -260,7 +273,7 @@ def _left_to_background(recipe: Recipe, wanted: list[str]) -> list[Gate]:
             "list it under `concepts` to keep it instead",
         )
         for member in recipe.sources
-        for concept in _own(member, recipe.task)
+        for concept in own_concepts(member, recipe.task)
         if not targets_of(concept, wanted)
         and (below := [w for w in wanted if concept in concepts.ancestors(w)])
     ]
@@ -311,8 +324,11 @@ def _protocols(recipe: Recipe, wanted: list[str]) -> list[Gate]:
     return gates
 
 
-def _finest(shared: set[str]) -> list[str]:
-    """Without concepts that are above another one of the set."""
+def common_concepts(spoken: Sequence[set[str]], mode: str) -> list[str]:
+    """The finest concepts that all sources speak of, or that any does."""
+    if not spoken:
+        return []
+    shared = set.intersection(*spoken) if mode == "intersection" else set.union(*spoken)
     above = {a for c in shared for a in concepts.ancestors(c)}
     return sorted(shared - above)
 
@@ -497,7 +513,7 @@ def _safety(recipe: Recipe) -> list[Gate]:
 
 
 def _shows_head(member: Member) -> bool:
-    spoken = _spoken(member, "")
+    spoken = spoken_concepts(member, "")
     return not HEAD.isdisjoint(spoken.union(*(concepts.ancestors(c) for c in spoken)))
 
 
@@ -506,7 +522,7 @@ def _licences(recipe: Recipe) -> list[Gate]:
     gates = []
     for member in recipe.sources:
         parts = {part: getattr(member.description.licence, part) for part in _PARTS}
-        ships = _ships(recipe, *map(licence, parts.values()))
+        shipped = ships(recipe.build, recipe.target.profile, *map(licence, parts.values()))
         for part, stated in parts.items():
             terms, name = licence(stated), f"{member.id} {part}: {stated or 'unknown'}"
             if terms.no_combination and len(recipe.sources) > 1:
@@ -514,8 +530,8 @@ def _licences(recipe: Recipe) -> list[Gate]:
                 gates.append(Gate("E08", "block", detail))
             elif not terms.known:
                 gates.append(Gate("E09", "warn", f"licence_unknown: {name}: nothing is allowed"))
-            if ships[part] != "harmonised":
-                gates.append(Gate("E09", "accepted", _held_back(name, ships[part], terms)))
+            if shipped[part] != "harmonised":
+                gates.append(Gate("E09", "accepted", _held_back(name, shipped[part], terms)))
             elif recipe.build == "private" and not (terms.redistribute and terms.adapt):
                 gates.append(Gate("E09", "accepted", f"{name}: private copy, not for sharing"))
             else:
@@ -530,12 +546,12 @@ def _held_back(name: str, ships: str, terms: Licence) -> str:
     return f"recipe_only: {name}: {why} passed on; the bundle says how to rebuild these cases"
 
 
-def _ships(recipe: Recipe, images: Licence, labels: Licence) -> dict[str, str]:
+def ships(build: str, profile: str, images: Licence, labels: Licence) -> dict[str, str]:
     """What a build holds of a source's images and labels: harmonised, original or recipe.
 
     Labels come from their images, so that a restriction of the images holds for both.
     """
-    if recipe.build == "private":
+    if build == "private":
         return {"images": "harmonised", "labels": "harmonised"}
 
     def form(*, redistribute: bool, adapt: bool) -> str:
@@ -544,7 +560,7 @@ def _ships(recipe: Recipe, images: Licence, labels: Licence) -> dict[str, str]:
     return {
         "images": form(
             redistribute=images.redistribute,
-            adapt=images.adapt or recipe.target.profile == "native",
+            adapt=images.adapt or profile == "native",
         ),
         "labels": form(
             redistribute=images.redistribute and labels.redistribute,
@@ -589,7 +605,7 @@ def _confounded(recipe: Recipe, wanted: list[str]) -> list[Gate]:
         return []
     gates = []
     for concept in wanted:
-        having = [m.id for m in recipe.sources if concept in _spoken(m, recipe.task)]
+        having = [m.id for m in recipe.sources if concept in spoken_concepts(m, recipe.task)]
         if len(having) == 1:
             accepted = recipe.accept.confounding
             hint = "" if accepted else "; set accept.confounding to go on"
@@ -613,7 +629,7 @@ def _source(
     description = member.description.model_dump(mode="json", by_alias=True)
     known = recipe.known_facts.get(member.id)
     terms = {part: licence(getattr(member.description.licence, part)) for part in _PARTS}
-    own = _own(member, recipe.task)
+    own = own_concepts(member, recipe.task)
     mapping = {c: next(iter(targets_of(c, wanted)), None) for c in own}
     return {
         "id": member.id,
@@ -621,11 +637,11 @@ def _source(
         "catalog": known.model_dump(mode="json") if known else None,
         "location": member.location.model_dump(mode="json"),
         "description": description,
-        "annotated": [w for w in wanted if w in _spoken(member, recipe.task)],
+        "annotated": [w for w in wanted if w in spoken_concepts(member, recipe.task)],
         "mapping": mapping,
         "uses": member.uses(recipe.task),
         "channels": channels if member.description.cases.channels else [],
-        "ships": _ships(recipe, terms["images"], terms["labels"]),
+        "ships": ships(recipe.build, recipe.target.profile, terms["images"], terms["labels"]),
         "licence_result": {part: asdict(t) for part, t in terms.items()},
     }
 

@@ -1,23 +1,39 @@
-"""Blueprints and partners of the loaded catalog."""
+"""Blueprints, drafts of recipes and partners of the loaded catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from catalog.faults import Fault
 from catalog.models import Dataset
+from catalog.rule_selection import select as select_by_rules
+from catalog.rules import Rules
 from catalog.search import QueryError
 from catalog.search.facets import closest, resolve, unknown_value
 from catalog.search.index import current_key
 from catalog.selection import neighbours, select, wrong_number
-from catalog.services import facts_of
+from catalog.services import facts_of, overlap_graph
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice, draw
 from fusion.described import described_facts
-from fusion.partners import KEYS, Goal, Partners
+from fusion.label_choices import Labels, labels_of
+from fusion.partners import KEYS, Goal, GoalFound, Partners
+from fusion.recipe_draft import (
+    BELOW_ROOT,
+    Checked,
+    Draft,
+    Outlook,
+    check_draft,
+    draft_recipe,
+    outlook,
+    read_draft,
+    with_datasets,
+)
+from fusion.sources.archive import is_archive
 
 _IN_RECORD = frozenset({"modality_details", "classes", "spacing", "annotation", "relations"})
 
@@ -49,6 +65,58 @@ def blueprint(
     return draw(together, chosen.neighbours.overlaps, choice, weights)
 
 
+def drafted(
+    slugs: Iterable[str],
+    choice: Choice,
+    described: Mapping[str, Mapping[str, Any]] = {},
+    earlier: Mapping[str, Any] | None = None,
+) -> Draft:
+    """The draft of a recipe for these datasets.
+
+    Args:
+        slugs, choice, described: as for `blueprint`.
+        earlier: a draft; what it says of datasets that it has already is kept.
+
+    Raises:
+        QueryError: as for `blueprint`.
+        RecipeError: a description or the earlier draft is not valid.
+    """
+    wanted = list(dict.fromkeys(slugs))
+    fresh = draft_recipe(
+        blueprint(wanted, choice, described), select(wanted).facts, described, is_here
+    )
+    return read_draft(with_datasets(read_draft(earlier).data, fresh) if earlier else fresh)
+
+
+def checked(draft: Draft) -> Checked:
+    """What stands between a draft and its run, by the loaded catalog."""
+    known = set(Dataset.objects.values_list("slug", flat=True))
+    return check_draft(draft, known, overlap_graph(), facts_of)
+
+
+def labels(draft: Draft) -> Labels:
+    """The labels of a draft and what becomes of them."""
+    return labels_of(draft, facts_of(draft.slugs))
+
+
+def outlooks(draft: Draft) -> list[Outlook]:
+    """How each source of a draft is got and passed on."""
+    facts = facts_of(draft.slugs)
+    profile = str(draft.part("target").get("profile") or "canonical")
+    return [outlook(one, facts.get(one.dataset), profile, is_here) for one in draft.sources]
+
+
+def is_here(location: Mapping[str, Any]) -> bool:
+    """Whether a folder or an archive of a recipe lies below the data root."""
+    if location.get("kind") not in BELOW_ROOT or not location.get("path"):
+        return False
+    root = Path(settings.DATA_ROOT).resolve()
+    place = (root / str(location["path"])).resolve()
+    return place.is_relative_to(root) and (
+        place.is_dir() or (place.is_file() and is_archive(place))
+    )
+
+
 def goal(modality: str, anatomy: str, task: str) -> Goal:
     """A goal in canonical terms.
 
@@ -60,6 +128,12 @@ def goal(modality: str, anatomy: str, task: str) -> Goal:
     if wrong := [facet for facet, term in found.items() if term is None]:
         raise QueryError([unknown_value(facet, asked[facet]) for facet in wrong])
     return Goal(**{facet: term or "" for facet, term in found.items()})
+
+
+def set_of_rules(rules: Rules) -> GoalFound:
+    """The best set among the datasets that a rule file keeps."""
+    kept = select_by_rules(Dataset.objects.facts(), rules).kept
+    return partners().among(row.facts["slug"] for row in kept)
 
 
 def choice(mode: str, profile: str, task: str, *, accept_confounding: bool) -> Choice:

@@ -44,6 +44,7 @@ from portal.web import (
     versions,
     viewer,
 )
+from portal.web.wizard import views as wizard
 
 api = [
     path("datasets/", api_datasets.DatasetList.as_view(), name="datasets"),
@@ -103,6 +104,8 @@ api = [
     ),
     path("blueprint/", api_blueprints.BlueprintView.as_view(), name="blueprint"),
     path("blueprint/goal/", api_blueprints.BlueprintGoal.as_view(), name="blueprint-goal"),
+    path("blueprint/rules/", api_blueprints.BlueprintRules.as_view(), name="blueprint-rules"),
+    path("catalog/concepts/", api_catalog.CatalogConcepts.as_view(), name="catalog-concepts"),
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
@@ -126,6 +129,8 @@ api = [
         name="credential-test",
     ),
     path("recipes/", api_recipes.RecipeList.as_view(), name="recipes"),
+    path("recipes/draft/", api_recipes.RecipeDraft.as_view(), name="recipe-draft"),
+    path("recipes/labels/", api_recipes.RecipeLabels.as_view(), name="recipe-labels"),
     path("recipes/validate/", api_recipes.RecipeValidate.as_view(), name="recipe-validate"),
     path("runs/", api_runs.RunList.as_view(), name="runs"),
     path("runs/<uuid:run_id>/", api_runs.RunDetail.as_view(), name="run"),
@@ -224,6 +229,11 @@ urlpatterns = [
     path("harvests/<int:harvest_id>/", versions.harvest, name="harvest"),
     path("compare/", compare.index, name="compare"),
     path("blueprint/", blueprint.index, name="blueprint"),
+    path("blueprint/open/", wizard.opened, name="blueprint-open"),
+    *(
+        path(f"blueprint/{step}/", wizard.index, {"step": step}, name=f"blueprint-{step}")
+        for step in wizard.PAGES
+    ),
     path("statistics/", statistics.index, name="statistics"),
     path("rules/", rules.index, name="rules"),
     path("recipes/", recipes.index, name="recipes"),

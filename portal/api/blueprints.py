@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.http import Http404
 from drf_spectacular.types import OpenApiTypes
@@ -12,11 +12,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog.rules import Rules, parse_rules
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES
 from fusion.partners import LIMIT
-from fusion.services import blueprint, choice, goal, partners
+from fusion.services import blueprint, choice, goal, partners, set_of_rules
 from portal.api import params
 from portal.api.errors import ProblemOut
+from portal.api.rules import RulesParser
 from portal.models import Scope
 
 FLAGS = ("true", "false")
@@ -117,6 +119,21 @@ class BlueprintGoal(APIView):
         query = request.query_params
         params.check_known(query, GOAL)
         wanted = goal(*(query.get(name, "") for name in GOAL))
-        found = partners().for_goal(wanted)
-        data: dict[str, Any] = {"S": found.value, "slugs": found.slugs, "pool": found.pool}
-        return Response(data)
+        return Response(partners().for_goal(wanted).as_dict())
+
+
+class BlueprintRules(APIView):
+    scope = Scope.READ
+    parser_classes = (RulesParser,)
+
+    @extend_schema(
+        operation_id="blueprint_rules",
+        request=OpenApiTypes.OBJECT,
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut},
+    )
+    def post(self, request: Request) -> Response:
+        """The set of datasets that fits best among those that a rule file keeps."""
+        params.check_known(request.query_params, ())
+        given = cast("dict[str, Rules]", request.data)  # empty where there is no body to parse
+        rules = given.get("rules") or parse_rules("")
+        return Response(set_of_rules(rules).as_dict())

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from catalog import concepts
 from catalog.audit import CODES, audit, totals
 from catalog.export import FORMATS
 from catalog.models import CatalogRevision, Dataset
@@ -19,8 +20,11 @@ from catalog.search import Query, search
 from catalog.search.gaps import gaps
 from catalog.search.query import MAX_DEPTH, PARAMETERS
 from catalog.statistics import coverage, figures, matrices
+from fusion.alignment import proposals
 from portal.api import params
 from portal.api.errors import ParameterError, ProblemOut
+
+MOST_NEAR = 10
 
 
 def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
@@ -35,6 +39,25 @@ SEARCHED = tuple(name for name in PARAMETERS if name not in {"sort", "page", "li
 def plain(media: str) -> str:
     """A media type without its parameters."""
     return media.partition(";")[0]
+
+
+class CatalogConcepts(APIView):
+    @extend_schema(
+        operation_id="catalog_concepts",
+        parameters=[OpenApiParameter("q", str, description="a name; the nearest come first")],
+        responses={200: OpenApiTypes.OBJECT, 400: ProblemOut},
+    )
+    def get(self, request: Request) -> Response:
+        """What a label may mean: every concept, or those whose names look like `q`."""
+        params.check_known(request.query_params, ("q",))
+        if text := request.query_params.get("q", "").strip():
+            exact = concepts.resolve(text)
+            near = {exact.id: 100.0} if exact else {}
+            near |= {key: score for key, score in proposals(text, MOST_NEAR) if key not in near}
+            rows = [{**concepts.concept(key).as_dict(), "score": near[key]} for key in near]
+        else:
+            rows = [one.as_dict() for one in concepts.concepts().values()]
+        return Response({"total": len(rows), "results": rows})
 
 
 class CatalogExport(APIView):

@@ -16,22 +16,36 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods
 
 from catalog.faults import Fault
+from catalog.rules import RulesError, parse_rules
 from catalog.search import QueryError
 from catalog.search.facets import closest
 from catalog.selection import named
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice
 from fusion.compatibility import Score
-from fusion.errors import Problem, RecipeError
+from fusion.errors import RecipeError
 from fusion.recipe import check_description, parse
-from fusion.services import blueprint, choice, goal, partners
+from fusion.recipe_draft import STEPS, read_draft
+from fusion.services import blueprint, choice, goal, partners, set_of_rules
 from portal.web.copying import as_curl, as_python
 from portal.web.paging import question
+from portal.web.recipes import read_text
+from portal.web.wizard.views import TITLES
 from portal.web.words import combined_lines
 
 GOAL = ("modality", "anatomy", "task")
-PARAMETERS = ("slug", "add", "mode", "profile", "task", "accept_confounding", "modality", "anatomy")
+PARAMETERS = (
+    "slug",
+    "add",
+    "mode",
+    "profile",
+    "task",
+    "accept_confounding",
+    "modality",
+    "anatomy",
+    "rules",
+    "recipe",
+)
 POSTED = (*PARAMETERS, "csrfmiddlewaretoken", "described")
-LARGEST_BYTES = 256 * 1024
 VERDICTS = {
     "pass": ("yes", "passes"),
     "warn": ("must", "to be watched"),
@@ -48,12 +62,19 @@ def index(request: HttpRequest) -> HttpResponse:
     slugs = list(dict.fromkeys(slug for slug in asked.getlist("slug") if slug))
     context: dict[str, Any] = {
         "fewest": FEWEST, "most": MOST, "modes": MODES, "profiles": PROFILES, "slugs": slugs,
-        "goal": {name: asked.get(name, "") for name in GOAL},
+        "goal": {name: asked.get(name, "") for name in GOAL}, "rules_text": asked.get("rules", ""),
+        "steps": [{"name": step, "title": TITLES[step], "is_current": step == STEPS[0]}
+                  for step in STEPS],
     }  # fmt: skip
     try:
         _check(asked, POSTED if request.method == "POST" else PARAMETERS)
         local = _local(request)
         context |= {"local": local, "described": json.dumps(local) if local else ""}
+        if text := asked.get("recipe", ""):
+            draft = read_draft(parse(text))
+            context["recipe"] = text
+            slugs = slugs or draft.slugs
+            context["slugs"] = slugs
         if wanted := asked.get("add", "").strip():
             slugs = list(dict.fromkeys([*slugs, named(wanted)]))
             context["slugs"] = slugs
@@ -61,9 +82,13 @@ def index(request: HttpRequest) -> HttpResponse:
         if not slugs and not local and all(context["goal"].values()):
             context |= _for_goal(context["goal"])
             slugs = context["slugs"]
+        elif not slugs and not local and context["rules_text"].strip():
+            found = set_of_rules(parse_rules(context["rules_text"]))
+            slugs = list(found.slugs)
+            context |= {"slugs": slugs, "pool": found.pool, "asked_rules": True}
         if len(slugs) + len(local) >= FEWEST:
             context |= _drawn(request, blueprint(slugs, chosen, local), slugs, chosen)
-    except QueryError as error:
+    except (QueryError, RulesError) as error:
         return render(request, "blueprint.html", context | {"errors": error.errors}, status=400)
     except RecipeError as error:
         context |= {"problems": error.errors}
@@ -85,23 +110,12 @@ def _local(request: HttpRequest) -> dict[str, dict[str, Any]]:
         found = {str(name): one for name, one in held.items() if isinstance(one, dict)}
     for upload in request.FILES.getlist("description"):
         label = upload.name or "description"
-        if (upload.size or 0) > LARGEST_BYTES:
-            raise _unusable(label, f"{upload.size} bytes", f"at most {LARGEST_BYTES} bytes")
-        try:
-            text = upload.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise _unusable(label, "bytes that are no UTF-8", "YAML or JSON text") from error
         name = slugify(PurePath(label).stem) or "local"
-        data = parse(text)
+        data = parse(read_text(upload, label))
         check_description(data, label)
         taken = {*found, *request.POST.getlist("slug")}
         found[name if name not in taken else f"{name}-{len(found) + 1}"] = data
     return found
-
-
-def _unusable(label: str, found: str, expected: str) -> RecipeError:
-    message = f"{label}: found {found}, expected {expected}"
-    return RecipeError([Problem(label, found, expected, message)])
 
 
 def _check(asked: QueryDict, known: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 PAGE_SIZE = 30
+LONGEST_ADDRESS = 3500  # a longer one is not followed by every server
 
 
 def question(params: Iterable[tuple[str, str]]) -> str:

@@ -39,9 +39,9 @@ def start(request: HttpRequest) -> HttpResponse:
         return redirect_to_login(reverse("recipes"))
     try:
         if "example" in request.POST:
-            data = _shipped(request.POST["example"])
+            data = load_recipe(example_path(request.POST["example"]))
         else:
-            text = _text(request)
+            text = text_of(request)
             data = resolve(parse(text))
         if request.POST.get("action") == "check":
             recipe = check_recipe(data, _known_datasets(), overlap_graph(), facts_of)
@@ -91,32 +91,28 @@ def _known_datasets() -> set[str]:
     return set(Dataset.objects.values_list("slug", flat=True))
 
 
-def _shipped(name: str) -> dict[str, Any]:
+def example_path(name: str) -> Path:
+    """The file of a shipped recipe.
+
+    Raises:
+        RecipeError: there is none of this name.
+    """
     shipped = example_recipes()
     if name not in shipped:
         expected = f"one of {', '.join(shipped)}"
         raise _refused("example", name, expected, f"example: found {name!r}, expected {expected}")
-    return load_recipe(shipped[name])
+    return shipped[name]
 
 
-def _text(request: HttpRequest) -> str:
+def text_of(request: HttpRequest) -> str:
     """The uploaded file, else the text field.
 
     Raises:
         RecipeError: too large, not text, or nothing at all.
     """
-    upload = request.FILES.get("file")
-    size = upload.size if upload and upload.size is not None else 0
-    if size > LARGEST_BYTES:
-        expected = f"at most {LARGEST_BYTES} bytes"
-        raise _refused(
-            "file", f"{size} bytes", expected, f"file: found {size} bytes, expected {expected}"
-        )
-    try:
-        text = upload.read().decode("utf-8") if upload else request.POST.get("recipe", "")
-    except UnicodeDecodeError as error:
-        message = f"file: no UTF-8 text at byte {error.start}"
-        raise _refused("file", f"byte {error.start}", "UTF-8 text", message) from error
+    if upload := request.FILES.get("file"):
+        return read_text(upload, "file")
+    text = request.POST.get("recipe", "")
     if not text.strip():
         message = "recipe: found nothing, expected YAML or JSON in the field or in a file"
         raise _refused("recipe", "nothing", "YAML or JSON", message)
@@ -124,6 +120,25 @@ def _text(request: HttpRequest) -> str:
         expected = f"at most {LARGEST_BYTES} characters"
         message = f"recipe: found {len(text)} characters, expected {expected}"
         raise _refused("recipe", f"{len(text)} characters", expected, message)
+    return text
+
+
+def read_text(upload: Any, place: str) -> str:
+    """The text of an uploaded file.
+
+    Raises:
+        RecipeError: it is empty, too large or no text; `place` is named.
+    """
+    size = upload.size or 0
+    if not 0 < size <= LARGEST_BYTES:
+        expected = f"1 to {LARGEST_BYTES} bytes"
+        message = f"{place}: found {size} bytes, expected {expected}"
+        raise _refused(place, f"{size} bytes", expected, message)
+    try:
+        text: str = upload.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"{place}: no UTF-8 text at byte {error.start}"
+        raise _refused(place, f"byte {error.start}", "UTF-8 text", message) from error
     return text
 
 

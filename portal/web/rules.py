@@ -29,13 +29,12 @@ from catalog.rules import (
     closest,
     parse_rules,
 )
-from portal.web.paging import Pages
+from portal.web.paging import LONGEST_ADDRESS, Pages
 
 PARAMETERS = ("rules", "profile", "show", "rule", "page")
 SHOW = ("kept", "dropped")
 PER_PAGE = 50
 DIFFERENCES_SHOWN = 40
-LONGEST_ADDRESS = 3500  # a longer one is not followed by every server
 NUMBERS = frozenset(
     {"min_valid_image_n_per_dataset", "selection.storage_budget_gb"}
     | {"selection.min_datasets_per_modality", "selection.min_orgs_per_modality"}

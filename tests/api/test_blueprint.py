@@ -189,7 +189,7 @@ def test_the_page_takes_descriptions_of_local_folders_and_keeps_them_while_choic
         (OURS.replace("liver}", "livr}"), "found concept &#x27;livr&#x27;"),
         ("a: [1", "expected"),
         ("x: &a [1]\ny: *a", "YAML alias"),
-        ("#" * 300_000, "at most 262144 bytes"),
+        ("#" * 300_000, "expected 1 to 262144 bytes"),
         (OURS.replace("dimension", "dimensoin"), "unknown key"),
     ],
 )

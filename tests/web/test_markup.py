@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 from django.contrib.auth.models import User
 
+from portal.web.wizard.views import PAGES
 from tests.conftest import ROOT
 from tests.factories import make_bundle, make_measured, make_run, make_summary
 
@@ -80,7 +81,8 @@ def pages(client) -> dict[str, str]:
         "/api/v1/docs/",
         "/nowhere/",
     ]
-    found = {address: client.get(address).content.decode() for address in addresses}
+    addresses += [f"/blueprint/{step}/?example=brain-tissue" for step in PAGES]
+    found = {address: client.get(address, follow=True).content.decode() for address in addresses}
     ada = User.objects.create(username="ada")
     hers = make_bundle({"a.txt": b"a"}, build="shareable", public=False)
     make_run(owner=ada, public=False, bundle=hers)
