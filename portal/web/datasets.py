@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote_plus
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -204,8 +205,15 @@ def _facet_links(query: Query, facet: Facet, to: Links) -> FacetLinks:
     kept = [o for i, o in enumerate(shown) if i < OPTIONS_SHOWN or o.selected]
     rest = [o for o in shown if o not in kept]
 
+    # A page has over a hundred of these: what they share is written once.
+    start = question([pair for pair in to.params(query) if pair[0] != "page"]) or "?"
+    start += "" if start == "?" else "&"
+
     def link(option: Option) -> OptionLink:
-        url = to(query.toggle(facet.name, option.value))
+        if option.selected:
+            url = to(query.toggle(facet.name, option.value))
+        else:
+            url = f"{start}{facet.name}={quote_plus(option.value)}"
         return OptionLink(option.label, option.count, option.selected, url)
 
     return FacetLinks(facet.name, facet.title, [*map(link, kept)], [*map(link, rest)])

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.db import transaction
 from django.test import Client
 
+from tests.web.weight import weight
 from workers.models import Run
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("catalog")]
@@ -65,3 +66,16 @@ def test_a_wrong_recipe_starts_nothing_and_names_the_place(client: Client):
     assert answer.status_code == 422
     assert {"path", "found", "expected", "message"} <= set(answer.json()["errors"][0])
     assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("view", ["list", "table", "cards"])
+@pytest.mark.parametrize("text", ["", "retinal vessel", "brain MR segmentation", "no such thing"])
+def test_a_search_page_is_light_and_asks_the_database_little(
+    client: Client, text, view, django_assert_max_num_queries
+):
+    address = "/datasets/", {"q": text, "view": view}
+    client.get(*address)
+    with django_assert_max_num_queries(12):
+        answer = client.get(*address)
+
+    assert weight(answer.content.decode()) <= 60_000
