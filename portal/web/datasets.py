@@ -10,7 +10,9 @@ from urllib.parse import quote_plus
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from catalog.faults import Fault
@@ -28,6 +30,7 @@ from portal.web.finding import find
 from portal.web.paging import Pages, question
 
 OPTIONS_SHOWN = 7
+ABOUT_KEPT = 5_000  # some kB each
 EXPORTS = {"csv": "CSV", "jsonl": "JSON lines", "parquet": "Parquet", "bibtex": "BibTeX"}
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 
@@ -170,6 +173,19 @@ class Shown:
     dataset: Dataset
     members: list[tuple[Hit, Dataset]]
     family_url: str
+
+    @property
+    def about(self) -> SafeString:
+        """What a result says of its dataset, whatever was asked: written once for each record."""
+        key = self.dataset.digest
+        if key not in _ABOUT:
+            if len(_ABOUT) >= ABOUT_KEPT:
+                _ABOUT.clear()
+            _ABOUT[key] = render_to_string("datasets/about.html", {"dataset": self.dataset})
+        return _ABOUT[key]
+
+
+_ABOUT: dict[str, SafeString] = {}
 
 
 def _families_before(query: Query) -> frozenset[str]:

@@ -85,7 +85,11 @@ def test_a_dataset_page_shows_its_relations_and_takes_a_correction(
 def test_evidence_opens_on_hover_and_stays_open_on_a_click(page: Page, portal: str):
     page.goto(f"{portal}/datasets/kits19/")
     evidence = page.locator("details.evidence").first
-    claims = evidence.get_by_role("table")
+    claims = evidence.locator("table")
+    expect(claims).not_to_be_visible()
+    evidence.locator("summary").hover()
+    expect(claims).to_be_visible()
+    page.mouse.move(0, 0)
     expect(claims).not_to_be_visible()
 
     evidence.locator("summary").click()
