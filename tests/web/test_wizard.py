@@ -300,9 +300,12 @@ def test_how_files_are_got_and_whether_they_are_here(client, settings):
 
 
 def test_what_only_the_page_of_a_dataset_tells_is_asked_for(client):
-    make_dataset("hub", homepage="https://huggingface.co/datasets/owner/name", access="open", **CT)
+    where = "https://huggingface.co/datasets/owner/name"
+    make_dataset("hub", homepage=where, access="registration", **CT)
     draft = begin(client, "lits", "hub")
-    assert "Revision (full commit hash)" in page(client, "licences", draft)
+    html = page(client, "licences", draft)
+    assert "Revision (full commit hash)" in html
+    assert 'href="/datasets/hub/terms/"' in html
 
     answer = send(
         client, "licences", draft, **{"place-1": "fetch", "revision-1": "a" * 40}, go="start"
