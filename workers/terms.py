@@ -7,20 +7,31 @@ from typing import Any
 
 from catalog.services import facts_of
 from fusion.acquisition import Plan, plan_of
+from fusion.errors import Problem, RecipeError
 from workers.models import AcceptedTerms
 
 #: Kinds of locations whose files are here already: whoever put them here accepted the terms there.
 HERE = frozenset({"local", "manual"})
 
 
-class TermsError(RuntimeError):
+class TermsError(RecipeError):
     """Sources have terms that the user has not accepted; `datasets` names them."""
 
     def __init__(self, datasets: Mapping[str, Plan], *, signed_in: bool) -> None:
         self.datasets = tuple(datasets)
-        rows = "; ".join(f"{slug}: {', '.join(plan.accept)}" for slug, plan in datasets.items())
         todo = "accept them on the dataset's page, or by API"
-        super().__init__(f"{rows}: {todo if signed_in else 'sign in, then ' + todo}")
+        todo = todo if signed_in else f"sign in, then {todo}"
+        super().__init__(
+            [
+                Problem(
+                    path=slug,
+                    found="terms that are not accepted",
+                    expected=todo,
+                    message=f"{slug}: {', '.join(plan.accept)}: {todo}",
+                )
+                for slug, plan in datasets.items()
+            ]
+        )
 
 
 class TermsChangedError(RuntimeError):

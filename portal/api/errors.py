@@ -30,6 +30,7 @@ CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 10
 
 STATUS_OF: dict[type[Exception], HTTPStatus] = {
+    TermsError: HTTPStatus.CONFLICT,  # before RecipeError, of which it is one
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BuildError: HTTPStatus.INSUFFICIENT_STORAGE,  # the only one before a run is queued
     RunConflictError: HTTPStatus.CONFLICT,
@@ -38,7 +39,6 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
     PublishError: HTTPStatus.CONFLICT,
-    TermsError: HTTPStatus.CONFLICT,
     TermsChangedError: HTTPStatus.CONFLICT,
     CredentialError: HTTPStatus.BAD_REQUEST,
     DepositError: HTTPStatus.CONFLICT,
@@ -51,10 +51,10 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     PermissionDenied: HTTPStatus.FORBIDDEN,
 }
 CODE_OF: dict[type[Exception], str] = {
+    TermsError: "terms_open",
     RecipeError: "recipe_invalid",
     RunConflictError: "run_conflict",
     PublishError: "publish_refused",
-    TermsError: "terms_open",
     TermsChangedError: "terms_changed",
     CredentialError: "credential_invalid",
     DepositError: "deposit_refused",
@@ -71,11 +71,11 @@ CODE_OF: dict[type[Exception], str] = {
     PermissionDenied: "permission_denied",
 }
 TITLE_OF: dict[type[Exception], str] = {
+    TermsError: "There are terms to accept",
     RecipeError: "The recipe is not valid",
     BuildError: "There is no room",
     RunConflictError: "The run cannot do that now",
     PublishError: "The bundle may not be published",
-    TermsError: "There are terms to accept",
     TermsChangedError: "The terms are other ones",
     CredentialError: "That is no such credential",
     DepositError: "The bundle may not be sent there",

@@ -35,7 +35,7 @@ NOT_ASKED = [
 @pytest.mark.usefixtures("datasets")
 def test_every_operation_keeps_to_the_schema(live_server):
     there = {"run_id": str(make_run().pk), "bundle_id": make_bundle().pk, "slug": "first-fundus"}
-    there["path"] = "README.md"
+    there |= {"path": "README.md", "name": "HF_TOKEN"}
     correction, _ = propose(
         Dataset.objects.get(slug="first-fundus"), "year", 2012, url="https://x.org/", quote="x"
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.factories import make_dataset
+from tests.fusion.made import member, recipe
 from workers.models import AcceptedTerms, Credential
 
 pytestmark = pytest.mark.django_db
@@ -122,6 +125,21 @@ def test_terms_are_accepted_on_their_page(mine):
     assert mine.post("/datasets/signed/terms/", {"digest": digest}).status_code == 302
     assert "You accepted these terms" in mine.get("/datasets/signed/terms/").content.decode()
     assert "signed" in mine.get("/account/credentials/").content.decode()
+
+
+@pytest.mark.usefixtures("signed")
+def test_a_run_that_needs_them_is_refused_by_page_and_api_with_what_to_do(mine):
+    place = {"kind": "http", "files": [{"url": "https://example.org/a.zip"}]}
+    asked = recipe({**member("a"), "dataset": "signed", "location": place})
+
+    by_api = mine.post("/api/v1/runs/", {"recipe": asked}, content_type="application/json")
+    by_page = mine.post("/recipes/start/", {"recipe": json.dumps(asked)})
+
+    assert (by_api.status_code, by_api.json()["code"]) == (409, "terms_open")
+    assert by_api.json()["errors"][0]["path"] == "signed"
+    assert by_page.status_code == 422
+    for answer in (by_api, by_page):
+        assert "https://zenodo.org/records/7" in answer.content.decode()
 
 
 @pytest.mark.usefixtures("signed")
