@@ -346,6 +346,10 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RunState": "workers.models.Run.State",
         "StageState": "workers.models.RunStage.State",
+        "HarvestState": "catalog.models.Harvest.State",
+        "HarvestChangeState": "catalog.models.HarvestChange.State",
+        "LinkState": "catalog.models.CatalogLink.State",
+        "ChangeKind": "catalog.models.ChangeKind",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -15,7 +15,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from catalog.curation import propose
-from catalog.models import Dataset
+from catalog.models import CatalogRevision, Dataset
+from catalog.refresh import begin
 from tests.factories import make_bundle, make_run
 
 EXAMPLES = 8
@@ -40,6 +41,8 @@ def test_every_operation_keeps_to_the_schema(live_server):
         Dataset.objects.get(slug="first-fundus"), "year", 2012, url="https://x.org/", quote="x"
     )
     there["correction_id"] = str(correction.pk)
+    there["harvest_id"] = begin("idc").pk
+    there["number"] = CatalogRevision.objects.create(digest="d" * 64, dataset_count=3).number
     schema = schemathesis.openapi.from_url(
         f"{live_server.url}/api/v1/schema/",
         headers={"Accept": "application/vnd.oai.openapi+json"},
