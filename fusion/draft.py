@@ -153,6 +153,11 @@ def draft(folder: Path, dataset: str = "", facts: Mapping[str, Any] | None = Non
     return out
 
 
+def draft_text(folder: Path) -> str:
+    """The draft of files that nobody has vouched for, as YAML; for the guarded child."""
+    return draft(folder).text()
+
+
 def _kind(out: Draft, folder: Path, layout: Layout, known: Mapping[str, Any]) -> None:
     """Modality, family and dimension."""
     said = layout.facts.get("modality") or next(iter(known.get("modalities", ())), "")

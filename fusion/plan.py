@@ -485,18 +485,15 @@ def _places(recipe: Recipe) -> list[Gate]:
 
 
 def _safety(recipe: Recipe) -> list[Gate]:
-    """Rule E12: heads from a local folder are passed on only when somebody says they have no face.
+    """Rule E12: heads in local or own data are shared only when somebody says they have no face.
 
     The people are recognisable from a rendering of the skin.
     """
     gates = []
     for member in recipe.sources:
         known = member.description
-        if (
-            known.dimension != "3D"
-            or member.location.kind not in {"local", "manual"}
-            or not _shows_head(member)
-        ):
+        here = member.location.kind in {"local", "own", "manual"}
+        if known.dimension != "3D" or not here or not _shows_head(member):
             continue
         if known.faces in {"none", "removed"}:
             gates.append(Gate("E12", "pass", f"{member.id}: faces {known.faces}"))

@@ -254,9 +254,18 @@ class OpenNeuro(Part):
     allow_patterns: list[str] = []
 
 
+class OwnData(Part):
+    """Data that whoever starts the run has uploaded; `sha256` is written when it is checked."""
+
+    kind: Literal["own"]
+    name: str = Field(pattern=SAFE_ID.pattern)
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+
 LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
     {
         "local": LocalFolder,
+        "own": OwnData,
         "huggingface": HuggingFace,
         "http": Http,
         "zenodo": Zenodo,
@@ -273,6 +282,7 @@ LOCATIONS: Mapping[str, type[Part]] = MappingProxyType(
 )
 Place = (
     LocalFolder
+    | OwnData
     | HuggingFace
     | Http
     | Zenodo

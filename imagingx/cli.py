@@ -169,6 +169,60 @@ def download(portal: Client, options: argparse.Namespace) -> int:
     return OK
 
 
+def upload(portal: Client, options: argparse.Namespace) -> int:
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("upload", total=None)
+
+        def told(done: int, size: int) -> None:
+            bar.update(task, completed=done, total=size)
+
+        sent = portal.upload(options.source, options.name, told)
+    found = sent
+    for found in portal.follow_upload(sent["id"]):
+        if found["total"]:
+            err.print(f"checked {found['done']} of {found['total']} files", highlight=False)
+    if options.keep and found["state"] == "checked":
+        found = portal.keep_upload(found["id"], accept=options.accept)
+    if options.json:
+        return _json(found)
+    out.print(f"{found['name']} {found['id']} {found['state']}", markup=False, highlight=False)
+    if found["state"] == "refused":
+        told_why = f"{found['error_code']}: {found['error']}"
+        err.print(told_why, style="red", markup=False, highlight=False)
+        return REFUSED
+    _findings(found["report"])
+    return OK
+
+
+def _findings(report: Json) -> None:
+    table = _table("weight", "files", "what may tell who people are")
+    for one in report["findings"]:
+        details = ", ".join(detail for detail, _ in one["details"])
+        table.add_row(one["severity"], str(one["files"]), f"{one['message']}: {details}")
+    if report["findings"]:
+        out.print(table)
+    for row in report["unreadable"]:
+        out.print(f"{row['path']}: {row['code']}: {row['message']}", markup=False)
+
+
+def uploads(portal: Client, options: argparse.Namespace) -> int:
+    if options.delete:
+        portal.delete_upload(options.delete)
+        return OK
+    found = list(portal.uploads())
+    if options.json:
+        return _json(found)
+    table = _table("id", "name", "state", "size")
+    for one in found:
+        table.add_row(one["id"], one["name"], one["state"], f"{one['size_bytes'] / 1e6:.1f} MB")
+    out.print(table)
+    return OK
+
+
 def mcp(portal: Client, options: argparse.Namespace) -> int:  # noqa: ARG001
     try:
         from imagingx.tools import make_server
@@ -299,5 +353,14 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("bundle")
     one.add_argument("--out", default="", help="folder, or the tar file with --view")
     one.add_argument("--view", default="", help="nnunet, monai, bids or huggingface: as one tar")
+    one = add("upload", upload, "own data: a folder, file or archive; goes on where it stopped")
+    one.add_argument("source")
+    one.add_argument("--name", default="", help="by which recipes call it")
+    one.add_argument("--keep", action="store_true", help="once it is checked")
+    one.add_argument(
+        "--accept", action="store_true", help="with --keep: whatever the checks find about people"
+    )
+    one = add("uploads", uploads, "own data on the portal")
+    one.add_argument("--delete", default="", metavar="ID")
     add("mcp", mcp, "serve the portal as tools over stdio (Model Context Protocol)")
     return parser

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +24,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled"})
 TRIES, LONGEST_WAIT = 4, 30.0
 BUSY = frozenset({429, 503})
 CHUNK_BYTES = 1 << 20
+PART_BYTES, SEND_TRIES = 8 << 20, 8
+GO_ON = frozenset({409, 429, 500, 502, 503, 504})  # after these an upload asks where it stands
 
 
 class ProblemError(Exception):
@@ -304,6 +308,107 @@ class Client:
                 time.sleep(2.0**attempt)
         raise ChecksumError(f"{part.name}: found {done} bytes, expected {size}")
 
+    # Own data
+
+    def uploads(self) -> Iterator[Json]:
+        """One's own data, the newest first."""
+        return self._pages("uploads/", {})
+
+    def upload(self, source: Path | str, name: str = "", progress: Progress | None = None) -> Json:
+        """Send a file, an archive or a folder; the same call again goes on where it stopped.
+
+        Args:
+            source: a .zip, .tar, .tar.gz or .tgz is unpacked there.
+            name: by which recipes call the data; default: that of the file or folder.
+
+        Returns:
+            the upload, whose checks are under way.
+
+        Raises:
+            ChecksumError: what was begun under this name are other files.
+        """
+        source = Path(source)
+        name = name or _plain_name(source)
+        rows = _rows(source)
+        begun = next((one for one in self.uploads() if one["name"] == name), None)
+        if begun is None:
+            files = [{key: row[key] for key in ("path", "bytes", "sha256")} for row in rows]
+            upload = self._post("uploads/", {"name": name, "files": files})
+        else:
+            upload = self.upload_state(begun["id"])
+        sent = [(row["path"], row["bytes"], row["sha256"]) for row in upload["files"]]
+        if sent != [(row["path"], row["bytes"], row["sha256"]) for row in rows]:
+            raise ChecksumError(f"{name!r}: found other files under this name, expected the same")
+        there, size = 0, sum(row["bytes"] for row in rows)
+        for row, file in zip(rows, upload["files"], strict=True):
+            before = there
+
+            def told(done: int, before: int = before) -> None:
+                if progress is not None:
+                    progress(before + done, size)
+
+            if upload["state"] == "receiving":
+                self._send(row["file"], f"{self.url}{file['url']}", file["offset"], told)
+            there += row["bytes"]
+        if progress is not None:
+            progress(size, size)
+        return self.upload_state(upload["id"])
+
+    def upload_state(self, upload_id: str) -> Json:
+        """One upload: its files, what the checks found, its description."""
+        return self._get(f"uploads/{quote(upload_id, safe='')}/")
+
+    def follow_upload(self, upload_id: str, every_s: float = 2.0) -> Iterator[Json]:
+        """The upload, until its checks have ended."""
+        while True:
+            upload = self.upload_state(upload_id)
+            yield upload
+            if upload["state"] not in {"waiting", "checking"}:
+                return
+            time.sleep(every_s)
+
+    def keep_upload(self, upload_id: str, *, accept: bool = False) -> Json:
+        """Keep checked data; `accept`: you have seen the findings and may keep them there."""
+        return self._post(f"uploads/{quote(upload_id, safe='')}/keep/", {"accept": accept})
+
+    def describe_upload(self, upload_id: str, description: str) -> Json:
+        """Replace the drafted source description (YAML)."""
+        address = f"uploads/{quote(upload_id, safe='')}/"
+        body = {"description": description}
+        return dict(self._answer("PATCH", address, json=body).json())
+
+    def delete_upload(self, upload_id: str) -> None:
+        """Remove an upload with all its files."""
+        self._answer("DELETE", f"uploads/{quote(upload_id, safe='')}/")
+
+    def _send(self, file: Path, address: str, offset: int, told: Callable[[int], None]) -> None:
+        """Send a file on from `offset`; after a lost connection from where the portal is."""
+        size, failed = file.stat().st_size, 0
+        with file.open("rb") as content:
+            while offset < size:
+                content.seek(offset)
+                headers = {
+                    "Content-Type": "application/offset+octet-stream",
+                    "Upload-Offset": str(offset),
+                    "Tus-Resumable": "1.0.0",
+                }
+                try:
+                    part = content.read(PART_BYTES)
+                    answer = self._http.patch(address, content=part, headers=headers)
+                    if answer.is_error:
+                        raise _problem(answer)
+                    offset, failed = int(answer.headers["Upload-Offset"]), 0
+                except (httpx.TransportError, ProblemError) as error:
+                    failed += 1
+                    for_good = isinstance(error, ProblemError) and error.status not in GO_ON
+                    if for_good or failed == SEND_TRIES:
+                        raise
+                    time.sleep(min(2.0**failed, LONGEST_WAIT))
+                    with suppress(httpx.TransportError):
+                        answer = self._http.head(address)
+                        offset = int(answer.headers.get("Upload-Offset", offset))
+                told(offset)
+
     # Requests
 
     def _get(self, address: str, params: Mapping[str, Any] | None = None) -> Json:
@@ -340,6 +445,30 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file as hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _rows(source: Path) -> list[Json]:
+    """Each file with path, bytes and SHA-256; hidden ones stay behind.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    if source.is_dir():
+        found = sorted(path for path in source.rglob("*") if path.is_file())
+        inside = [(path, path.relative_to(source)) for path in found]
+        named = [(p, to.as_posix()) for p, to in inside if not any(x[0] == "." for x in to.parts)]
+    else:
+        named = [(source, source.name)]
+    return [
+        {"file": file, "path": path, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
+        for file, path in named
+    ]
+
+
+def _plain_name(source: Path) -> str:
+    """The name of a file or folder as recipes may call it."""
+    stem = source.resolve().name.partition(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40]
 
 
 def _recipe(recipe: Mapping[str, Any] | str) -> Json:

@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
-from fusion.models import Bundle
+from fusion.models import Bundle, Upload
 from portal.models import CURATORS
 from workers.models import Run
 
@@ -51,6 +51,18 @@ def visible_bundles(request: Any) -> QuerySet[Bundle]:
 def kept_bundles(request: Any) -> QuerySet[Bundle]:
     """Those of them whose files were not removed."""
     return visible_bundles(request).filter(removed_at=None)
+
+
+def own_uploads(request: Any) -> QuerySet[Upload]:
+    """What a user has uploaded; it is shown to nobody else.
+
+    Raises:
+        SignInError: nobody is signed in.
+    """
+    user = user_of(request)
+    if user is None:
+        raise SignInError("Sign in, or send a token: data that is uploaded belongs to somebody")
+    return Upload.objects.filter(owner=user)
 
 
 def is_curator(user: Any) -> bool:

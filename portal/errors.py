@@ -35,5 +35,13 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return defaults.bad_request(request, exception)
 
 
+def too_large(request: HttpRequest, found: int, most: int) -> HttpResponse:
+    """A body that is not read."""
+    status, detail = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"found {found} bytes, limit {most}"
+    if request.path.startswith(API):
+        return _as_problem(status, detail)
+    return render(request, "413.html", {"found": found, "most": most}, status=status)
+
+
 def _as_problem(status: HTTPStatus, detail: str) -> HttpResponse:
     return JsonResponse(body(status, detail), status=status, content_type=CONTENT_TYPE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.utils.cache import (
     get_conditional_response,
@@ -17,8 +19,11 @@ from django.utils.cache import (
 )
 
 from portal.access import user_of
+from portal.errors import too_large
 from workers.logs import bound
 
+LARGEST_BODY = 4 << 20  # of forms and JSON
+UPLOAD_PART = "application/offset+octet-stream"
 PLAIN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 POLICY = "; ".join(  # noqa: FLY002 - one directive a line
     (
@@ -45,6 +50,31 @@ class ContentSecurityPolicy:
         response = self.get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
+
+
+class BodyLimit:
+    """Bodies end at a size that their address has use for; nothing of a larger one is read.
+
+    Parts of uploads are read by their view alone, once it knows whose they are.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        found = int(length) if length.isdigit() else 0
+        if found > LARGEST_BODY and found > (most := self._most(request)):
+            return too_large(request, found, most)
+        return self.get_response(request)
+
+    @staticmethod
+    def _most(request: HttpRequest) -> int:
+        if request.content_type == UPLOAD_PART:
+            return sys.maxsize
+        if request.path.startswith("/uploads/") and user_of(request):
+            return max(LARGEST_BODY, settings.UPLOAD_BYTES + LARGEST_BODY)
+        return LARGEST_BODY
 
 
 class ApiManners:

@@ -18,7 +18,7 @@ class Scope(models.TextChoices):
     """What a token may be used for."""
 
     READ = "read", "read what its owner may see"
-    RUN = "run", "start and steer runs, publish bundles"
+    RUN = "run", "start and steer runs, publish bundles, upload data"
     CURATE = "curate", "what curators do"
 
 

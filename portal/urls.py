@@ -19,6 +19,7 @@ from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
 from portal.api import suggest as api_suggest
+from portal.api import uploads as api_uploads
 from portal.api import versions as api_versions
 from portal.api import viewer as api_viewer
 from portal.web import (
@@ -41,6 +42,7 @@ from portal.web import (
     rules,
     runs,
     statistics,
+    uploads,
     versions,
     viewer,
 )
@@ -139,6 +141,14 @@ api = [
     path("runs/<uuid:run_id>/retry/", api_runs.RunRetry.as_view(), name="run-retry"),
     path("runs/<uuid:run_id>/cancel/", api_runs.RunCancel.as_view(), name="run-cancel"),
     path("runs/<uuid:run_id>/priority/", api_runs.RunPriority.as_view(), name="run-priority"),
+    path("uploads/", api_uploads.UploadList.as_view(), name="uploads"),
+    path("uploads/<uuid:upload_id>/", api_uploads.UploadDetail.as_view(), name="upload"),
+    path("uploads/<uuid:upload_id>/keep/", api_uploads.UploadKeep.as_view(), name="upload-keep"),
+    path(
+        "uploads/<uuid:upload_id>/files/<int:number>/",
+        api_uploads.UploadFile.as_view(),
+        name="upload-file",
+    ),
     path("bundles/", api_bundles.BundleList.as_view(), name="bundles"),
     path("bundles/<slug:bundle_id>/", api_bundles.BundleDetail.as_view(), name="bundle"),
     path(
@@ -263,6 +273,19 @@ urlpatterns = [
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
     path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
     path("bundles/<slug:bundle_id>/deposit/", deposits.index, name="bundle-deposit"),
+    path("uploads/", uploads.index, name="uploads"),
+    path("uploads/<uuid:upload_id>/", uploads.detail, name="upload"),
+    path("uploads/<uuid:upload_id>/send/", uploads.send, name="upload-send"),
+    path("uploads/<uuid:upload_id>/description.yaml", uploads.description, name="upload-yaml"),
+    *(
+        path(
+            f"uploads/<uuid:upload_id>/{action}/",
+            uploads.act,
+            {"action": action},
+            name=f"upload-{action}",
+        )
+        for action in ("keep", "delete", "describe")
+    ),
     path("account/", account.index, name="account"),
     path("account/credentials/", credentials.index, name="credentials"),
     path("account/credentials/<str:name>/test/", credentials.test, name="credential-test"),

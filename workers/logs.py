@@ -21,7 +21,7 @@ from pythonjsonlogger.json import JsonFormatter
 from fusion.sources.credentials import KINDS
 
 #: In the order in which a line shows them.
-FIELDS = ("request", "run", "stage", "chunk", "source", "case", "worker", "attempt")
+FIELDS = ("request", "run", "upload", "stage", "chunk", "source", "case", "worker", "attempt")
 SECRETS = ("SECRET_KEY", "METRICS_TOKEN", *KINDS)
 HIDDEN = "***"
 _opened: set[str] = set()  # credentials of users that this process has read

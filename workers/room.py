@@ -21,6 +21,7 @@ from fusion.recipe import place_of
 from fusion.source import SourceDescription
 from fusion.sources import listing
 from fusion.sources.archive import is_archive
+from fusion.sources.own import folder_of
 from workers.models import Run
 
 GB = 10**9
@@ -41,8 +42,9 @@ def asked_bytes(sources: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
     bundle = fetched = 0.0
     for source in sources:
         place = source["location"]
-        if place["kind"] in {"local", "manual"}:
-            here = Path(settings.DATA_ROOT) / place["path"]
+        if place["kind"] in {"local", "manual", "own"}:
+            own = place["kind"] == "own"
+            here = folder_of(place["sha256"]) if own else Path(settings.DATA_ROOT) / place["path"]
             if here.is_file() and is_archive(here):
                 fetched += UNPACKED * here.stat().st_size
                 bundle += UNPACKED * here.stat().st_size

@@ -16,13 +16,11 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 
-from catalog.models import Dataset
-from catalog.services import facts_of, overlap_graph
-from fusion.recipe import check_recipe
 from workers.broker import message_priority
 from workers.clock import now
 from workers.identity import is_gone
 from workers.models import Run, RunChunk, RunStage, no_place
+from workers.own import checked_recipe
 from workers.publish import is_published
 from workers.refresh import due_sources
 from workers.room import check_room
@@ -59,8 +57,7 @@ def submit_run(
         RecipeError: the recipe cannot be run; nothing is queued.
         BuildError: disk_full or storage_quota: there is no room for it; nothing is queued.
     """
-    known = set(Dataset.objects.values_list("slug", flat=True))
-    checked = check_recipe(recipe, known, overlap_graph(), facts_of)
+    checked = checked_recipe(recipe, owner)
     resolved = checked.as_dict()
     key = _key(resolved, owner.pk if owner else None)
     same = Run.objects.select_related("bundle").in_bulk(

@@ -7,7 +7,7 @@ import uuid
 from celery import shared_task
 from django.conf import settings
 
-from workers import watch
+from workers import uploads, watch
 from workers.chunks import work_on_chunk
 from workers.deposits import work_on_deposit
 from workers.links import check_due
@@ -37,6 +37,13 @@ def take_chunk(run_id: str, stage: str) -> None:
 def send_deposit(pk: str) -> None:
     """Send a bundle to the place that its row names, or the rest of it."""
     work_on_deposit(uuid.UUID(pk))
+
+
+@shared_task(name="workers.tasks.check_upload")
+def check_upload(upload_id: str) -> None:
+    """Check what a person has uploaded; the row decides whether there is anything to do."""
+    with bound(upload=upload_id):
+        uploads.check(uuid.UUID(upload_id))
 
 
 @shared_task(name="workers.tasks.tidy")

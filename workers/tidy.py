@@ -23,8 +23,9 @@ from django.db.models import Q
 from django.utils.timezone import now
 
 from fusion.bundle.names import SUMS
-from fusion.models import Bundle
+from fusion.models import Bundle, Upload
 from fusion.sources.download import PEOPLE
+from workers import uploads
 from workers.models import Run
 from workers.submit import digest
 
@@ -45,15 +46,18 @@ class Leftover:
     bytes: int
     path: Path | None = None
     bundle: Bundle | None = None
+    upload: Upload | None = None
 
 
 def tidy(*, dry_run: bool = False) -> list[Leftover]:
     """Remove every leftover, or only tell what would go."""
-    found = [*_scratch(), *_partials(), *_messages(), *_cached(), *_bundles()]
+    found = [*_scratch(), *_partials(), *_messages(), *_cached(), *_bundles(), *_uploads()]
     for one in found:
         if not dry_run:
             if one.bundle is not None:
                 remove_bundle(one.bundle, one.why)
+            elif one.upload is not None:
+                uploads.delete(one.upload)
             elif one.path is not None:
                 _remove(one.path)
             logger.info("removed %s %s: %s, %d bytes", one.kind, one.name, one.why, one.bytes)
@@ -158,6 +162,25 @@ def _bundles() -> Iterator[Leftover]:
         else:
             continue
         yield Leftover("bundle", bundle.pk, why, bundle.size_bytes, bundle=bundle)
+
+
+def _uploads() -> Iterator[Leftover]:
+    """Own data that nobody sent to the end or decided on, and folders that no upload has."""
+    for row in uploads.expired():
+        why = f"{row.get_state_display()} for {settings.KEEP_UPLOAD_DAYS} days"
+        yield Leftover("upload", str(row.pk), why, row.size_bytes, upload=row)
+    for path in _entries(Path(settings.STATE_DIR) / "forms"):
+        if _is_old(path, GRACE_SECONDS):
+            yield Leftover("upload", path.name, "its form was cut short", _bytes(path), path)
+    root = Path(settings.UPLOAD_DIR)
+    found = {name: path for path in _entries(root) if (name := _uuid(path.name))}
+    known = set(Upload.objects.filter(pk__in=found).values_list("pk", flat=True))
+    kept = set(Upload.objects.kept().values_list("sha256", flat=True))
+    lost = [path for name, path in found.items() if name not in known]
+    lost += [path for path in _entries(root / "kept") if path.name not in kept]
+    for path in lost:
+        if _is_old(path, GRACE_SECONDS):
+            yield Leftover("upload", path.name, "no upload has it", _bytes(path), path)
 
 
 def _entries(folder: Path) -> list[Path]:

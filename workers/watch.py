@@ -20,6 +20,7 @@ from workers.models import Run
 from workers.results import evict
 from workers.submit import requeue_lost_runs
 from workers.tidy import sweep_work_folders, tidy
+from workers.uploads import requeue_uploads
 
 _LOOKING = threading.Lock()
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ def look(patience_seconds: float | None = None) -> None:
     try:
         requeue_lost_runs(patience_seconds)
         requeue_lost_chunks(patience_seconds)
+        requeue_uploads(patience_seconds)
         sweep_work_folders()
     except Exception:  # what is away may come back, and the thread must live to see it
         logger.warning("lost runs: could not look", exc_info=True)

@@ -21,6 +21,7 @@ __all__ = ["acquire", "connector", "listing"]
 #: Kind of a location -> module; imported when used, clients take their time.
 CONNECTORS: Mapping[str, str] = MappingProxyType(
     {
+        "own": "fusion.sources.own",
         "huggingface": "fusion.sources.huggingface",
         "http": "fusion.sources.http",
         "zenodo": "fusion.sources.zenodo",

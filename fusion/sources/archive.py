@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import secrets
 import shutil
 import stat
@@ -20,6 +21,7 @@ from typing import IO, Any, cast
 from isal import igzip, isal_zlib
 
 from fusion.errors import BuildError
+from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import file_sha256
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -88,13 +90,66 @@ def unpack(archive: Path, cache: Path, limits: ArchiveLimits | None = None) -> P
     return folder
 
 
+def unpack_checked(archive: Path, name: str, folder: Path, limits: ArchiveLimits) -> None:
+    """Unpack what somebody has sent; for the guarded child, which passes codes of cases on.
+
+    Args:
+        archive: its bytes, under whatever name.
+        name: the name it was sent by, which tells its kind.
+        folder: to be made; whole or not at all.
+        limits: how much it may become.
+
+    Raises:
+        CaseError: archive_unsafe or source_failed.
+    """
+    named = archive.with_name(f"{archive.name}-{PurePosixPath(name).name}")
+    os.link(archive, named)
+    try:
+        found = unpack(named, folder.parent, limits)
+        found.replace(folder)
+    except BuildError as error:
+        raise CaseError(error.code, str(error).replace(named.name, name)) from error
+    finally:
+        named.unlink()
+
+
+@dataclass
+class Names:
+    """Paths that are plain, lie inside one folder and differ on any file system."""
+
+    folded: dict[str, tuple[str, bool]] = field(default_factory=dict)  # -> name, is a file
+
+    def checked(self, name: str, *, is_folder: bool = False) -> PurePosixPath:
+        """The name as a path.
+
+        Raises:
+            ValueError: says what is wrong with it.
+        """
+        path = PurePosixPath(name)
+        odd = any(ord(c) < 32 or ord(c) == 127 for c in name)  # noqa: PLR2004
+        if odd or "\\" in name or path.is_absolute() or ".." in path.parts or ":" in name[1:2]:
+            raise ValueError(f"{name!r} leads out of the folder or is no plain name")
+        longest = max((len(part.encode()) for part in path.parts), default=0)
+        if not path.parts or longest > _PART_BYTES or len(name.encode()) > _NAME_BYTES:
+            raise ValueError(f"{name[:80]!r} has no name, or one too long")
+        for depth in range(1, len(path.parts) + 1):
+            here = "/".join(path.parts[:depth])
+            is_file = depth == len(path.parts) and not is_folder
+            folded = unicodedata.normalize("NFC", here).casefold()
+            is_new = folded not in self.folded
+            known = self.folded.setdefault(folded, (here, is_file))
+            if known != (here, is_file) or (is_file and not is_new):
+                raise ValueError(f"{known[0]!r} and {name!r} are one name, or file and folder")
+        return path
+
+
 @dataclass
 class _Unpacking:
     archive: Path
     folder: Path
     limits: ArchiveLimits
     written: int = 0
-    names: dict[str, tuple[str, bool]] = field(default_factory=dict)  # folded -> name, is a file
+    names: Names = field(default_factory=Names)
 
     def run(self) -> None:
         count = 0
@@ -118,25 +173,10 @@ class _Unpacking:
         return BuildError("archive_unsafe", f"{self.archive.name}: {what}")
 
     def _checked(self, name: str, *, is_folder: bool) -> PurePosixPath:
-        """The name as a path inside the folder, unlike all others on any file system."""
-        path = PurePosixPath(name)
-        odd = any(ord(c) < 32 or ord(c) == 127 for c in name)  # noqa: PLR2004
-        if odd or "\\" in name or path.is_absolute() or ".." in path.parts or ":" in name[1:2]:
-            raise self._unsafe(f"member {name!r} leads out of the archive or is no plain name")
-        longest = max((len(part.encode()) for part in path.parts), default=0)
-        if not path.parts or longest > _PART_BYTES or len(name.encode()) > _NAME_BYTES:
-            raise self._unsafe(f"member {name[:80]!r} has no name, or one too long")
-        for depth in range(1, len(path.parts) + 1):
-            here = "/".join(path.parts[:depth])
-            is_file = depth == len(path.parts) and not is_folder
-            folded = unicodedata.normalize("NFC", here).casefold()
-            known = self.names.setdefault(folded, (here, is_file))
-            new = known == (here, is_file) and not (is_file and (self.folder / here).exists())
-            if not new:
-                raise self._unsafe(
-                    f"members {known[0]!r} and {name!r} are one name, or file and folder"
-                )
-        return path
+        try:
+            return self.names.checked(name, is_folder=is_folder)
+        except ValueError as error:
+            raise self._unsafe(f"member {error}") from error
 
     def _copy(self, content: IO[bytes], target: Path, name: str, size: int) -> None:
         """Write one file, counting; a header's size is not believed."""

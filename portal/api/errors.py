@@ -25,6 +25,7 @@ from workers.credentials import CredentialError
 from workers.deposits import DepositError
 from workers.submit import RunConflictError
 from workers.terms import TermsChangedError, TermsError
+from workers.uploads import UploadConflictError, UploadError
 
 CONTENT_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 10
@@ -34,6 +35,8 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     RecipeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     BuildError: HTTPStatus.INSUFFICIENT_STORAGE,  # the only one before a run is queued
     RunConflictError: HTTPStatus.CONFLICT,
+    UploadError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    UploadConflictError: HTTPStatus.CONFLICT,
     QueryError: HTTPStatus.BAD_REQUEST,
     RulesError: HTTPStatus.BAD_REQUEST,
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -54,6 +57,8 @@ CODE_OF: dict[type[Exception], str] = {
     TermsError: "terms_open",
     RecipeError: "recipe_invalid",
     RunConflictError: "run_conflict",
+    UploadError: "upload_invalid",
+    UploadConflictError: "upload_conflict",
     PublishError: "publish_refused",
     TermsChangedError: "terms_changed",
     CredentialError: "credential_invalid",
@@ -75,6 +80,8 @@ TITLE_OF: dict[type[Exception], str] = {
     RecipeError: "The recipe is not valid",
     BuildError: "There is no room",
     RunConflictError: "The run cannot do that now",
+    UploadError: "The upload is not valid",
+    UploadConflictError: "The upload cannot do that now",
     PublishError: "The bundle may not be published",
     TermsChangedError: "The terms are other ones",
     CredentialError: "That is no such credential",

@@ -14,18 +14,18 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog.faults import FaultsError
-from catalog.models import Dataset
-from catalog.services import facts_of, overlap_graph
 from fusion.errors import Problem, RecipeError
 from fusion.label_choices import read_meaning, with_meanings
 from fusion.plan import gates_of
-from fusion.recipe import Recipe, check_recipe, example_recipes, load_recipe, nearest, resolve
+from fusion.recipe import Recipe, example_recipes, load_recipe, nearest
 from fusion.recipe_draft import Draft, read_draft, step_of
 from fusion.services import checked, choice, drafted, labels, outlooks
+from portal.access import user_of
 from portal.api import params
 from portal.api.blueprints import DescribedIn
 from portal.api.errors import ProblemOut
 from portal.models import Scope
+from workers.own import checked_recipe
 
 
 class RecipeIn(serializers.Serializer[Any]):
@@ -47,10 +47,10 @@ class RecipeIn(serializers.Serializer[Any]):
         return attrs
 
     def recipe_data(self) -> dict[str, Any]:
-        """The recipe with its source descriptions in place.
+        """The recipe as it was given.
 
         Raises:
-            RecipeError: no such example, or a description that is not shipped.
+            RecipeError: no such example.
         """
         if (name := self.validated_data.get("example")) is not None:
             shipped = example_recipes()
@@ -59,16 +59,16 @@ class RecipeIn(serializers.Serializer[Any]):
                 message = f"example: found {name!r}, expected {expected}{nearest(name, shipped)}"
                 raise RecipeError([Problem("example", name, expected, message)])
             return load_recipe(shipped[name])
-        return resolve(self.validated_data["recipe"])
+        recipe: dict[str, Any] = self.validated_data["recipe"]
+        return recipe
 
-    def checked(self) -> Recipe:
-        """The checked recipe.
+    def checked(self, request: Request) -> Recipe:
+        """The checked recipe; own data are those of who asks.
 
         Raises:
             RecipeError: with every problem found.
         """
-        known = set(Dataset.objects.values_list("slug", flat=True))
-        return check_recipe(self.recipe_data(), known, overlap_graph(), facts_of)
+        return checked_recipe(self.recipe_data(), user_of(request))
 
 
 class RecipeOut(serializers.Serializer[Any]):
@@ -138,7 +138,7 @@ class RecipeValidate(APIView):
         params.check_known(request.query_params, ())
         body = RecipeIn(data=request.data)
         body.is_valid(raise_exception=True)
-        recipe = body.checked()
+        recipe = body.checked(request)
         data = _described(recipe.as_dict(), body.validated_data.get("example"))
         return Response({**data, "gates": [asdict(gate) for gate in gates_of(recipe)]})
 

@@ -181,7 +181,7 @@ class RunList(APIView):
         body = RunIn(data=request.data)
         body.is_valid(raise_exception=True)
         priority = Run.Priority[body.validated_data["priority"].upper()]
-        recipe = body.checked().as_dict()
+        recipe = body.checked(request).as_dict()
 
         def start() -> Run:
             return submit_run(recipe, owner=user_of(request), priority=priority)

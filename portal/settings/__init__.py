@@ -68,6 +68,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "portal.middleware.BodyLimit",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -204,6 +205,14 @@ VIEWER_BYTES = env.integer("IMAGINGX_VIEWER_MB", minimum=1) * 10**6
 DEVICE = env.one_of("IMAGINGX_DEVICE", ("auto", "cpu", "cuda"))
 THREADS = env.integer("IMAGINGX_THREADS")
 HARMONISE_WORKERS = env.integer("IMAGINGX_HARMONISE_WORKERS")
+
+# Data of users (docs/fusing-your-data.md).
+UPLOAD_DIR = env.folder("IMAGINGX_UPLOAD_DIR", STATE_DIR / "uploads")
+UPLOAD_BYTES = env.integer("IMAGINGX_UPLOAD_GB") * 10**9
+UPLOAD_BYTES_PER_USER = env.integer("IMAGINGX_UPLOAD_GB_PER_USER") * 10**9
+FILE_UPLOAD_TEMP_DIR = str(STATE_DIR / "forms")  # files of forms on their way
+(STATE_DIR / "forms").mkdir(parents=True, exist_ok=True)
+KEEP_UPLOAD_DAYS = env.integer("IMAGINGX_KEEP_UPLOAD_DAYS", minimum=1)
 
 _storage_url = env.url("IMAGINGX_STORAGE_URL", ("s3",))
 if _storage_url:

@@ -131,6 +131,18 @@ _VARIABLES = (
         "decoded images that a web process keeps for the slice viewer; a larger one is not shown",
     ),
     Variable(
+        "IMAGINGX_UPLOAD_DIR",
+        "",
+        "folder of uploaded data, shared by web and workers; empty: in the state folder",
+    ),
+    Variable("IMAGINGX_UPLOAD_GB", "20", "GB that one upload of a user may have; 0: no uploads"),
+    Variable("IMAGINGX_UPLOAD_GB_PER_USER", "50", "GB of uploaded data of each user; 0: no limit"),
+    Variable(
+        "IMAGINGX_KEEP_UPLOAD_DAYS",
+        "7",
+        "days after which an unfinished upload goes, and one that its owner does not decide on",
+    ),
+    Variable(
         "IMAGINGX_REQUIRE_SIGN_IN", "0", "1: only who is signed in, or has a token, starts runs"
     ),
     Variable(
@@ -347,8 +359,10 @@ def url(name: str, schemes: tuple[str, ...]) -> str:
     return value
 
 
-def folder(name: str) -> Path:
+def folder(name: str, default: Path | None = None) -> Path:
     """A folder; a relative one counts from the project's root."""
+    if default is not None and not text(name):
+        return default
     return (BASE_DIR / Path(text(name)).expanduser()).resolve()
 
 

@@ -15,8 +15,10 @@ from catalog.describe import plural
 from catalog.overlaps import Overlap
 from fusion.codes import MEANINGS
 from workers.models import Run
+from workers.room import size
 
 register = template.Library()
+register.filter("size", size)
 
 STAGE_TITLES = {
     "acquire": "Acquire",

@@ -14,10 +14,10 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
-from catalog.services import facts_of, overlap_graph
 from fusion.errors import BuildError, Problem, RecipeError
-from fusion.recipe import RECIPES, check_recipe, example_recipes, load_recipe, parse, resolve
+from fusion.recipe import RECIPES, example_recipes, load_recipe, parse
 from portal.access import SignInError, check_may_start, user_of
+from workers.own import checked_recipe
 from workers.submit import submit_run
 
 LARGEST_BYTES = 256 * 1024
@@ -42,9 +42,9 @@ def start(request: HttpRequest) -> HttpResponse:
             data = load_recipe(example_path(request.POST["example"]))
         else:
             text = text_of(request)
-            data = resolve(parse(text))
+            data = parse(text)
         if request.POST.get("action") == "check":
-            recipe = check_recipe(data, _known_datasets(), overlap_graph(), facts_of)
+            recipe = checked_recipe(data, user_of(request))
             return _page(request, text=text, valid=recipe.as_dict())
         run = submit_run(data, owner=user_of(request))
     except RecipeError as error:

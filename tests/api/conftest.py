@@ -16,6 +16,7 @@ def own_state(settings, tmp_path: Path):
     settings.SEARCH_URL = ""
     settings.SEARCH_DIR = tmp_path / "search"
     settings.DATA_ROOT = tmp_path / "data"
+    settings.UPLOAD_DIR = tmp_path / "uploads"
     settings.STATIC_ROOT = tmp_path / "static"
     settings.STATIC_ROOT.mkdir()
     settings.STORAGES = {

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.api.conftest import datasets, own_state
-from tests.conftest import ROOT
+from tests.running import Running
 from tests.workers.conftest import Site, prepared, sample_data
 
 __all__ = ["datasets", "own_state", "prepared", "sample_data"]
@@ -41,36 +36,10 @@ def portal(
     """Address of a portal with its worker, on a state folder of its own."""
     state = tmp_path_factory.mktemp("portal") / "state"
     shutil.copytree(prepared, state)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = state / "up.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "up", "--port", str(port)],
-            cwd=ROOT,
-            env=Site(state, sample_data).environment,
-            stdout=output,
-            stderr=output,
-        )
-        try:
-            _wait_for(f"http://127.0.0.1:{port}/", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(address, timeout=10):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+    running = Running(Site(state, sample_data))
+    running.start()
+    yield running.url
+    running.stop()
 
 
 @pytest.fixture(scope="module")
