@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from fusion.models import Bundle, Upload
 from portal.models import CURATORS
-from workers.models import Run
+from workers.models import Run, RunNotice
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 
@@ -92,6 +92,27 @@ def check_may_steer(request: Any, run: Run) -> None:
     if run.owner_id is None or (user and (user.is_staff or user.pk == run.owner_id)):
         return
     raise PermissionDenied(f"run {run.pk}: it belongs to another user")
+
+
+def may_steer(request: Any, run: Run) -> bool:
+    """The same as an answer, for pages that offer it."""
+    try:
+        check_may_steer(request, run)
+    except PermissionDenied:
+        return False
+    return True
+
+
+def own_notices(request: Any, run: Run) -> QuerySet[RunNotice]:
+    """The notices of a run's end that the user asked for.
+
+    Raises:
+        SignInError: nobody is signed in.
+    """
+    user = user_of(request)
+    if user is None:
+        raise SignInError("Sign in, or send a token, to be told of the end of a run")
+    return RunNotice.objects.filter(run=run, owner=user)
 
 
 def may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -> bool:

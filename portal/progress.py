@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from django.db.models import Count
 from django.utils.timezone import now
 
-from workers.models import Run, RunCase, no_place
+from workers.models import Run, RunCase, RunStage, no_place
+
+FEWEST_DONE, SHORTEST_SECONDS = 3, 10
 
 
 @dataclass
@@ -43,6 +47,43 @@ def by_source(run: Run) -> list[SourceProgress]:
     for counts in found.values():
         counts.excluded = dict(sorted(counts.excluded.items()))
     return list(found.values())
+
+
+def seconds_left(stages: Sequence[RunStage], run: Run) -> tuple[str, float] | None:
+    """The stage under way and how long it has left, by how fast it went since it began.
+
+    None without a basis: too little done, too short a time, or nobody at work. What the stages
+    after it will take is not known.
+    """
+    if run.state != Run.State.RUNNING or run.retry_at is not None:
+        return None
+    for stage in stages:
+        if stage.state == RunStage.State.RUNNING and stage.started_at is not None:
+            spent = (now() - stage.started_at).total_seconds()
+            done = stage.done - stage.done_before
+            if done < FEWEST_DONE or spent < SHORTEST_SECONDS or stage.total <= stage.done:
+                return None
+            return stage.name, spent * (stage.total - stage.done) / done
+    return None
+
+
+def events(run: Run, stages: Sequence[RunStage]) -> list[tuple[datetime, str, str]]:
+    """When what happened to a run: time, a word for the kind, the stage; the first first."""
+    found = [(run.created_at, "asked for", "")]
+    if run.started_at is not None:
+        found.append((run.started_at, "started", ""))
+    for stage in stages:
+        if stage.started_at is None:
+            continue
+        found.append((stage.started_at, "stage began", stage.name))
+        if stage.seconds is not None:
+            ended = stage.started_at + timedelta(seconds=stage.seconds)
+            found.append((ended, "stage done", stage.name))
+    if run.finished_at is not None:
+        found.append((run.finished_at, run.get_state_display().lower(), ""))
+    # A stage that waited for workers has worked for less time than passed: none ends in the future.
+    last = run.finished_at or now()
+    return sorted((min(at, last), what, stage) for at, what, stage in found)
 
 
 def waits_for(run: Run) -> str:

@@ -149,6 +149,12 @@ api = [
         api_uploads.UploadFile.as_view(),
         name="upload-file",
     ),
+    path("runs/<uuid:run_id>/notices/", api_runs.RunNotices.as_view(), name="run-notices"),
+    path(
+        "runs/<uuid:run_id>/notices/<int:notice_id>/",
+        api_runs.RunNoticeDetail.as_view(),
+        name="run-notice",
+    ),
     path("bundles/", api_bundles.BundleList.as_view(), name="bundles"),
     path("bundles/<slug:bundle_id>/", api_bundles.BundleDetail.as_view(), name="bundle"),
     path(
@@ -255,6 +261,7 @@ urlpatterns = [
         path(f"runs/<uuid:run_id>/{action}/", runs.act, {"action": action}, name=f"run-{action}")
         for action in (*runs.ACTIONS, "priority")
     ),
+    path("runs/<uuid:run_id>/notices/", runs.notices, name="run-notices"),
     path("bundles/", bundles.index, name="bundles"),
     path("bundles/<slug:bundle_id>/", bundles.detail, name="bundle"),
     path("bundles/<slug:bundle_id>/report/", bundles.report, name="bundle-report"),

@@ -20,7 +20,7 @@ from fusion.errors import CancelledError
 from fusion.models import Bundle
 from workers.clock import now
 from workers.models import Run, RunChunk, RunStage, lease_end
-from workers.submit import rest_paused_runs, send_waiting_runs
+from workers.submit import rest_paused_runs, send_notices, send_waiting_runs
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0  # how soon a worker hears of a cancellation
@@ -116,6 +116,7 @@ class Lease:
         fields = {"error_code": "", "error": "", **fields}
         self.write(state=state, worker="", lease_until=None, finished_at=now(), **fields)
         transaction.on_commit(send_waiting_runs, robust=True)  # its place is free
+        transaction.on_commit(send_notices, robust=True)
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,7 @@ class ChunkLease:
         running = RunStage.objects.filter(run_id=self.run_id, state=RunStage.State.RUNNING)
         running.update(state=RunStage.State.FAILED)
         transaction.on_commit(send_waiting_runs, robust=True)  # its place is free
+        transaction.on_commit(send_notices, robust=True)
 
     @transaction.atomic
     def done(self) -> bool:

@@ -191,6 +191,8 @@ class RunStage(models.Model):
     done = models.PositiveIntegerField(default=0)
     total = models.PositiveIntegerField(default=0)
     seconds = models.FloatField(null=True)
+    started_at = models.DateTimeField(null=True)  # last, after a pause or a failure again
+    done_before = models.PositiveIntegerField(default=0)  # what was done already then
 
     class Meta:
         ordering = ["position"]
@@ -230,6 +232,46 @@ class RunCase(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source}/{self.name} {self.state}"
+
+
+class RunNotice(models.Model):
+    """Somebody wants to hear of the end of a run (workers/notices.py)."""
+
+    class Kind(models.TextChoices):
+        """How they are told."""
+
+        MAIL = "mail"
+        HOOK = "hook"
+
+    class State(models.TextChoices):
+        """Where a notice stands; it waits for the end of its run, or for the next attempt."""
+
+        WAITING = "waiting"
+        DELIVERED = "delivered"
+        FAILED = "failed"
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="notices")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=10, choices=Kind)
+    target = models.CharField(max_length=500)  # a mail address or a URL
+    page = models.CharField(max_length=500)  # address of the run's page, as its owner sees it
+    state = models.CharField(max_length=20, choices=State, default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    due_at = models.DateTimeField(null=True)  # not before; None: once its run has ended
+    answer = models.CharField(max_length=300, blank=True)  # to the last attempt
+    created_at = models.DateTimeField(auto_now_add=True)
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["run", "owner", "kind", "target"], name="one_notice_per_address"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of run {self.run_id}: {self.state}"
 
 
 class WorkerProcess(models.Model):

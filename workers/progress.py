@@ -8,6 +8,7 @@ import time
 from django.db import transaction
 from django.db.models import F, QuerySet
 
+from workers.clock import now
 from workers.lease import ChunkLease, Heartbeat, Lease
 from workers.logs import bind, bound
 from workers.models import Run, RunCase, RunChunk, RunStage, lease_end
@@ -41,7 +42,8 @@ class DatabaseProgress:
         bind(stage=name)
         with transaction.atomic():
             self.lease.write(lease_until=lease_end())
-            self._row().update(state=RunStage.State.RUNNING)
+            resting = self._row().exclude(state=RunStage.State.RUNNING)
+            resting.update(state=RunStage.State.RUNNING, started_at=now(), done_before=F("done"))
         self._done = self._mark = self._row().values_list("done", flat=True).get()
 
     def stage(self, name: str, total: int) -> None:

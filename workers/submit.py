@@ -19,7 +19,8 @@ from django.db.models import F, Q
 from workers.broker import message_priority
 from workers.clock import now
 from workers.identity import is_gone
-from workers.models import Run, RunChunk, RunStage, no_place
+from workers.models import Run, RunChunk, RunNotice, RunStage, no_place
+from workers.notices import take_due
 from workers.own import checked_recipe
 from workers.publish import is_published
 from workers.refresh import due_sources
@@ -150,6 +151,7 @@ def retry_run(run: Run) -> Run:
     )
     _changed(run, changed, "retried")
     run.stages.filter(state=RunStage.State.FAILED).update(state=RunStage.State.WAITING)
+    run.notices.update(state=RunNotice.State.WAITING, attempts=0, due_at=None)
     _send_after_commit(run)
     return run
 
@@ -283,6 +285,14 @@ def enqueue_chunks(run_id: uuid.UUID, stage: str, number: int) -> None:
     priority = Run.objects.values_list("priority", flat=True).get(pk=run_id)
     for _ in range(number):
         _message("workers.tasks.take_chunk", run_id, stage, priority)
+
+
+def send_notices() -> int:
+    """Ask for the delivery of each notice that is due; returns their number."""
+    ids = take_due()
+    for notice_id in ids:
+        current_app.send_task("workers.tasks.tell", args=[notice_id], queue="io")
+    return len(ids)
 
 
 def send_due() -> None:

@@ -12,6 +12,7 @@ from workers.chunks import work_on_chunk
 from workers.deposits import work_on_deposit
 from workers.links import check_due
 from workers.logs import bound
+from workers.notices import deliver
 from workers.refresh import harvest_if_due
 from workers.runner import work_on
 from workers.submit import send_due
@@ -44,6 +45,12 @@ def check_upload(upload_id: str) -> None:
     """Check what a person has uploaded; the row decides whether there is anything to do."""
     with bound(upload=upload_id):
         uploads.check(uuid.UUID(upload_id))
+
+
+@shared_task(name="workers.tasks.tell")
+def tell(notice_id: int) -> None:
+    """Tell somebody that a run has ended, unless that was done."""
+    deliver(notice_id)
 
 
 @shared_task(name="workers.tasks.tidy")

@@ -18,7 +18,7 @@ from workers.chunks import needed_results, requeue_lost_chunks
 from workers.heartbeat import children_of, queues_of
 from workers.models import Run
 from workers.results import evict
-from workers.submit import requeue_lost_runs
+from workers.submit import requeue_lost_runs, send_notices
 from workers.tidy import sweep_work_folders, tidy
 from workers.uploads import requeue_uploads
 
@@ -71,6 +71,7 @@ def look(patience_seconds: float | None = None) -> None:
         requeue_lost_chunks(patience_seconds)
         requeue_uploads(patience_seconds)
         sweep_work_folders()
+        send_notices()
     except Exception:  # what is away may come back, and the thread must live to see it
         logger.warning("lost runs: could not look", exc_info=True)
     finally:

@@ -23,6 +23,7 @@ from portal.corrections import TooManyCorrectionsError
 from portal.publishing import PublishError
 from workers.credentials import CredentialError
 from workers.deposits import DepositError
+from workers.notices import NoticeError
 from workers.submit import RunConflictError
 from workers.terms import TermsChangedError, TermsError
 from workers.uploads import UploadConflictError, UploadError
@@ -45,6 +46,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     TermsChangedError: HTTPStatus.CONFLICT,
     CredentialError: HTTPStatus.BAD_REQUEST,
     DepositError: HTTPStatus.CONFLICT,
+    NoticeError: HTTPStatus.UNPROCESSABLE_ENTITY,
     CorrectionError: HTTPStatus.UNPROCESSABLE_ENTITY,
     DecisionError: HTTPStatus.CONFLICT,
     RecordError: HTTPStatus.CONFLICT,  # the catalog would contradict itself
@@ -63,6 +65,7 @@ CODE_OF: dict[type[Exception], str] = {
     TermsChangedError: "terms_changed",
     CredentialError: "credential_invalid",
     DepositError: "deposit_refused",
+    NoticeError: "notice_refused",
     CorrectionError: "correction_invalid",
     DecisionError: "decided_already",
     RecordError: "catalog_contradiction",
@@ -86,6 +89,7 @@ TITLE_OF: dict[type[Exception], str] = {
     TermsChangedError: "The terms are other ones",
     CredentialError: "That is no such credential",
     DepositError: "The bundle may not be sent there",
+    NoticeError: "Nobody can be told so",
     CorrectionError: "The correction is not valid",
     DecisionError: "The correction cannot be decided",
     RecordError: "The catalog would contradict itself",

@@ -14,13 +14,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from portal.access import check_may_start, check_may_steer, user_of, visible_runs
+from portal.access import check_may_start, check_may_steer, own_notices, user_of, visible_runs
 from portal.api import params
 from portal.api.errors import ProblemOut
 from portal.api.idempotency import once
 from portal.api.recipes import RecipeIn
 from portal.progress import by_source, waits_for
-from workers.models import Run, RunStage
+from workers.models import Run, RunNotice, RunStage
+from workers.notices import ask_for, secret_of
 from workers.submit import (
     cancel_run,
     pause_run,
@@ -242,6 +243,74 @@ class RunPriority(APIView):
         body.is_valid(raise_exception=True)
         priority = Run.Priority[body.validated_data["priority"].upper()]
         return _steer(request, run_id, lambda run: set_priority(run, priority))
+
+
+class NoticeOut(serializers.ModelSerializer[RunNotice]):
+    secret = serializers.SerializerMethodField(help_text="signs a hook's requests; or null")
+
+    class Meta:
+        model = RunNotice
+        fields = ["id", "kind", "target", "state", "attempts", "answer", "due_at", "created_at",
+                  "delivered_at", "secret"]  # fmt: skip
+
+    def get_secret(self, notice: RunNotice) -> str | None:
+        return secret_of(notice) if notice.kind == RunNotice.Kind.HOOK else None
+
+
+class NoticeListOut(serializers.Serializer[Any]):
+    total = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    results = NoticeOut(many=True)
+
+
+class NoticeIn(serializers.Serializer[Any]):
+    """`url` for a hook; mail goes to the address of one's account."""
+
+    kind = serializers.ChoiceField(RunNotice.Kind.choices)
+    url = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+
+class RunNotices(APIView):
+    @extend_schema(
+        operation_id="runs_notices",
+        responses={200: NoticeListOut, 401: ProblemOut, 404: ProblemOut},
+    )
+    def get(self, request: Request, run_id: UUID) -> Response:
+        """One's own notices of a run's end, and what came of them."""
+        params.check_known(request.query_params, ())
+        rows = own_notices(request, _find(request, run_id))
+        results = NoticeOut(rows, many=True).data
+        return Response({"total": len(results), "next": None, "results": results})
+
+    @extend_schema(
+        operation_id="runs_notices_create",
+        request=NoticeIn,
+        responses={201: NoticeOut, 400: ProblemOut, 401: ProblemOut, 404: ProblemOut,
+                   422: ProblemOut},
+    )  # fmt: skip
+    def post(self, request: Request, run_id: UUID) -> Response:
+        """Be told when the run ends: by mail, or by a signed POST to an address."""
+        params.check_known(request.query_params, ())
+        run = _find(request, run_id)
+        own_notices(request, run)
+        body = NoticeIn(data=request.data)
+        body.is_valid(raise_exception=True)
+        page = request.build_absolute_uri(reverse("run", args=[run.pk]))
+        asked = body.validated_data
+        notice = ask_for(run, request.user, asked["kind"], asked["url"], page)
+        return Response(NoticeOut(notice).data, status.HTTP_201_CREATED)
+
+
+class RunNoticeDetail(APIView):
+    @extend_schema(
+        operation_id="runs_notices_remove",
+        responses={204: None, 401: ProblemOut, 404: ProblemOut},
+    )
+    def delete(self, request: Request, run_id: UUID, notice_id: int) -> Response:
+        """Not to be told any more."""
+        params.check_known(request.query_params, ())
+        get_object_or_404(own_notices(request, _find(request, run_id)), pk=notice_id).delete()
+        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 def _steer(request: Request, run_id: UUID, action: Callable[[Run], object]) -> Response:

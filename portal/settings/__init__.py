@@ -7,6 +7,7 @@ import os
 import secrets
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 
@@ -283,6 +284,16 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# Mail, and other notices of the end of a run (docs/operating.md).
+_mail = urlsplit(env.url("IMAGINGX_MAIL_URL", ("smtp", "smtps")))
+EMAIL_HOST, EMAIL_USE_SSL = _mail.hostname or "", _mail.scheme == "smtps"
+EMAIL_PORT = _mail.port or (465 if EMAIL_USE_SSL else 25)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_mail.username or ""), unquote(_mail.password or "")
+EMAIL_USE_TLS = _mail.scheme == "smtp" and "tls=1" in _mail.query.split("&")
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL = env.text("IMAGINGX_MAIL_FROM")
+NOTICE_RETRY_SECONDS = 30  # first wait after a notice that did not arrive; doubles
 
 # Web.
 CONTACT = env.text("IMAGINGX_CONTACT")

@@ -143,6 +143,12 @@ _VARIABLES = (
         "days after which an unfinished upload goes, and one that its owner does not decide on",
     ),
     Variable(
+        "IMAGINGX_MAIL_URL",
+        "",
+        "smtp:// (STARTTLS with ?tls=1) or smtps://user:password@host:port; empty: no mail is sent",
+    ),
+    Variable("IMAGINGX_MAIL_FROM", "imaging-x@localhost", "sender of the portal's mail"),
+    Variable(
         "IMAGINGX_REQUIRE_SIGN_IN", "0", "1: only who is signed in, or has a token, starts runs"
     ),
     Variable(
