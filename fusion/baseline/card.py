@@ -155,8 +155,11 @@ def _limits(data: Row, plan: Row) -> list[str]:
     limits = [row["detail"] for row in data["findings"] if row["code"] == "shortcut_risk"]
     limits += [str(limit) for limit in plan.get("known_limits", [])]
     limits += list(data["notes"])
-    failed = [arm for arm in data["arms"] if arm["state"] == "failed"]
-    limits += [f"{arm_name(arm['arm'])}, seed {arm['seed']}: {arm['reason']}" for arm in failed]
+    limits += [
+        f"{arm_name(arm['arm'])}, seed {arm['seed']}: {arm['reason']}"
+        for arm in data["arms"]
+        if arm["state"] != "done"
+    ]
     return [*limits, NOT_CLINICAL]
 
 

@@ -59,7 +59,7 @@ class ArmPart(Part):
     arm: str
     seed: int
     fold: str
-    state: Literal["done", "failed"]
+    state: Literal["done", "cut", "failed"]
     reason: str
     steps: int
     best_step: int | None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from torch import Tensor, nn
 
 from fusion.baseline.device import Precision, memory_format
 from fusion.baseline.tier import Tier
+
+_AHEAD = 4  # batches in memory, so that a draw that comes late is not waited for
 
 
 class ArmFailedError(Exception):
@@ -50,7 +54,8 @@ class Plan:
     loss: Loss
     quality: Callable[[nn.Module], float] | None
     steps: int
-    deadline: float = float("inf")  # of time.monotonic
+    learning_rate: float | None = None  # else the tier's
+    is_over: Callable[[], bool] = lambda: False  # the time that this arm may take
 
 
 @dataclass
@@ -86,6 +91,7 @@ class Fitted:
     best_step: int | None
     best_quality: float | None
     last_loss: float
+    is_cut: bool = False  # its time was over before its steps were
     waited_s: float = 0.0
     trained_s: float = 0.0
 
@@ -113,13 +119,14 @@ def fit(
     """Train `net` in place; with val cases it ends with its best weights.
 
     With `checkpoint` the training is saved there at each validation, and goes on from there.
+    Where its time is over after at least half of its steps it ends early, looked at once more.
 
     Raises:
-        ArmFailedError: the loss is not a number, or the time is over.
+        ArmFailedError: the loss is not a number, or the time is over before half of the steps.
         torch.OutOfMemoryError: not even one input fits.
     """
     room = room or Room([])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=tier.learning_rate)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.learning_rate or tier.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, plan.steps)
     precision = Precision(place)
     state = State(notes=room.notes)
@@ -128,42 +135,43 @@ def fit(
         _restore(checkpoint, state, parts, room, place)
         advance(state.step)
     every = max(1, plan.steps // tier.validations)
-    begun, waited = time.monotonic(), 0.0
+    begun, waited, is_cut = time.monotonic(), 0.0, False
     with _ahead(plan, state.step) as drawn:
-        while state.step < plan.steps and state.worse < tier.patience:
+        while state.step < plan.steps and state.worse < tier.patience and not is_cut:
             state.step += 1
             asked = time.monotonic()
             batch = next(drawn)
             waited += time.monotonic() - asked
             state.last = _step(net, plan, batch, optimiser, precision, place, room, state.step)
             schedule.step()
-            if state.step % every == 0 or state.step == plan.steps:
+            is_cut = state.step < plan.steps and plan.is_over()
+            if is_cut and 2 * state.step < plan.steps:
+                raise ArmFailedError(f"timeout: {state.step} of {plan.steps} steps")
+            if state.step % every == 0 or state.step == plan.steps or is_cut:
                 if plan.quality:
                     _judge(net, plan.quality(net), state)
                 if checkpoint is not None:
                     _save(checkpoint, state, parts, room)
             advance(1)
-            if time.monotonic() > plan.deadline and state.step < plan.steps:
-                raise ArmFailedError(f"timeout: {state.step} of {plan.steps} steps")
     took = time.monotonic() - begun
     advance(plan.steps - state.step)
-    if state.best is None:
-        return Fitted(state.step, None, None, state.last, waited, took)
-    net.load_state_dict(state.best[2])
-    return Fitted(state.step, state.best[1], state.best[0], state.last, waited, took)
+    quality, step, best = state.best or (None, None, None)
+    if best is not None:
+        net.load_state_dict(best)
+    return Fitted(state.step, step, quality, state.last, is_cut, waited, took)
 
 
 @contextmanager
 def _ahead(plan: Plan, done: int) -> Iterator[Iterator[Batch]]:
-    """Batches of the steps after `done`; the next one is drawn while a step is computed."""
+    """Batches of the steps after `done`; the next few are drawn while a step is computed."""
     with ThreadPoolExecutor(1, thread_name_prefix="draw") as pool:
 
         def batches() -> Iterator[Batch]:
-            coming: Future[Batch] = pool.submit(plan.draw, done + 1)
-            for step in range(done + 1, plan.steps + 1):
-                batch = coming.result()
-                if step < plan.steps:
-                    coming = pool.submit(plan.draw, step + 1)
+            steps = iter(range(done + 1, plan.steps + 1))
+            coming = deque(pool.submit(plan.draw, step) for step in islice(steps, _AHEAD))
+            while coming:
+                batch = coming.popleft().result()
+                coming.extend(pool.submit(plan.draw, step) for step in islice(steps, 1))
                 yield batch
 
         yield batches()

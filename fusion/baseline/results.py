@@ -74,8 +74,8 @@ class ArmRecord:
     """One trained network: what it saw and how it went.
 
     Attributes:
-        state: done or failed.
-        reason: why it failed, else "".
+        state: done, cut (tested, but its time was over before its steps were) or failed.
+        reason: why it failed or was cut, else "".
         notes: what differs from the plan: a halved batch, a move to the CPU.
         fold: as in CaseResult; a k-fold arm has one record per fold.
     """

@@ -52,7 +52,9 @@ class Segmenter:
     def plan(self, arm: Arm, tier: Tier, seed: int, predictor: Predictor) -> Plan:
         """What to train on, with which loss, chosen by mean Dice of the val cases."""
         pool = Pool(arm.train, self.stacks, self.canvas.patch, seed, self.concepts).ready()
-        size = tier.batch_3d if self.canvas.dims == SOLID else tier.batch
+        solid = self.canvas.dims == SOLID
+        size = tier.batch_3d if solid else tier.batch
+        rate = tier.learning_rate_3d if solid else tier.learning_rate
 
         def draw(step: int) -> Batch:
             windows = pool.draw(step, size)
@@ -72,7 +74,7 @@ class Segmenter:
             return float(np.mean(dice or [0.0]))
 
         steps = 0  # set by who knows the budget
-        return Plan(draw, targets, partial_loss, quality if val else None, steps)
+        return Plan(draw, targets, partial_loss, quality if val else None, steps, rate)
 
     def outcome(self, net: nn.Module, case: Case, predictor: Predictor) -> dict[str, Any]:
         """Scores of each concept annotated in the case."""

@@ -80,9 +80,17 @@ class Study:
     @cached_property
     def failed(self) -> dict[str, str]:
         """Arm -> why, of the arms that failed with every seed or with some."""
+        return self._reasons("failed")
+
+    @cached_property
+    def cut(self) -> dict[str, str]:
+        """The same of the arms that had fewer steps than the others."""
+        return self._reasons("cut")
+
+    def _reasons(self, state: str) -> dict[str, str]:
         found: dict[str, list[str]] = {}
         for record in self.records:
-            if record.state != "done":
+            if record.state == state:
                 fold = f", {record.fold}" if record.fold else ""
                 found.setdefault(record.arm, []).append(
                     f"seed {record.seed}{fold}: {record.reason}"

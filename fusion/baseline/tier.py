@@ -23,7 +23,8 @@ class Tier:
         volume_edge: working size of volumes that are learnt whole, in voxels.
         patch: largest input in pixels; `patch_3d` in voxels; multiples of 8.
         features: of the U-Net's levels; `features_3d` for volumes.
-        seconds: for all networks together; one that outlives its share fails.
+        learning_rate: of planes, and of classes; `learning_rate_3d` of patches of a volume.
+        seconds: for all networks together; one that outlives its share is cut short, or fails.
     """
 
     name: str = "smoke"
@@ -44,6 +45,7 @@ class Tier:
     features: tuple[int, ...] = (16, 32, 64, 128)
     features_3d: tuple[int, ...] = (8, 16, 32, 64)
     learning_rate: float = 3e-3
+    learning_rate_3d: float = 1e-2
     seconds: float = 600.0
 
     def steps_of(self, networks: int) -> int:
@@ -65,6 +67,7 @@ SMALL = Tier(
     volume_edge=96,
     patch_3d=48,
     features_3d=(16, 32, 64, 128),
+    learning_rate_3d=3e-3,
     seconds=7_200.0,
 )
 STANDARD = Tier(
@@ -85,6 +88,7 @@ STANDARD = Tier(
     features=(32, 64, 128, 256),
     features_3d=(32, 64, 128, 256),
     learning_rate=1e-3,
+    learning_rate_3d=1e-3,
     seconds=7_200.0,
 )
 TIERS = {tier.name: tier for tier in (SMOKE, SMALL, STANDARD)}

@@ -156,7 +156,7 @@ def train_arms(
     count = thread_count(threads)
     with held(device) as place, repeatable(job.seed, count, place):
         _tidy(job, folder)
-        runner = Runner(job, _load_all(job, meter), place, meter, folder)
+        runner = Runner(job, _load_all(job, meter), place, meter, folder, stopwatch(place))
         arms = runner.run_all()
         runner.keep_best()
     where = {
@@ -166,6 +166,16 @@ def train_arms(
         "versions": versions(),
     }
     return arms, where
+
+
+def stopwatch(place: torch.device) -> Callable[[], float]:
+    """Seconds of work so far; on a CPU those that this thread had it for.
+
+    So a machine that is busy with other things cuts no network short.
+    """
+    clock = time.thread_time if place.type == "cpu" else time.monotonic
+    begun = clock()
+    return lambda: clock() - begun
 
 
 def _tidy(job: Job, folder: Path) -> None:
@@ -200,8 +210,8 @@ class Runner:
     place: torch.device
     meter: Meter
     folder: Path
+    spent: Callable[[], float]  # seconds
     done: dict[tuple[str, str, int], ArmResult] = field(default_factory=dict)
-    begun: float = field(default_factory=time.monotonic)
 
     def run_all(self) -> list[ArmResult]:
         """Every arm with every seed, in order; finished ones are found again."""
@@ -229,8 +239,7 @@ class Runner:
         if not able.arms:
             return results
         begun = self.meter.done
-        left = self.job.tier.seconds - (time.monotonic() - self.begun)
-        deadline = time.monotonic() + left / waiting
+        deadline = self.spent() + (self.job.tier.seconds - self.spent()) / waiting
         notes: list[str] = []
         for place in self._places():
             self.meter.done = begun
@@ -249,7 +258,7 @@ class Runner:
         fused = [
             arm.record
             for arm in self._in_order()
-            if arm.record.arm == FUSED and arm.record.state == "done"
+            if arm.record.arm == FUSED and arm.record.state != "failed"
         ]
         first = [record for record in fused if record.fold == fused[0].fold]
         if first and not (self.folder / weights.WEIGHTS).is_file():
@@ -324,7 +333,7 @@ class Runner:
         torch.manual_seed(network.seed)  # every arm starts from the same weights
         net = settled(weights.build(job.task, design, window), place, job.canvas.dims)
         plan = learner.plan(arm, job.tier, network.seed, predictor)
-        plan = replace(plan, steps=job.steps, deadline=deadline)
+        plan = replace(plan, steps=job.steps, is_over=lambda: self.spent() > deadline)
         checkpoint = self.folder / CHECKPOINTS / f"{network.name}-{place.type}.pt"
         fitted = fit(net, plan, job.tier, self.meter.advance, place, room, checkpoint)
         outcomes = {}
@@ -387,8 +396,11 @@ def _key(record: ArmRecord) -> tuple[str, str, int]:
 
 def _with_fit(record: ArmRecord, fitted: Fitted) -> ArmRecord:
     quality = None if fitted.best_quality is None else round(fitted.best_quality, 6)
+    cut = f"cut short by the time limit: {fitted.steps} of {record.steps} steps"
     return replace(
         record,
+        state="cut" if fitted.is_cut else "done",
+        reason=cut if fitted.is_cut else "",
         steps=fitted.steps,
         best_step=fitted.best_step,
         val_quality=quality,

@@ -93,8 +93,9 @@ def judge(study: Study, found: Gains, tier: str) -> Verdict:
     if len(study.sources) < PAIR:
         return Verdict(None, ("There is one source only: nothing was fused, so no verdict.",))
     failed = tuple(f"Arm {arm} failed ({why})." for arm, why in study.failed.items())
+    cut = tuple(f"Arm {arm} had fewer steps ({why})." for arm, why in study.cut.items())
     figures = _in_words(found)
-    if not any(record.state == "done" for record in study.records):
+    if not any(record.state != "failed" for record in study.records):
         why = "No network was trained: nothing is known of what can be learnt from the bundle."
         return Verdict("inconclusive", (why, *failed, *figures))
     if tier == "smoke":
@@ -102,7 +103,13 @@ def judge(study: Study, found: Gains, tier: str) -> Verdict:
             "The smoke tier trains small networks once, on few small cases: it shows that the "
             "bundle can be learnt from, not whether fusing helps."
         )
-        return Verdict("inconclusive", (why, *failed, *figures))
+        return Verdict("inconclusive", (why, *failed, *cut, *figures))
+    if cut:
+        why = (
+            "Some networks had fewer steps than others: what differs between them need not come "
+            "from their sources."
+        )
+        return Verdict("inconclusive", (why, *failed, *cut, *figures))
     name, reasons = _rule(found)
     if len(study.sources) == PAIR:
         note = (

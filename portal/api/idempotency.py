@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.utils.timezone import now
 from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 
@@ -16,6 +18,7 @@ from workers.models import Run
 from workers.submit import digest
 
 HEADER, LONGEST = "Idempotency-Key", 200
+KEPT = timedelta(days=30)
 
 
 class KeyReusedError(APIException):
@@ -26,7 +29,9 @@ class KeyReusedError(APIException):
 
 
 def once(request: Request, start: Callable[[], Run], body: Mapping[str, Any]) -> Run:
-    """The run that was started under the request's key, or a new one; keys are per user.
+    """The run that was started under the request's key, or a new one.
+
+    Keys are per user, and forgotten after `KEPT`.
 
     Raises:
         ParameterError: a key that is empty, too long or no plain text.
@@ -40,6 +45,7 @@ def once(request: Request, start: Callable[[], Run], body: Mapping[str, Any]) ->
         message = f"{HEADER}: found {len(key)} characters, expected {expected}"
         found = {"path": HEADER, "found": key[:LONGEST], "expected": expected, "message": message}
         raise ParameterError([found])
+    RepeatableRequest.objects.filter(created_at__lt=now() - KEPT).delete()
     mine = RepeatableRequest.objects.select_related("run").filter(owner=user_of(request), key=key)
     asked = digest(body)
     if (earlier := mine.first()) is None:

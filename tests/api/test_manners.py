@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
 
+from portal.models import RepeatableRequest
 from tests.factories import make_bundle, make_run
 from workers.models import Run
 
@@ -93,6 +95,16 @@ def test_a_request_that_is_repeated_under_its_key_is_done_once(client):
     other = start(client, "k1", json.dumps({"example": "brain-tissue", "priority": "high"}))
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
     assert Run.objects.count() == 2
+
+
+def test_a_key_is_forgotten_after_a_month(client):
+    first = start(client, "k1")
+    client.post(f"{first.json()['url']}cancel/")
+    old = RepeatableRequest.objects.get()
+    RepeatableRequest.objects.update(created_at=old.created_at - timedelta(days=31))
+
+    assert start(client, "k1").json()["id"] != first.json()["id"]
+    assert RepeatableRequest.objects.count() == 1
 
 
 @pytest.mark.parametrize("key", ["", "k" * 201])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,20 @@ def test_a_learnable_pattern_is_learnt_in_every_source(tmp_path: Path, kind: str
     row = figure(result, "a")
     assert (row["n_cases"], row["n_empty_excluded"], row["ci"]) == (3, 0, "unreliable")
     json.dumps(result, allow_nan=False)
+
+
+def test_volumes_are_learnt_within_the_steps_of_a_smoke_run(tmp_path: Path):
+    work, rng = Work(tmp_path), np.random.default_rng(0)
+    for split in ["train"] * 8 + ["val"] * 2 + ["test"] * 3:
+        far = np.indices((48, 48, 48)) - rng.integers(16, 32, 3).reshape(3, 1, 1, 1)
+        ball = (far**2).sum(0) < rng.integers(6, 12) ** 2
+        image = rng.normal(100, 20, ball.shape) + 80 * ball
+        work.stored("a", split, image.astype(np.int16), ball, np.eye(4))
+
+    result = run(plan("a"), work, Tier(steps=80))
+
+    assert result["training"]["dimensions"] == 3
+    assert dice(result, "a") > 0.75
 
 
 def test_labels_of_another_image_are_not_learnt(tmp_path: Path):
@@ -185,6 +201,18 @@ def test_a_time_limit_fails_the_arm(tmp_path: Path):
     result = run_baseline(plan("a", "b"), work.root, device="cpu", tier=Tier(seconds=0.0))
 
     assert {arm["reason"] for arm in result["arms"]} == {"timeout: 1 of 133 steps"}
+
+
+def test_a_busy_machine_cuts_no_network_short(tmp_path: Path):
+    work = Work(tmp_path)
+    for split in ("train", "train", "test"):
+        work.picture("a", split)
+    tier = dataclasses.replace(QUICK, seconds=4.0)
+
+    result = run(plan("a"), work, tier, check=lambda: time.sleep(0.4))  # others had the processor
+
+    (arm,) = result["arms"]
+    assert (arm["state"], arm["reason"], arm["steps"]) == ("done", "", 16)
 
 
 def test_no_case_and_an_unknown_device_are_named(tmp_path: Path):

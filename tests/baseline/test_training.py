@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from torch import nn
 from fusion.baseline import FOLDER, Tier, run_baseline
 from fusion.baseline.cases import arms_of, read_cases
 from fusion.baseline.device import first_free, ranked_by
-from fusion.baseline.fit import Batch, Plan, Room, fit
+from fusion.baseline.fit import ArmFailedError, Batch, Plan, Room, fit
 from fusion.baseline.results import FILE, read_results
 from fusion.baseline.train import CHECKPOINTS
 from tests.baseline.made import QUICK, Work, holdout, plan
@@ -122,6 +123,44 @@ def test_training_ends_when_ten_looks_at_the_val_cases_found_nothing_better():
     found = fitted(Narrow(8), easy(100, lambda _: next(qualities)), tier)
 
     assert (found.steps, found.best_step, found.best_quality) == (12, 2, 0.5)
+
+
+def test_an_arm_whose_time_ends_late_keeps_its_best_weights_and_is_said_to_be_cut():
+    tier, looks = dataclasses.replace(QUICK, validations=5), iter([0.1, 0.5, 0.4, 0.3])
+    over = iter([False] * 6 + [True])
+    plan = dataclasses.replace(easy(10, lambda _: next(looks)), is_over=lambda: next(over))
+
+    found = fitted(Narrow(8), plan, tier)
+
+    assert (found.steps, found.is_cut) == (7, True)
+    assert (found.best_step, found.best_quality) == (4, 0.5)
+    assert list(looks) == []  # the last step was looked at, too
+
+
+def test_an_arm_whose_time_ends_before_half_of_its_steps_fails():
+    plan = dataclasses.replace(easy(10), is_over=lambda: True)
+
+    with pytest.raises(ArmFailedError, match="timeout: 1 of 10 steps"):
+        fitted(Narrow(8), plan)
+
+
+def test_results_of_an_arm_that_was_cut_are_kept_and_flagged(tmp_path: Path, monkeypatch):
+    from fusion.baseline import train
+
+    work, asked = holdout(Work(tmp_path)), itertools.count()
+    # The watch is read twice for the deadline of a network, then after each of its steps.
+    monkeypatch.setattr(train, "stopwatch", lambda _: lambda: 1e6 * (next(asked) >= 14))
+    tier = dataclasses.replace(QUICK, steps=16, fewest_steps=16)
+
+    found = run_baseline(plan("a"), work.root, device="cpu", threads=1, tier=tier)
+
+    (arm,) = found["arms"]
+    assert (arm["state"], arm["steps"]) == ("cut", 13)
+    assert arm["reason"] == "cut short by the time limit: 13 of 16 steps"
+    assert found["matrix"][0]["value"] is not None
+    assert (work.root / FOLDER / "weights.safetensors").is_file()
+    again = run_baseline(plan("a"), work.root, device="cpu", threads=1, tier=tier)
+    assert again == found  # not trained again
 
 
 def test_a_killed_baseline_goes_on_and_ends_with_the_numbers_of_an_undisturbed_one(tmp_path: Path):

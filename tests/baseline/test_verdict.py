@@ -76,6 +76,20 @@ def test_each_verdict_follows_from_its_own_figures(values, verdict):
     assert any(row.startswith("Mean U: ") for row in found.reasons)
 
 
+def test_networks_of_unequal_steps_get_no_verdict_and_their_gains_are_shown():
+    made = study("abc", shifted(own=0.8, other=0.5, fused=0.9, rest=0.7))
+    cut = replace(record("fused"), state="cut", reason="cut short by the time limit: 7 of 10 steps")
+    records = [cut if one.arm == "fused" else one for one in made.records]
+
+    found = judged(replace(made, records=records))
+
+    assert found.name == "inconclusive"
+    assert "Arm fused had fewer steps (seed 1: cut short by the time limit: 7 of 10 steps)." in (
+        found.reasons
+    )
+    assert any(row.startswith("G of a (fused against a alone): +0.100") for row in found.reasons)
+
+
 def test_a_source_with_swapped_labels_never_gets_helps():
     """Source c says the contrary: alone it fits itself, and it spoils what is learnt with it."""
 
