@@ -9,9 +9,9 @@ import platform
 import shutil
 import traceback
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -172,9 +172,16 @@ def run_stage(name: str, build: Build, progress: Progress) -> None:
         BuildError: the build cannot go on; disk_full leaves what is finished for another try.
         CancelledError: the user asked.
     """
-    build.workdir.mkdir(parents=True, exist_ok=True)
-    try:
+    with full_disk_told(name, build):
+        build.workdir.mkdir(parents=True, exist_ok=True)
         _STAGES[name](build, progress)
+
+
+@contextmanager
+def full_disk_told(name: str, build: Build) -> Iterator[None]:
+    """A disk without room, found anywhere in stage `name`, becomes a BuildError: disk_full."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise

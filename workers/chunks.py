@@ -187,7 +187,7 @@ def _is_poison(chunk: RunChunk) -> bool:
 
 
 def _do(chunk: RunChunk, lease: ChunkLease, heartbeat: Heartbeat) -> None:
-    from fusion.build import case_works, harmonise_cases
+    from fusion.build import case_works, full_disk_told, harmonise_cases
     from fusion.pool import share_cores
 
     build = build_of(chunk.run)
@@ -206,7 +206,8 @@ def _do(chunk: RunChunk, lease: ChunkLease, heartbeat: Heartbeat) -> None:
     else:
         # The next chunk is likely to follow: its processes are kept.
         _, children = share_cores(build.threads, build.children, len(works))
-        harmonise_cases(build, works, progress, keep_children=children)
+        with full_disk_told(chunk.stage, build):
+            harmonise_cases(build, works, progress, keep_children=children)
     with transaction.atomic():
         progress.end()
         if lease.done():

@@ -127,7 +127,8 @@ def seen_cases(
     """The cases as the classifier sees them.
 
     A grey image is its thumbnail, at the intensities of the original and at those that the
-    manifest's normalisation gives to a trainer; a colour picture is read again. What harmonising
+    manifest's normalisation gives to a trainer. Where a picture has colours all pictures are read
+    again, the grey ones as three equal colours. What harmonising
     does to the grid does not show at this size: what it does to the intensities does.
 
     Args:
@@ -136,8 +137,9 @@ def seen_cases(
         thumbs: holds a folder per case with the thumbnail of the original.
     """
     found = []
+    colours = any(case["channels"] == COLOURS and len(case["shape"]) < SOLID for case in cases)
     for case in cases:
-        pair = _vectors(case, folder / case["id"], thumbs / case["id"])
+        pair = _vectors(case, folder / case["id"], thumbs / case["id"], colours=colours)
         if pair is not None:
             labels = _labels(case, task, concepts)
             found.append(Seen(case["id"], case["source"], case["group"], labels, *pair))
@@ -153,13 +155,17 @@ def _labels(case: Row, task: str, concepts: Sequence[str]) -> dict[str, int]:
     return {c: int(present[c] > 0) for c in concepts if c in case["annotated"] and c in present}
 
 
-def _vectors(case: Row, folder: Path, thumb: Path) -> tuple[Floats, Floats] | None:
+def _vectors(
+    case: Row, folder: Path, thumb: Path, *, colours: bool
+) -> tuple[Floats, Floats] | None:
     """Before and after; None where a case keeps no intensities or thumbnail."""
     original, solid = (case.get("original") or case).get("intensity"), len(case["shape"]) == SOLID
     after = normalised(case) or case.get("intensity")
-    if case["channels"] == COLOURS and not solid:
+    if colours and not solid:
         file = next(folder / row["path"] for row in case["files"] if row["role"] == "image")
-        small = area_resized(read_image(file).array, (TILE, TILE, COLOURS)).astype(float).ravel()
+        array = np.atleast_3d(read_image(file).array)
+        resized = area_resized(array, (TILE, TILE, array.shape[2])).astype(float)
+        small = np.broadcast_to(resized, (TILE, TILE, COLOURS)).ravel()
         scale = after[-1] / case["intensity"][-1] if after and case.get("intensity") else 1.0
         return small, small * scale
     path = thumb / THUMB_FILE

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from fusion.baseline.shift import Seen, cramers_v, matched, measure_shift, shift_index
+from fusion.baseline.shift import Seen, cramers_v, matched, measure_shift, seen_cases, shift_index
 
 
 def seen(source: str, n: int, before, after=None, ill: int = 0, group: str = "") -> Seen:
@@ -140,3 +141,29 @@ def test_matching_is_the_same_for_one_seed():
     first = matched(cases, "ab", ["ill"], 3)
 
     assert first == matched(cases[::-1], "ab", ["ill"], 3)
+
+
+def test_grey_and_coloured_pictures_are_seen_alike(tmp_path):
+    rng, cases = np.random.default_rng(0), []
+    for name, shape, channels in (("a-0", (24, 31), 1), ("b-0", (40, 20, 3), 3)):
+        (tmp_path / name).mkdir()
+        picture = rng.integers(0, 255, shape, dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / name / "image.png")
+        cases.append(
+            {
+                "id": name,
+                "source": name[0],
+                "group": name,
+                "shape": list(shape[:2]),
+                "channels": channels,
+                "files": [{"role": "image", "path": "image.png"}],
+                "classes": {"ill": 1},
+                "norm": {"method": "divide", "params": {"by": 255}},
+                "intensity": np.linspace(0, 255, 25).tolist(),
+            }
+        )
+
+    grey, coloured = seen_cases(cases, tmp_path, tmp_path, "classification", ["ill"])
+
+    assert grey.before.shape == coloured.before.shape
+    assert np.ptp(grey.before.reshape(-1, 3), axis=1).max() == 0
