@@ -45,7 +45,7 @@ class UploadIn(serializers.Serializer[Any]):
     )  # fmt: skip
 
 
-class FileOut(serializers.Serializer[Any]):
+class UploadedFileOut(serializers.Serializer[Any]):
     path = serializers.CharField()
     bytes = serializers.IntegerField()
     sha256 = serializers.CharField(help_text="empty until it is known")
@@ -97,7 +97,7 @@ class UploadDetailOut(UploadOut):
     class Meta(UploadOut.Meta):
         fields = [*UploadOut.Meta.fields, "files", "report", "description", "description_problems"]
 
-    @extend_schema_field(FileOut(many=True))
+    @extend_schema_field(UploadedFileOut(many=True))
     def get_files(self, upload: Upload) -> list[dict[str, Any]]:
         return [
             {**row, "offset": offset, "url": reverse("api:upload-file", args=[upload.pk, number])}
@@ -207,7 +207,7 @@ class UploadDetail(APIView):
 class UploadFile(APIView):
     parser_classes = [Stream]
 
-    @extend_schema(operation_id="uploads_file", responses={200: FileOut, **REFUSED})
+    @extend_schema(operation_id="uploads_file", responses={200: UploadedFileOut, **REFUSED})
     def get(self, request: Request, upload_id: UUID, number: int) -> Response:
         """How much of a file is here; HEAD tells it in `Upload-Offset` and `Upload-Length`."""
         params.check_known(request.query_params, ())

@@ -366,6 +366,9 @@ SPECTACULAR_SETTINGS = {
     "ENUM_NAME_OVERRIDES": {
         "RunState": "workers.models.Run.State",
         "StageState": "workers.models.RunStage.State",
+        "NoticeState": "workers.models.RunNotice.State",
+        "NoticeKind": "workers.models.RunNotice.Kind",
+        "UploadState": "fusion.models.Upload.State",
         "HarvestState": "catalog.models.Harvest.State",
         "HarvestChangeState": "catalog.models.HarvestChange.State",
         "LinkState": "catalog.models.CatalogLink.State",
