@@ -12,7 +12,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export MALLOC_TOP_PAD_ ?= 67108864
 
-.PHONY: help setup setup-dev sample demo up test check bench chaos search-eval lock clean
+.PHONY: help setup setup-dev sample demo up test check bench chaos tour search-eval lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,10 @@ bench: setup-dev  ## ratios against peers, measured in the same run
 
 chaos: setup-dev  ## break servers, workers, disks and networks under real runs (ARGS: --list)
 	$(BIN)/python scripts/chaos.py $(ARGS)
+
+tour: export IMAGINGX_TEST_SAMPLE = $(abspath $(DATA))
+tour: setup-dev sample  ## walk through the portal in a browser and write docs/tour.md
+	IMAGINGX_WRITE_TOUR=1 $(BIN)/python -m pytest tests/web/test_tour.py $(ARGS)
 
 search-eval: setup-dev  ## score the search on the judged queries, beside plain BM25 (ARGS)
 	$(BIN)/python scripts/search_eval.py $(ARGS)

@@ -3,61 +3,16 @@
 from __future__ import annotations
 
 import json
-import tarfile
 import time
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from fusion.bundle.verify import verify_bundle
 from fusion.recipe import example_recipes, load_recipe
 from tests.web.look import VIEWS, assert_accessible, look_as
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]
-
-FUSION_SECONDS = 900  # on two busy cores the small baseline is the slow part
-RUN_ENDED = ".overall .state.good, .overall .state.bad, .overall .state.warn"
-
-
-def test_search_open_fuse_watch_download_and_verify(
-    page: Page, portal: str, shots: Path, tmp_path: Path
-):
-    page.goto(portal)
-    page.screenshot(path=shots / "home.png", full_page=True)
-    page.get_by_role("combobox").fill("icbm 152 template")
-    page.get_by_role("combobox").press("Enter")
-    page.screenshot(path=shots / "search.png", full_page=True)
-    page.get_by_role("link", name="ICBM 152", exact=False).first.click()
-    expect(page.get_by_role("heading", level=1)).to_contain_text("ICBM")
-    page.screenshot(path=shots / "dataset.png", full_page=True)
-
-    page.get_by_role("link", name="Grey and white matter").click()
-    page.locator("#brain-tissue").get_by_role("button", name="Start fusion").click()
-    expect(page.locator("#progress")).to_be_visible()
-    page.evaluate("window.wasNotReloaded = true")
-    expect(page.locator(".stages li.done").first).to_be_visible(timeout=60_000)
-    page.screenshot(path=shots / "run.png", full_page=True)
-    page.wait_for_selector(RUN_ENDED, timeout=FUSION_SECONDS * 1000)
-    assert page.evaluate("window.wasNotReloaded")
-    expect(page.locator(".overall .state")).to_have_text("Succeeded")
-    expect(page.locator("#run-status")).to_have_text("Run succeeded")
-    page.screenshot(path=shots / "run-ended.png", full_page=True)
-
-    page.get_by_role("link", name="Open the bundle").click()
-    expect(page.get_by_text("Private build")).to_be_visible()
-    expect(page.get_by_text("Small sample")).to_be_visible()
-    expect(page.locator("#baseline + p .state")).to_have_text("inconclusive")
-    page.screenshot(path=shots / "bundle.png", full_page=True)
-    with page.expect_download() as download:
-        page.locator("#download").click()
-    download.value.save_as(tmp_path / "bundle.tar")
-
-    with tarfile.open(tmp_path / "bundle.tar") as tar:
-        tar.extractall(tmp_path / "unpacked", filter="data")
-    (folder,) = (tmp_path / "unpacked").iterdir()
-    report = verify_bundle(folder)
-    assert report.ok, [check for check in report.checks if not check.ok]
 
 
 def test_filters_change_the_address_without_a_new_page(page: Page, portal: str):
