@@ -34,10 +34,12 @@ def address(live_server, tmp_path: Path) -> str:
     return f"{live_server.url}/bundles/{bundle.pk}/cases/"
 
 
-def drawn(page: Page) -> bool:
-    """Whether the slice on the page is a picture that came."""
-    return bool(page.evaluate("(() => { const i = document.getElementById('slice');"
-                              " return i.complete && i.naturalWidth > 0; })()"))  # fmt: skip
+def see_it_drawn(page: Page) -> None:
+    """Wait until the slice on the page is a picture that came."""
+    page.wait_for_function(
+        "() => { const i = document.getElementById('slice');"
+        " return i && i.complete && i.naturalWidth > 0; }"
+    )
 
 
 def test_from_the_list_through_the_slices(page: Page, address: str, shots: Path):
@@ -60,8 +62,7 @@ def test_from_the_list_through_the_slices(page: Page, address: str, shots: Path)
     expect(number).to_have_text("5")
     expect(page.locator("#slice")).to_have_attribute("src", re.compile("index=5"))
     expect(page).to_have_url(re.compile("axial=5"))
-    page.wait_for_function("document.getElementById('slice').complete")
-    assert drawn(page)
+    see_it_drawn(page)
 
     page.get_by_role("link", name="Coronal", exact=True).click()
     expect(page).to_have_url(re.compile("plane=coronal.*axial=5"))
@@ -69,7 +70,7 @@ def test_from_the_list_through_the_slices(page: Page, address: str, shots: Path)
     page.get_by_role("link", name="lung").click()
     page.get_by_role("link", name="hide Posterior hippocampus").click()
     expect(page.get_by_role("link", name="show Posterior hippocampus")).to_be_visible()
-    assert drawn(page)
+    see_it_drawn(page)
     page.screenshot(path=shots / "viewer.png", full_page=True)
     page.reload()
     assert "window=lung" in page.url
