@@ -11,8 +11,6 @@ IMAGINGX_TEST_SEARCH_URL is set. What the bare ones do:
   same facets and hits of the same index. Nothing is understood, sorted out or explained.
 - Elasticsearch, plain: the same fuzzy words on the server. Elasticsearch, bare: the very request
   that our search sends, ready made, sent with the client, which brings the documents along.
-
-The server keeps no answers, and forgets before each round which documents a clause matched.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ import tantivy  # noqa: E402
 from catalog.collection import read_catalog  # noqa: E402
 from catalog.models import Dataset  # noqa: E402
 from catalog.search.documents import Document, document  # noqa: E402
-from catalog.search.elastic import ElasticEngine, requests  # noqa: E402
+from catalog.search.elastic import ElasticEngine, request  # noqa: E402
 from catalog.search.embedded import SCHEMA, EmbeddedEngine, open_searcher  # noqa: E402
 from catalog.search.engine import Engine, search  # noqa: E402
 from catalog.search.facets import FACETS  # noqa: E402
@@ -192,25 +190,22 @@ def bare_elastic(engine: ElasticEngine) -> Ask:
         text, chosen = asked(place)
         reading = interpret(text, engine.look_up(words_to_look_up(text)))
         query = Query(text=text, filters=chosen, limit=LIMIT)
-        hits, facets = requests(make_plan(query, reading))
-        del hits["stored_fields"]
-        bodies.append([{}, hits | {"_source": True}, {}, facets])
+        body = request(make_plan(query, reading))
+        del body["stored_fields"]
+        bodies.append(body | {"source": True})
 
     def ask(place: int) -> int:
-        answer = engine.client.msearch(index=engine.alias, searches=bodies[place])
-        return int(answer["responses"][0]["hits"]["total"]["value"])
+        answer = engine.client.search(index=engine.alias, **bodies[place])
+        return int(answer["hits"]["total"]["value"])
 
     return ask
 
 
-def measure(
-    candidates: dict[str, Ask], rounds: int, slow: Collection[str], forget: Callable[[], object]
-) -> Times:
+def measure(candidates: dict[str, Ask], rounds: int, slow: Collection[str]) -> Times:
     """Milliseconds per question; the first two rounds warm up. A slow one answers one round."""
     times: Times = {name: [] for name in candidates}
     names = list(candidates)
     for turn in range(rounds + 2):
-        forget()
         for place in range(len(QUESTIONS)):
             start_with = (turn + place) % len(names)
             for name in names[start_with:] + names[:start_with]:
@@ -253,21 +248,14 @@ def run(number: int, rounds: int) -> None:
             if url:
                 start = time.perf_counter()
                 elastic.refresh()
-                no_answers = {"index.requests.cache.enable": False}
-                elastic.client.indices.put_settings(index=elastic.alias, settings=no_answers)
                 print(f"Elasticsearch index {time.perf_counter() - start:.1f} s")
                 candidates[ELASTIC] = ours(elastic)
                 candidates[BARE] = bare_elastic(elastic)
                 candidates[PLAIN] = plain_elastic(elastic)
-
-            def forget() -> None:
-                if url:
-                    elastic.client.indices.clear_cache(index=elastic.alias, query=True)
-
             gc.collect()
             gc.freeze()  # the documents held for the scan are no part of a search
             slow = {SCAN} if len(documents) >= SCALES[1] else set()
-            report(measure(candidates, rounds, slow, forget))
+            report(measure(candidates, rounds, slow))
         finally:
             if url:
                 elastic.drop()

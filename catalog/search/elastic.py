@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Any
 
 from elastic_transport import TransportError
@@ -51,9 +50,8 @@ Page = tuple[tuple[float, Document], ...]
 _EVERY: Clause = {"match_all": {}}
 #: What a hit brings: its slug as sort key, and the digest, which says which state of it was found.
 #: No stored field is read: unpacking those costs a fifth of a request.
-_FOUND: Clause = {"_source": False, "stored_fields": "_none_", "docvalue_fields": ["digest"]}
+_FOUND: Clause = {"source": False, "stored_fields": "_none_", "docvalue_fields": ["digest"]}
 _VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
-_INDEX = {"index": A("terms", field="_index", size=1).to_dict()}
 _QUALITY: Clause = {
     "field_value_factor": {"field": "quality", "modifier": "ln2p", "missing": 0},
     "weight": 1 / _LN2,
@@ -243,24 +241,18 @@ class ElasticEngine:
                 log.info("dropping abandoned search index %s", name)
                 self.client.options(ignore_status=404).indices.delete(index=name)
 
-    def _execute(self, *bodies: Clause) -> list[Any]:
-        """The answer to each search; the server works on several at once."""
+    def _execute(self, body: Mapping[str, Any]) -> Any:
         with server():
-            answers = self._send(bodies)
-            if any(answer["status"] == HTTPStatus.NOT_FOUND for answer in answers):
+            try:
+                return self._send(body)
+            except NotFoundError:
                 # Someone deleted the index: derived data, so it is made again.
                 with self._lock:
                     self._build(self.key())
-                answers = self._send(bodies)
-        for answer in answers:
-            if "error" in answer:
-                raise SearchUnavailableError(f"Elasticsearch: {answer['error']}")
-        return answers
+                return self._send(body)
 
-    def _send(self, bodies: Iterable[Clause]) -> list[Any]:
-        searches = [part for body in bodies for part in ({}, body)]
-        answers: list[Any] = self.client.msearch(index=self.alias, searches=searches)["responses"]
-        return answers
+    def _send(self, body: Mapping[str, Any]) -> Any:
+        return self.client.search(index=self.alias, **body).body
 
     def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
         """For each word whether it occurs in any document, else those spelled alike."""
@@ -273,7 +265,7 @@ class ElasticEngine:
         for place, word in enumerate(words):
             like = {"field": "text", "size": 20, "min_word_length": 3, "sort": "frequency"}
             search = search.suggest(f"w{place}", word, term={**like, "max_inspections": 50})
-        (answer,) = self._execute(search.to_dict())
+        answer = self._execute(search.to_dict())
         buckets = answer["aggregations"]["known"]["buckets"]
         return {
             word: _match(buckets[f"w{place}"]["doc_count"], answer["suggest"][f"w{place}"])
@@ -282,9 +274,9 @@ class ElasticEngine:
 
     def run(self, plan: Plan) -> Answer:
         """One page of strict matches, their number, and the counts of every facet."""
-        (found, facets), page = self._answer(*requests(plan))
-        counts = _counts(facets["aggregations"], plan.choices)
-        return Answer(found["hits"]["total"]["value"], page, counts)
+        answer, page = self._answer(request(plan))
+        counts = _counts(answer["aggregations"], plan.choices)
+        return Answer(answer["hits"]["total"]["value"], page, counts)
 
     def near(self, plan: Plan, minimum: int, limit: int) -> tuple[tuple[float, Document], ...]:
         """Best documents that satisfy at least `minimum` constraints, but not all."""
@@ -299,20 +291,18 @@ class ElasticEngine:
         body = {"query": asked, "sort": ("_score", "slug"), "size": limit, **_FOUND}
         return self._answer(body)[1]
 
-    def _answer(self, *bodies: Clause) -> tuple[list[Any], Page]:
-        """The server's answers, of one index; the hits of the first with their documents."""
+    def _answer(self, body: Mapping[str, Any]) -> tuple[Any, Page]:
+        """The server's answer, and its hits with their documents."""
         for _ in range(TRIES):
-            answers = self._execute(*bodies)
-            if len(set(_indices_read(answers))) > 1:
-                continue
-            hits = answers[0]["hits"]["hits"]
+            answer = self._execute(body)
+            hits = answer["hits"]["hits"]
             places = [(hit["sort"][-1], hit["fields"]["digest"][0]) for hit in hits]
             known = {place: self._read[place] for place in places if place in self._read}
             if new := [place[0] for place in places if place not in known]:
                 known |= self._fetch(hits[0]["_index"], new)
             if all(place in known for place in places):
                 scores = [float(hit["_score"] or 0.0) for hit in hits]
-                return answers, tuple(zip(scores, map(known.__getitem__, places), strict=True))
+                return answer, tuple(zip(scores, map(known.__getitem__, places), strict=True))
         raise SearchUnavailableError(f"Elasticsearch: its index was replaced {TRIES} times")
 
     def _fetch(self, index: str, slugs: Sequence[str]) -> dict[tuple[str, str], Document]:
@@ -327,45 +317,26 @@ class ElasticEngine:
         return found
 
 
-def requests(plan: Plan) -> tuple[Clause, Clause]:
-    """What answers a plan: a search for the hits, and one that counts the facets.
-
-    Facets need no scores, and hits none but of what the choices leave: apart they cost less than
-    as one request, and the server answers them side by side.
-    """
+def request(plan: Plan) -> dict[str, Any]:
+    """The one request that answers a plan, as arguments of the client's `search`."""
     choices = {facet: _clause(item.node) for facet, item in plan.choices.items()}
     asked = {
         "must": [_EVERY, *(_clause(item.node) for item in plan.musts)],
+        "should": [_clause(term) for term in plan.bonus],
         "must_not": [_clause(node) for node in plan.excluded],
     }
-    scored = {
-        **asked,
-        "should": [_clause(term) for term in plan.bonus],
-        "filter": list(choices.values()),
-    }
-    hits = {
-        "query": _by_quality({"bool": scored}),
+    body = {
+        "query": _by_quality({"bool": asked}),
+        "aggs": _facet_counts(choices),
         "sort": (SORT_FIELDS.get(plan.sort, "_score"), "slug"),
-        "from": plan.offset,
+        "from_": plan.offset,
         "size": plan.limit,
         "track_total_hits": True,
         **_FOUND,
     }
-    facets = {
-        "query": {"bool": {"filter": {"bool": asked}}},
-        "aggs": {**_facet_counts(choices), **_INDEX},
-        "size": 0,
-        "track_total_hits": False,
-    }
-    return hits, facets
-
-
-def _indices_read(answers: Iterable[Any]) -> Iterator[str]:
-    """Names of the indices that were found to hold something."""
-    for answer in answers:
-        yield from (hit["_index"] for hit in answer["hits"]["hits"][:1])
-        for bucket in answer.get("aggregations", {}).get("index", {}).get("buckets", ()):
-            yield bucket["key"]
+    if choices:
+        body["post_filter"] = _all_of(choices.values())
+    return body
 
 
 def _all_of(clauses: Iterable[Clause]) -> Clause:
