@@ -114,11 +114,11 @@ class Client:
         Args:
             part: subjects, modality, body_part choose a part; mbit states a speed.
         """
-        return self._get(f"datasets/{slug}/acquisition/", part)
+        return self._get(f"datasets/{quote(slug, safe='')}/acquisition/", part)
 
     def accept_terms(self, slug: str, digest: str) -> Json:
         """Accept a dataset's terms, on record: `accept_digest` of the acquisition plan."""
-        return self._post(f"datasets/{slug}/terms/", {"digest": digest})
+        return self._post(f"datasets/{quote(slug, safe='')}/terms/", {"digest": digest})
 
     def compare(self, *slugs: str) -> Json:
         """Two to six datasets side by side."""

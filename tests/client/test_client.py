@@ -16,7 +16,7 @@ from imagingx.cli import main
 from imagingx.client import _inside
 from portal.models import ApiToken, Scope
 from tests.conftest import ROOT
-from tests.factories import make_bundle, make_run
+from tests.factories import make_bundle, make_dataset, make_run
 from workers.models import Run, RunStage
 
 CODE = """
@@ -78,6 +78,20 @@ def test_a_run_is_started_with_a_token_and_followed_to_its_end(live_server, port
     assert started["owner"] == "ada"
     with pytest.raises(ProblemError, match="404"):
         portal.run(started["id"])
+
+
+@pytest.mark.usefixtures("datasets")
+def test_terms_are_accepted_with_the_digest_of_the_plan(live_server):
+    link = {"url": "https://zenodo.org/records/7", "kind": "official", "source": "curation"}
+    make_dataset("signed", links=[link | {"issue": None}], access="registration")
+    _, text = ApiToken.objects.issue(User.objects.create(username="ada"), "test", [*Scope])
+    with Client(live_server.url, text) as hers:
+        plan = hers.acquisition("signed")
+        assert plan["accepted_at"] is None
+        with pytest.raises(ProblemError, match="409"):
+            hers.accept_terms("signed", "0" * 64)
+        assert hers.accept_terms("signed", plan["accept_digest"])["accepted_at"]
+        assert hers.acquisition("signed")["accepted_at"]
 
 
 def test_a_download_is_checked_and_goes_on_where_it_was_interrupted(portal, tmp_path):
