@@ -13,14 +13,14 @@ import boto3
 import pytest
 
 from fusion.sources.idc import release
-from tests.fusion.conftest import store
+from tests.fusion.conftest import object_server, store
 from tests.fusion.made import brain, member, recipe, write_source
 from tests.fusion.servers import COMMIT, HubHandler, hub, serving
 from tests.fusion.servers import Site as Server
 from tests.workers.conftest import Site
 from workers.room import asked_bytes
 
-__all__ = ["store"]
+__all__ = ["object_server", "store"]
 CASES = 6
 
 

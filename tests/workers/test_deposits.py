@@ -12,13 +12,13 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from tests.factories import FILES, make_bundle, make_run
-from tests.fusion.conftest import store
+from tests.fusion.conftest import object_server, store
 from tests.fusion.servers import HubHandler, Site, ZenodoHandler, serving
 from workers.credentials import keep
 from workers.deposits import DepositError, dry_run, submit_deposit, work_on_deposit
 from workers.models import Deposit
 
-__all__ = ["store"]
+__all__ = ["object_server", "store"]
 pytestmark = pytest.mark.django_db
 TOKEN = "canary_token_91c2"
 SHARD = "shards/train-000000.tar"
