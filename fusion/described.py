@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from catalog import concepts, vocab
-from fusion.recipe import check_description
+from fusion.recipe import PROPOSED
+from fusion.recipe_draft import check_shape
 from fusion.source import SourceDescription
 
 _UNKNOWN: Mapping[str, Any] = {
@@ -27,7 +28,8 @@ def described_facts(
 
     Args:
         name: stands for the slug; no dataset of the catalog has it.
-        description: a source description, checked here when it is plain data.
+        description: a source description, checked here when it is plain data; labels whose concept
+            is still undecided count for nothing.
         catalog: facts of the dataset that it is a copy of, if that is catalogued.
 
     Raises:
@@ -36,10 +38,10 @@ def described_facts(
     one = (
         description
         if isinstance(description, SourceDescription)
-        else check_description(description, name)
+        else check_shape(description, name)
     )
     family = vocab.resolve("modality", one.family)
-    spoken = {*one.concepts(), *one.covers}
+    spoken = {c for c in (*one.concepts(), *one.covers) if not c.startswith(PROPOSED)}
     tasks = ["Segmentation"] * bool(one.layers) + ["Classification"] * bool(one.classes)
     return {
         **_UNKNOWN,

@@ -72,6 +72,11 @@ class DraftSource:
     description: SourceDescription | None
     convert: str | None
 
+    @property
+    def own(self) -> str:
+        """The name of the uploaded data that it is; empty where it is none."""
+        return str(self.location.get("name", "")) if self.location.get("kind") == "own" else ""
+
     def member(self, description: SourceDescription | None = None) -> Member:
         """The source as a recipe has it, wherever its files are.
 
@@ -97,7 +102,13 @@ class Draft:
 
     @property
     def slugs(self) -> list[str]:
-        return list(dict.fromkeys(source.dataset for source in self.sources))
+        """The datasets, without what its owner has uploaded."""
+        return list(dict.fromkeys(one.dataset for one in self.sources if not one.own))
+
+    @property
+    def own(self) -> list[str]:
+        """The names of what its owner has uploaded."""
+        return list(dict.fromkeys(one.own for one in self.sources if one.own))
 
     @property
     def undescribed(self) -> list[str]:
@@ -172,6 +183,7 @@ def draft_recipe(
     datasets: Sequence[Facts],
     described: Mapping[str, Mapping[str, Any]] = {},
     is_here: IsHere = lambda _: False,
+    own: Collection[str] = (),
 ) -> dict[str, Any]:
     """The recipe of a blueprint, as far as it goes.
 
@@ -181,15 +193,17 @@ def draft_recipe(
     Args:
         blueprint: of these datasets and described folders.
         datasets: facts of those of the catalog.
-        described: name -> source description of local folders.
+        described: name -> source description of local folders and of uploaded data.
+        own: names of the uploaded ones among them.
         is_here: whether the files of a location are on this server.
     """
     task = _task(blueprint)
     chosen = _descriptions([one["slug"] for one in datasets], task, is_here)
     sources = [_source(one, chosen.get(one["slug"], ""), task, is_here) for one in datasets]
     for name, data in described.items():
-        place = {"kind": "local", "path": name}
-        slug = data.get("dataset") or name
+        is_own = name in own
+        place = {"kind": "own", "name": name} if is_own else {"kind": "local", "path": name}
+        slug = name if is_own else data.get("dataset") or name
         sources.append({"id": name[:40], "dataset": slug, "location": place, "description": data})
     target: dict[str, Any] = {"profile": blueprint.choice.profile}
     if blueprint.choice.profile == "grid" and len(blueprint.spacing_mm or ()) == 3:  # noqa: PLR2004

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,17 @@ from catalog.search import QueryError
 from catalog.search.facets import closest, resolve, unknown_value
 from catalog.search.index import current_key
 from catalog.selection import neighbours, select, wrong_number
-from catalog.services import facts_of, overlap_graph
+from catalog.services import facts_of
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice, draw
 from fusion.described import described_facts
 from fusion.label_choices import Labels, labels_of
+from fusion.models import Upload
 from fusion.partners import KEYS, Goal, GoalFound, Partners
+from fusion.recipe import parse
 from fusion.recipe_draft import (
     BELOW_ROOT,
-    Checked,
     Draft,
     Outlook,
-    check_draft,
     draft_recipe,
     outlook,
     read_draft,
@@ -39,14 +39,18 @@ _IN_RECORD = frozenset({"modality_details", "classes", "spacing", "annotation", 
 
 
 def blueprint(
-    slugs: Iterable[str], choice: Choice, described: Mapping[str, Mapping[str, Any]] = {}
+    slugs: Iterable[str],
+    choice: Choice,
+    described: Mapping[str, Mapping[str, Any]] = {},
+    own: Sequence[Upload] = (),
 ) -> Blueprint:
-    """The blueprint of the named datasets and of local folders that are only described.
+    """The blueprint of named datasets, of folders that are only described, and of uploaded data.
 
     Args:
         slugs: datasets of the catalog.
         choice: what is to be built.
         described: name -> source description; a name may be the slug of what it is a copy of.
+        own: data of who asks, with usable descriptions.
 
     Raises:
         QueryError: fewer than two in all or more than six, or a slug that no dataset has.
@@ -55,7 +59,9 @@ def blueprint(
     chosen = select(slugs)
     known = facts_of(described)
     local = [described_facts(name, one, known.get(name, {})) for name, one in described.items()]
-    together = [*chosen.facts, *local]
+    stated = {row.name: {"size_bytes": row.size_bytes, "access": "own"} for row in own}
+    mine = [described_facts(row.name, parse(row.description), stated[row.name]) for row in own]
+    together = [*chosen.facts, *local, *mine]
     if (
         len({one["slug"] for one in together}) < len(together)
         or not FEWEST <= len(together) <= MOST
@@ -70,11 +76,12 @@ def drafted(
     choice: Choice,
     described: Mapping[str, Mapping[str, Any]] = {},
     earlier: Mapping[str, Any] | None = None,
+    own: Sequence[Upload] = (),
 ) -> Draft:
     """The draft of a recipe for these datasets.
 
     Args:
-        slugs, choice, described: as for `blueprint`.
+        slugs, choice, described, own: as for `blueprint`.
         earlier: a draft; what it says of datasets that it has already is kept.
 
     Raises:
@@ -82,16 +89,11 @@ def drafted(
         RecipeError: a description or the earlier draft is not valid.
     """
     wanted = list(dict.fromkeys(slugs))
-    fresh = draft_recipe(
-        blueprint(wanted, choice, described), select(wanted).facts, described, is_here
-    )
+    together = {**described, **{row.name: parse(row.description) for row in own}}
+    drawn = blueprint(wanted, choice, described, own)
+    names = [row.name for row in own]
+    fresh = draft_recipe(drawn, select(wanted).facts, together, is_here, names)
     return read_draft(with_datasets(read_draft(earlier).data, fresh) if earlier else fresh)
-
-
-def checked(draft: Draft) -> Checked:
-    """What stands between a draft and its run, by the loaded catalog."""
-    known = set(Dataset.objects.values_list("slug", flat=True))
-    return check_draft(draft, known, overlap_graph(), facts_of)
 
 
 def labels(draft: Draft) -> Labels:
@@ -99,11 +101,20 @@ def labels(draft: Draft) -> Labels:
     return labels_of(draft, facts_of(draft.slugs))
 
 
-def outlooks(draft: Draft) -> list[Outlook]:
-    """How each source of a draft is got and passed on."""
+def outlooks(draft: Draft, own: Iterable[str] = ()) -> list[Outlook]:
+    """How each source of a draft is got and passed on.
+
+    Args:
+        own: names of the data that who asks has uploaded.
+    """
+    kept = set(own)
     facts = facts_of(draft.slugs)
     profile = str(draft.part("target").get("profile") or "canonical")
-    return [outlook(one, facts.get(one.dataset), profile, is_here) for one in draft.sources]
+
+    def here(place: Mapping[str, Any]) -> bool:
+        return place.get("name") in kept if place.get("kind") == "own" else is_here(place)
+
+    return [outlook(one, facts.get(one.dataset), profile, here) for one in draft.sources]
 
 
 def is_here(location: Mapping[str, Any]) -> bool:

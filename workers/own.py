@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from catalog.faults import Fault
 from catalog.models import Dataset
+from catalog.search import QueryError
+from catalog.search.facets import closest
 from catalog.services import facts_of, overlap_graph
 from fusion.errors import Problem, RecipeError
 from fusion.models import Upload
-from fusion.recipe import Recipe, check_recipe, nearest, parse, resolve
+from fusion.recipe import PROPOSED, Recipe, check_recipe, nearest, parse, resolve
+from fusion.recipe_draft import Checked, Draft, check_draft, check_shape, read_draft
 
 
 def own_data(owner: Any) -> dict[str, Upload]:
@@ -19,6 +23,37 @@ def own_data(owner: Any) -> dict[str, Upload]:
     return {row.name: row for row in Upload.objects.kept().filter(owner=owner)}
 
 
+def is_usable(upload: Upload) -> bool:
+    """Whether its description is one in which at most concepts are undecided."""
+    try:
+        found = check_shape(parse(upload.description), upload.name)
+    except RecipeError:
+        return False
+    return not any(one.startswith(PROPOSED) for one in (found.modality, found.family))
+
+
+def chosen_data(names: Iterable[str], owner: Any) -> list[Upload]:
+    """The own data of these names, for a blueprint.
+
+    Raises:
+        QueryError: a person keeps nothing of that name here, or its description is unfinished.
+    """
+    mine, wanted = own_data(owner), list(dict.fromkeys(names))
+    faults = [
+        Fault("own", name, "data that you keep here", closest(name, tuple(mine)))
+        for name in wanted
+        if name not in mine
+    ]
+    faults += [
+        Fault("own", name, "data whose description is finished but for its concepts")
+        for name in wanted
+        if name in mine and not is_usable(mine[name])
+    ]
+    if faults:
+        raise QueryError(faults)
+    return [mine[name] for name in wanted]
+
+
 def checked_recipe(data: Mapping[str, Any], owner: Any) -> Recipe:
     """A recipe of `owner` with all descriptions in place, checked against the catalog.
 
@@ -26,8 +61,36 @@ def checked_recipe(data: Mapping[str, Any], owner: Any) -> Recipe:
         RecipeError: with every problem found, or with the first that hides others.
     """
     mine = own_data(owner)
-    known = {*Dataset.objects.values_list("slug", flat=True), *mine}
-    return check_recipe(resolve(_with_own(data, mine)), known, overlap_graph(), facts_of)
+    return check_recipe(resolve(_with_own(data, mine)), _known(mine), overlap_graph(), facts_of)
+
+
+def own_draft(data: Mapping[str, Any], owner: Any) -> Draft:
+    """A draft of `owner`, in which own data have what is known of them; other names stay.
+
+    Raises:
+        RecipeError: as of read_draft.
+    """
+    draft = read_draft(data)
+    mine = own_data(owner) if draft.own else {}
+    rows = [
+        _described(row, mine[one.own]) if one.own in mine else row
+        for row, one in zip(draft.data["sources"], draft.sources, strict=True)
+    ]
+    return read_draft({**draft.data, "sources": rows})
+
+
+def checked_draft(draft: Draft, owner: Any) -> Checked:
+    """What stands between a draft and its run, by the loaded catalog and what `owner` keeps."""
+    mine = own_data(owner)
+    try:
+        filled = read_draft(_with_own(draft.data, mine))
+    except RecipeError as error:
+        return Checked(None, error.problems, ())
+    return check_draft(filled, _known(mine), overlap_graph(), facts_of)
+
+
+def _known(mine: Iterable[str]) -> set[str]:
+    return {*Dataset.objects.values_list("slug", flat=True), *mine}
 
 
 def _with_own(data: Mapping[str, Any], mine: Mapping[str, Upload]) -> dict[str, Any]:
@@ -35,7 +98,15 @@ def _with_own(data: Mapping[str, Any], mine: Mapping[str, Upload]) -> dict[str, 
     sources = data.get("sources")
     if not isinstance(sources, list):
         return dict(data)
-    return {**data, "sources": [_filled(one, number, mine) for number, one in enumerate(sources)]}
+    filled, problems = [], list[Problem]()
+    for number, one in enumerate(sources):
+        try:
+            filled.append(_filled(one, number, mine))
+        except RecipeError as error:
+            problems += error.problems
+    if problems:
+        raise RecipeError(problems)
+    return {**data, "sources": filled}
 
 
 def _filled(source: Any, number: int, mine: Mapping[str, Upload]) -> Any:
@@ -48,8 +119,13 @@ def _filled(source: Any, number: int, mine: Mapping[str, Upload]) -> Any:
         raise _refused(f"{where}.name", name, "data that you keep here", nearest(name, mine))
     if place.get("sha256") not in {None, "", row.sha256}:
         raise _refused(f"{where}.sha256", place["sha256"], f"{row.sha256}, what {name!r} holds")
-    filled = {"dataset": name, **source, "location": {**place, "sha256": row.sha256}}
-    if source.get("description", name) == name:
+    return _described({**source, "location": {**place, "sha256": row.sha256}}, row)
+
+
+def _described(source: Mapping[str, Any], row: Upload) -> dict[str, Any]:
+    """A source with the dataset's name and, unless it has one of its own, the description."""
+    filled = {"dataset": row.name, **source}
+    if source.get("description", row.name) == row.name:
         filled["description"] = parse(row.description) if row.description else {}
     return filled
 

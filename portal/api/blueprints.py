@@ -16,10 +16,12 @@ from catalog.rules import Rules, parse_rules
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES
 from fusion.partners import LIMIT
 from fusion.services import blueprint, choice, goal, partners, set_of_rules
+from portal.access import user_of
 from portal.api import params
 from portal.api.errors import ProblemOut
 from portal.api.rules import RulesParser
 from portal.models import Scope
+from workers.own import chosen_data
 
 FLAGS = ("true", "false")
 GOAL = ("modality", "anatomy", "task")
@@ -28,13 +30,18 @@ CHOICES = ("mode", "profile", "task", "accept_confounding")
 
 
 class DescribedIn(serializers.Serializer[Any]):
-    """Datasets of the catalog and described folders, two to six in all."""
+    """Datasets of the catalog, described folders and one's own data, two to six in all."""
 
     slug = serializers.ListField(child=serializers.CharField(), default=list)
     described = serializers.DictField(
         child=serializers.DictField(),
         default=dict,
         help_text="name -> source description; the slug, where it is a copy of a dataset",
+    )
+    own = serializers.ListField(
+        child=serializers.CharField(),
+        default=list,
+        help_text="names of data that one has uploaded and keeps here",
     )
     mode = serializers.CharField(default="", allow_blank=True)
     profile = serializers.CharField(default="", allow_blank=True)
@@ -73,7 +80,10 @@ class BlueprintView(APIView):
         responses={200: OpenApiTypes.OBJECT, 400: ProblemOut, 422: ProblemOut},
     )
     def post(self, request: Request) -> Response:
-        """The same with local folders, each by its source description; nothing is stored."""
+        """The same with local folders, each by its source description, and with one's own data.
+
+        Nothing is stored.
+        """
         data = DescribedIn(data=request.data)
         data.is_valid(raise_exception=True)
         asked = data.validated_data
@@ -81,7 +91,8 @@ class BlueprintView(APIView):
             asked["mode"], asked["profile"], asked["task"],
             accept_confounding=asked["accept_confounding"],
         )  # fmt: skip
-        return Response(blueprint(asked["slug"], chosen, asked["described"]).as_dict())
+        mine = chosen_data(asked["own"], user_of(request))
+        return Response(blueprint(asked["slug"], chosen, asked["described"], mine).as_dict())
 
 
 class DatasetPartners(APIView):

@@ -19,13 +19,13 @@ from fusion.label_choices import read_meaning, with_meanings
 from fusion.plan import gates_of
 from fusion.recipe import Recipe, example_recipes, load_recipe, nearest
 from fusion.recipe_draft import Draft, read_draft, step_of
-from fusion.services import checked, choice, drafted, labels, outlooks
+from fusion.services import choice, drafted, labels, outlooks
 from portal.access import user_of
 from portal.api import params
 from portal.api.blueprints import DescribedIn
 from portal.api.errors import ProblemOut
 from portal.models import Scope
-from workers.own import checked_recipe
+from workers.own import checked_draft, checked_recipe, chosen_data, own_data, own_draft
 
 
 class RecipeIn(serializers.Serializer[Any]):
@@ -161,8 +161,9 @@ class RecipeDraft(APIView):
             asked["mode"], asked["profile"], asked["task"],
             accept_confounding=asked["accept_confounding"],
         )  # fmt: skip
-        draft = drafted(asked["slug"], chosen, asked["described"], asked.get("recipe"))
-        return Response(_drafted(draft))
+        mine = chosen_data(asked["own"], user_of(request))
+        draft = drafted(asked["slug"], chosen, asked["described"], asked.get("recipe"), mine)
+        return Response(_drafted(draft, user_of(request)))
 
 
 class RecipeLabels(APIView):
@@ -181,7 +182,7 @@ class RecipeLabels(APIView):
         params.check_known(request.query_params, ())
         body = LabelsIn(data=request.data)
         body.is_valid(raise_exception=True)
-        draft = read_draft(body.validated_data["recipe"])
+        draft = own_draft(body.validated_data["recipe"], user_of(request))
         if meanings := body.validated_data["meanings"]:
             draft = _with_meanings(draft, meanings)
         return Response({"recipe": draft.data, "labels": labels(draft).as_dict()})
@@ -193,15 +194,15 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
-def _drafted(draft: Draft) -> dict[str, Any]:
-    found = checked(draft)
+def _drafted(draft: Draft, owner: Any) -> dict[str, Any]:
+    found = checked_draft(draft, owner)
     return {
         "recipe": draft.data,
         "undescribed": draft.undescribed,
         "next_step": found.first_step,
         "problems": [{**asdict(one), "step": step_of(one.path)} for one in found.problems],
         "gates": [asdict(gate) for gate in found.gates],
-        "sources": [one.as_dict() for one in outlooks(draft)],
+        "sources": [one.as_dict() for one in outlooks(draft, own_data(owner))],
     }
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import PurePath
 from typing import Any
 
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
@@ -24,17 +25,20 @@ from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice
 from fusion.compatibility import Score
 from fusion.errors import RecipeError
 from fusion.recipe import check_description, parse
-from fusion.recipe_draft import STEPS, read_draft
+from fusion.recipe_draft import STEPS
 from fusion.services import blueprint, choice, goal, partners, set_of_rules
+from portal.access import user_of
 from portal.web.copying import as_curl, as_python
 from portal.web.paging import question
 from portal.web.recipes import read_text
 from portal.web.wizard.views import TITLES
 from portal.web.words import combined_lines
+from workers.own import chosen_data, is_usable, own_data, own_draft
 
 GOAL = ("modality", "anatomy", "task")
 PARAMETERS = (
     "slug",
+    "own",
     "add",
     "mode",
     "profile",
@@ -60,9 +64,13 @@ def index(request: HttpRequest) -> HttpResponse:
     """With a goal it proposes datasets; with datasets it draws; a slip in the address is a 400."""
     asked = request.POST if request.method == "POST" else request.GET
     slugs = list(dict.fromkeys(slug for slug in asked.getlist("slug") if slug))
+    own, owner = list(dict.fromkeys(asked.getlist("own"))), user_of(request)
+    if own and owner is None:
+        return redirect_to_login(request.get_full_path())
     context: dict[str, Any] = {
         "fewest": FEWEST, "most": MOST, "modes": MODES, "profiles": PROFILES, "slugs": slugs,
         "goal": {name: asked.get(name, "") for name in GOAL}, "rules_text": asked.get("rules", ""),
+        "own_rows": _own_rows(owner),
         "steps": [{"name": step, "title": TITLES[step], "is_current": step == STEPS[0]}
                   for step in STEPS],
     }  # fmt: skip
@@ -71,29 +79,37 @@ def index(request: HttpRequest) -> HttpResponse:
         local = _local(request)
         context |= {"local": local, "described": json.dumps(local) if local else ""}
         if text := asked.get("recipe", ""):
-            draft = read_draft(parse(text))
+            draft = own_draft(parse(text), owner)
             context["recipe"] = text
-            slugs = slugs or draft.slugs
+            if not slugs and not own:
+                slugs, own = draft.slugs, draft.own
             context["slugs"] = slugs
         if wanted := asked.get("add", "").strip():
             slugs = list(dict.fromkeys([*slugs, named(wanted)]))
             context["slugs"] = slugs
-        chosen = _choice(asked)
-        if not slugs and not local and all(context["goal"].values()):
+        chosen, mine = _choice(asked), chosen_data(own, owner)
+        context["own"] = own
+        begins = not slugs and not local and not own
+        if begins and all(context["goal"].values()):
             context |= _for_goal(context["goal"])
             slugs = context["slugs"]
-        elif not slugs and not local and context["rules_text"].strip():
+        elif begins and context["rules_text"].strip():
             found = set_of_rules(parse_rules(context["rules_text"]))
             slugs = list(found.slugs)
             context |= {"slugs": slugs, "pool": found.pool, "asked_rules": True}
-        if len(slugs) + len(local) >= FEWEST:
-            context |= _drawn(request, blueprint(slugs, chosen, local), slugs, chosen)
+        if len(slugs) + len(local) + len(own) >= FEWEST:
+            context |= _drawn(request, blueprint(slugs, chosen, local, mine), slugs, chosen)
     except (QueryError, RulesError) as error:
         return render(request, "blueprint.html", context | {"errors": error.errors}, status=400)
     except RecipeError as error:
         context |= {"problems": error.errors}
         return render(request, "blueprint.html", context, status=422)
     return render(request, "blueprint.html", context)
+
+
+def _own_rows(owner: Any) -> list[dict[str, Any]]:
+    rows = own_data(owner).values()
+    return [{"upload": row, "is_usable": is_usable(row)} for row in rows]
 
 
 def _local(request: HttpRequest) -> dict[str, dict[str, Any]]:

@@ -73,6 +73,7 @@ def context(draft: Draft, found: Checked, typed: Typed) -> Data:
     build = draft.data.get("build", "private")
     rows = [
         _licence_card(index, source, one, name_of(source, facts), typed)
+        | {"is_kept": not _about_location(found, index)}
         for index, (source, one) in enumerate(zip(draft.sources, outlooks(draft), strict=True))
     ]
     return {
@@ -86,9 +87,11 @@ def context(draft: Draft, found: Checked, typed: Typed) -> Data:
 
 def _licence_card(index: int, source: DraftSource, one: Outlook, name: str, typed: Typed) -> Data:
     location = dict(source.location)
-    plan = one.acquisition
+    plan = None if source.own else one.acquisition
     planned = dict((plan and plan.location) or {})
-    if location.get("kind") in BELOW_ROOT:
+    if source.own:
+        how = "own"
+    elif location.get("kind") in BELOW_ROOT:
         how = "local"
     else:
         how = "fetch" if location.get("kind") == planned.get("kind") else "written"
@@ -107,6 +110,10 @@ def _licence_card(index: int, source: DraftSource, one: Outlook, name: str, type
         ],
         "terms": [(part, text, licence_lines(text)) for part, text in _told(one)],
     }
+
+
+def _about_location(found: Checked, index: int) -> bool:
+    return any(one.path.startswith(f"sources[{index}].location") for one in found.problems)
 
 
 def _told(one: Outlook) -> list[tuple[str, str]]:

@@ -24,11 +24,12 @@ from fusion.blueprint import FEWEST, MOST
 from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import parse, resolve
 from fusion.recipe_draft import STEPS, Checked, Draft, read_draft
-from fusion.services import checked, choice, drafted
+from fusion.services import choice, drafted
 from portal.access import SignInError, check_may_start, user_of
 from portal.web.paging import LONGEST_ADDRESS, question
 from portal.web.recipes import example_path, text_of
 from portal.web.wizard import labels, licences, splits, start, target
+from workers.own import checked_draft, chosen_data, own_draft
 from workers.submit import submit_run
 
 TITLES = {
@@ -48,7 +49,7 @@ def index(request: HttpRequest, step: str) -> HttpResponse:
     """One step with what was drafted so far; a form that cannot be read is a 422."""
     asked = request.POST if request.method == "POST" else request.GET
     try:
-        draft, is_new = _given(asked)
+        draft, is_new = _given(request, asked)
     except (QueryError, RecipeError) as error:
         return _nothing(request, error)
     if draft is None:
@@ -67,7 +68,7 @@ def _filled(request: HttpRequest, step: str, draft: Draft) -> HttpResponse:
     if wrong:
         return _page(request, step, draft, wrong)
     try:
-        draft = read_draft(data)
+        draft = own_draft(data, user_of(request))
     except RecipeError as error:
         return _page(request, step, draft, list(error.problems))
     go = request.POST.get("go") or step
@@ -80,38 +81,44 @@ def _filled(request: HttpRequest, step: str, draft: Draft) -> HttpResponse:
 def opened(request: HttpRequest) -> HttpResponse:
     """A recipe that somebody has goes on where something is missing, else at its start."""
     try:
-        draft = read_draft(parse(text_of(request)))
+        draft = own_draft(parse(text_of(request)), user_of(request))
     except RecipeError as error:
         return _nothing(request, error, request.POST.get("recipe", ""))
-    return _go(request, checked(draft).first_step, draft)
+    return _go(request, checked_draft(draft, user_of(request)).first_step, draft)
 
 
-def _given(asked: QueryDict) -> tuple[Draft | None, bool]:
+def _given(request: HttpRequest, asked: QueryDict) -> tuple[Draft | None, bool]:
     """The draft in a form or an address, and whether it is made only now.
 
     Raises:
-        QueryError, RecipeError: as of fusion.services.drafted.
+        QueryError, RecipeError: as of fusion.services.drafted and workers.own.chosen_data.
     """
-    text = asked.get("recipe", "")
+    text, owner = asked.get("recipe", ""), user_of(request)
     if example := asked.get("example", ""):
         return read_draft(parse(example_path(example).read_text("utf-8"))), True
     described = parse(asked.get("described", "")) if asked.get("described") else {}
-    if slugs := asked.getlist("slug"):
+    slugs, own = asked.getlist("slug"), asked.getlist("own")
+    if slugs or own or described:
         wanted = choice(
             *(asked.get(name, "") for name in ("mode", "profile", "task")),
             accept_confounding=bool(asked.get("accept_confounding")),
         )
-        return drafted(slugs, wanted, described, parse(text) if text else None), True
-    return (read_draft(parse(text)) if text else None), False
+        earlier = parse(text) if text else None
+        return drafted(slugs, wanted, described, earlier, chosen_data(own, owner)), True
+    return (own_draft(parse(text), owner) if text else None), False
 
 
 def address(step: str, draft: Draft) -> str:
     """The address of a step with its draft."""
     if step == STEPS[0]:
-        params = [("slug", slug) for slug in draft.slugs]
+        params = _datasets(draft)
         params += [(key, str(draft.data.get(key))) for key in ("mode",) if draft.data.get(key)]
         return reverse("blueprint") + question([*params, ("recipe", compact(draft))])
     return reverse(f"blueprint-{step}") + question([("recipe", compact(draft))])
+
+
+def _datasets(draft: Draft) -> list[tuple[str, str]]:
+    return [*(("slug", slug) for slug in draft.slugs), *(("own", name) for name in draft.own)]
 
 
 def compact(draft: Draft) -> str:
@@ -124,7 +131,7 @@ def _go(request: HttpRequest, step: str, draft: Draft) -> HttpResponse:
     if len(target) <= LONGEST_ADDRESS:
         return redirect(target)
     if step == STEPS[0]:  # that page begins with the datasets alone
-        return redirect(reverse("blueprint") + question([("slug", slug) for slug in draft.slugs]))
+        return redirect(reverse("blueprint") + question(_datasets(draft)))
     return _page(request, step, draft, is_long=True)
 
 
@@ -137,7 +144,7 @@ def _page(
     is_long: bool = False,
     **extra: Any,
 ) -> HttpResponse:
-    found = checked(draft)
+    found = checked_draft(draft, user_of(request))
     shown = wrong if wrong is not None else found.of(step)
     position = STEPS.index(step)
     context = {
@@ -215,7 +222,7 @@ def _start(request: HttpRequest, draft: Draft) -> HttpResponse:
         target = address("start", draft)
         kept = target if len(target) <= LONGEST_ADDRESS else reverse("blueprint")
         return redirect_to_login(kept)
-    found = checked(draft)
+    found = checked_draft(draft, user_of(request))
     if found.problems:
         return _page(request, "start", draft, list(found.problems))
     try:
