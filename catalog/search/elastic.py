@@ -52,6 +52,9 @@ _EVERY: Clause = {"match_all": {}}
 #: No stored field is read: unpacking those costs a fifth of a request.
 _FOUND: Clause = {"source": False, "stored_fields": "_none_", "docvalue_fields": ["digest"]}
 _VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
+#: All facets' values are counted in one field: a document's columns are then opened once, not nine
+#: times, which is a fifth of a request.
+_ALL_VALUES = {"all": A("terms", field="facets", size=MOST_VALUES * len(FACETS)).to_dict()}
 _QUALITY: Clause = {
     "field_value_factor": {"field": "quality", "modifier": "ln2p", "missing": 0},
     "weight": 1 / _LN2,
@@ -70,6 +73,7 @@ def mappings() -> dict[str, Any]:
         "properties": {
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
+            "facets": {"type": "keyword", "index": False},
             "said": {"type": "text", "analyzer": "whitespace"},
             "year_number": {"type": "integer"},
             **{f"count_{unit}": {"type": "long"} for unit in UNITS},
@@ -88,6 +92,7 @@ def row(item: Document) -> dict[str, Any]:
         **{name: getattr(item, name) for name in SORT_FIELDS.values()},
         "slug": item.slug,
         "digest": item.digest,
+        "facets": [f"{facet}:{value}" for facet in FACETS for value in item.values[facet]],
         "said": SENTENCE_END.join(item.said),
         **{f"count_{unit}": number for unit, number in item.counts.items()},
         "year_number": item.year,
@@ -344,29 +349,26 @@ def _all_of(clauses: Iterable[Clause]) -> Clause:
 
 
 def _facet_counts(choices: Mapping[str, Clause]) -> dict[str, Clause]:
-    """Facets that narrow nothing share one filter; a choice never narrows its own counts."""
-    free = {facet: _VALUES[facet] for facet in FACETS if facet not in choices}
+    """One count of all facets under every choice; a choice never narrows its own counts."""
     if not choices:
-        return free
-    found: dict[str, Clause] = {"narrowed": {"filter": _all_of(choices.values()), "aggs": free}}
-    for facet in FACETS:
+        return _ALL_VALUES
+    found: dict[str, Clause] = {"all": {"filter": _all_of(choices.values()), "aggs": _ALL_VALUES}}
+    for facet in choices.keys() & FACETS:
         others = [clause for name, clause in choices.items() if name != facet]
-        if facet in choices and others:
-            inside = {facet: _VALUES[facet]}
-            found[f"but_{facet}"] = {"filter": _all_of(others), "aggs": inside}
-        elif facet in choices:
-            found[facet] = _VALUES[facet]
+        inside = {facet: _VALUES[facet]}
+        found |= {facet: {"filter": _all_of(others), "aggs": inside}} if others else inside
     return found
 
 
 def _counts(answer: Mapping[str, Any], choices: Collection[str]) -> dict[str, dict[str, int]]:
     """What `_facet_counts` asked for, by facet and value."""
-    found = {}
-    for facet in FACETS:
-        alone = facet in choices and len(choices) == 1
-        place = f"but_{facet}" if facet in choices else "narrowed"
-        inside = answer if alone or not choices else answer[place]
-        found[facet] = {row["key"]: row["doc_count"] for row in inside[facet]["buckets"]}
+    found: dict[str, dict[str, int]] = {facet: {} for facet in FACETS}
+    for row in (answer["all"] if choices else answer)["all"]["buckets"]:
+        facet, _, value = row["key"].partition(":")
+        found[facet][value] = row["doc_count"]
+    for facet in found.keys() & choices:
+        inside = answer[facet] if len(choices) == 1 else answer[facet][facet]
+        found[facet] = {row["key"]: row["doc_count"] for row in inside["buckets"]}
     return found
 
 

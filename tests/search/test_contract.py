@@ -146,6 +146,16 @@ def test_a_choice_narrows_the_hits_but_not_its_own_facet(real: Engine):
     assert ask(real, q="lung", modality=["CT", "MR"]).total > after.total
 
 
+def test_of_several_choices_each_keeps_its_own_counts(real: Engine):
+    chosen = {"modality": "MR", "access": "open", "labelled": "yes"}
+    facets = {facet.name: facet for facet in ask(real, q="brain", **chosen).facets}
+
+    for name in ("modality", "access", "task"):
+        for option in facets[name].options[:3]:
+            there = ask(real, q="brain", **{**chosen, name: option.value})
+            assert there.total == option.count, (name, option.value)
+
+
 def test_every_facet_count_is_what_choosing_it_gives(real: Engine):
     for facet in ask(real, q="brain").facets:
         for option in facet.options[:3]:
