@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from functools import cache, lru_cache
 from typing import Any
 
 from django import template
-from django.utils.html import escape
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.urls import get_script_prefix
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import now
 
 from catalog.describe import plural
 from catalog.overlaps import Overlap
+from catalog.record import UNITS
 from fusion.codes import MEANINGS
 from workers.models import Run
 from workers.room import size
@@ -32,11 +36,7 @@ STAGE_TITLES = {
     "verify": "Verify",
 }
 MINUTE, HOUR = 60, 3600
-CHOSEN = '<span class="visually-hidden"> (chosen; remove)</span>'
-OPTION = (
-    '<li><a href="{url}"{current}><span>{label}{chosen}</span><span class="count">{count}'
-    '<span class="visually-hidden">{noun}</span></span></a></li>'
-)
+SELECTED = mark_safe(" selected")
 
 
 @register.filter
@@ -46,23 +46,30 @@ def meaning(code: str) -> str:
 
 
 @register.simple_tag
-def option_links(options: Iterable[Any]) -> SafeString:
-    """Values of a facet (`portal.web.datasets.OptionLink`) as list items.
+def once(template: str, word: str | None = "") -> SafeString:
+    """A template that depends on one `word` of a few, or on nothing: rendered once for each.
 
-    A page has over a hundred: in a template they took longer than all the rest.
+    What is kept is told apart by the prefix that the portal's addresses have.
     """
-    rows = (
-        OPTION.format(
-            url=escape(one.url),
-            current=' aria-current="true"' if one.selected else "",
-            label=escape(one.label),
-            chosen=CHOSEN if one.selected else "",
-            count=f"{one.count:,}",
-            noun=" dataset" if one.count == 1 else " datasets",
-        )
-        for one in options
+    if settings.DEBUG:  # it may have been edited
+        return render_to_string(template, {"word": word})
+    return _rendered(template, word, get_script_prefix())
+
+
+@lru_cache(maxsize=1000)
+def _rendered(template: str, word: str | None, prefix: str) -> SafeString:  # noqa: ARG001
+    return render_to_string(template, {"word": word})
+
+
+@register.simple_tag
+@cache
+def unit_options(chosen: str) -> SafeString:
+    """The units of counts as options of a form."""
+    return format_html_join(
+        "",
+        '<option value="{}"{}>{}</option>',
+        ((unit, SELECTED if unit == chosen else "", plural(unit, 2)) for unit in UNITS),
     )
-    return mark_safe("".join(rows))  # noqa: S308 - url and label are escaped above
 
 
 @register.filter

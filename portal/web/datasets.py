@@ -5,62 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import quote_plus
+from typing import Any, NamedTuple
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
 from catalog.faults import Fault
-from catalog.models import Dataset
-from catalog.record import UNITS
-from catalog.search import Facet, Option, Query, QueryError, Results
+from catalog.search import Query, QueryError, Results
 from catalog.search.facets import TITLES, closest
 from catalog.search.plan import size_words
 from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
 from portal.web.copying import as_curl, as_python
+from portal.web.facets import facet_links
 from portal.web.feed import feed_params
 from portal.web.finding import find
 from portal.web.paging import Pages, question
+from portal.web.pieces import pieces
 
-OPTIONS_SHOWN = 7
-ABOUT_KEPT = 5_000  # some kB each
 EXPORTS = {"csv": "CSV", "jsonl": "JSON lines", "parquet": "Parquet", "bibtex": "BibTeX"}
-OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
-
-
-@dataclass(frozen=True)
-class OptionLink:
-    """One value of a facet and the address that adds or removes it."""
-
-    label: str
-    count: int
-    selected: bool
-    url: str
-
-
-@dataclass(frozen=True)
-class FacetLinks:
-    """A facet as links; `more` are the rarer values."""
-
-    name: str
-    title: str
-    first: list[OptionLink]
-    more: list[OptionLink]
-
-    @property
-    def chosen(self) -> int:
-        return sum(option.selected for option in (*self.first, *self.more))
-
-    @property
-    def is_open(self) -> bool:
-        return self.name in OPEN_FACETS or self.chosen > 0
 
 
 @dataclass(frozen=True)
@@ -114,20 +81,21 @@ def search_page(request: HttpRequest) -> HttpResponse:
     shown_before = _families_before(query) if folds else frozenset()
     again = [hit for hit in results.hits if hit.family in shown_before]
     hits = [hit for hit in results.hits if hit.family not in shown_before]
-    slugs = [hit.slug for hit in (*results.hits, *results.near)]
-    rows = Dataset.objects.defer("record").in_bulk(slugs, field_name="slug")
+    kinds = ("name", "facts") if view == "table" else ("card", "member")
+    written = pieces((hit.slug for hit in (*results.hits, *results.near)), *kinds)
     params, hidden = query.to_params(), to.params(query)
     address = request.build_absolute_uri(reverse("api:datasets"))
-    exported = feed_params(query)
+    alone = feed_params(query)
+    export = reverse("api:catalog-export")
     context: dict[str, Any] = {
         "q": query.text,
         "query": query,
         "results": results,
         "away": away,
-        "hits": _folded(hits, rows, query, to, fold=folds),
-        "again": [(hit, rows[hit.slug]) for hit in again if hit.slug in rows],
-        "near": _folded(results.near, rows, query, to, fold=folds),
-        "facets": [_facet_links(query, facet, to) for facet in results.facets if facet.options],
+        "hits": _folded(hits, written, query, to, fold=folds),
+        "again": [written[hit.slug][1] for hit in again if hit.slug in written],
+        "near": _folded(results.near, written, query, to, fold=folds),
+        "facets": facet_links(results.facets, query, hidden, to),
         "chips": [*_word_chips(query, results, to), *_filter_chips(query, to)],
         "meant": _meant(query, results.total, to),
         "sorts": [
@@ -146,14 +114,13 @@ def search_page(request: HttpRequest) -> HttpResponse:
         ],
         "start": to(Query()),
         "exports": [
-            (title, reverse("api:catalog-export") + question([*exported, ("format", name)]))
+            (title, export + question([*alone, ("format", name)]))
             for name, title in EXPORTS.items()
         ],
         "hidden": _hidden(hidden, "q"),
         "hidden_for_years": _hidden(hidden, "year_from", "year_to"),
         "hidden_for_sizes": _hidden(hidden, "size_from", "size_to", "unit"),
-        "units": UNITS,
-        "feed": reverse("dataset-feed") + question(feed_params(query)),
+        "feed": reverse("dataset-feed") + question(alone),
         "api_call": as_curl(address, params),
         "python_call": as_python(address, params, "results"),
     }
@@ -165,27 +132,16 @@ def _hidden(params: Sequence[tuple[str, str]], *own: str) -> list[tuple[str, str
     return [(name, value) for name, value in params if name not in {"page", *own}]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A result, and the further ones of its family on this page, which are folded under it."""
+class Shown(NamedTuple):
+    """A result, and the further ones of its family on this page, which are folded under it.
+
+    `pieces` are a card and a line, or the head of a table's row and the rest of it.
+    """
 
     hit: Hit
-    dataset: Dataset
-    members: list[tuple[Hit, Dataset]]
-    family_url: str
-
-    @property
-    def about(self) -> SafeString:
-        """What a result says of its dataset, whatever was asked: written once for each record."""
-        key = self.dataset.digest
-        if key not in _ABOUT:
-            if len(_ABOUT) >= ABOUT_KEPT:
-                _ABOUT.clear()
-            _ABOUT[key] = render_to_string("datasets/about.html", {"dataset": self.dataset})
-        return _ABOUT[key]
-
-
-_ABOUT: dict[str, SafeString] = {}
+    pieces: tuple[SafeString, ...]
+    members: list[tuple[Hit, SafeString]]
+    family_url: str = ""
 
 
 def _families_before(query: Query) -> frozenset[str]:
@@ -197,42 +153,32 @@ def _families_before(query: Query) -> frozenset[str]:
 
 
 def _folded(
-    hits: Sequence[Hit], rows: Mapping[str, Dataset], query: Query, to: Links, *, fold: bool
+    hits: Sequence[Hit],
+    written: Mapping[str, tuple[SafeString, ...]],
+    query: Query,
+    to: Links,
+    *,
+    fold: bool,
 ) -> list[Shown]:
     """Results in their order; a family is shown once, at the place of its first member."""
     heads: dict[str, Shown] = {}
     shown: list[Shown] = []
     for hit in hits:
-        if hit.slug not in rows:
+        if hit.slug not in written:
             continue
         if fold and hit.family in heads:
-            heads[hit.family].members.append((hit, rows[hit.slug]))
+            heads[hit.family].members.append((hit, written[hit.slug][1]))
             continue
-        url = to(query.replace(filters={**query.filters, "family": (hit.family,)}))
-        one = Shown(hit, rows[hit.slug], [], url if hit.family else "")
+        one = Shown(hit, written[hit.slug], [])
         shown.append(one)
         if hit.family:
             heads[hit.family] = one
-    return shown
-
-
-def _facet_links(query: Query, facet: Facet, to: Links) -> FacetLinks:
-    shown = [option for option in facet.options if option.count or option.selected]
-    kept = [o for i, o in enumerate(shown) if i < OPTIONS_SHOWN or o.selected]
-    rest = [o for o in shown if o not in kept]
-
-    # A page has over a hundred of these: what they share is written once.
-    start = question([pair for pair in to.params(query) if pair[0] != "page"]) or "?"
-    start += "" if start == "?" else "&"
-
-    def link(option: Option) -> OptionLink:
-        if option.selected:
-            url = to(query.toggle(facet.name, option.value))
-        else:
-            url = f"{start}{facet.name}={quote_plus(option.value)}"
-        return OptionLink(option.label, option.count, option.selected, url)
-
-    return FacetLinks(facet.name, facet.title, [*map(link, kept)], [*map(link, rest)])
+    return [
+        one._replace(family_url=to(query.replace(filters={**query.filters, "family": (name,)})))
+        if one.members and (name := one.hit.family)
+        else one
+        for one in shown
+    ]
 
 
 def _word_chips(query: Query, results: Results, to: Links) -> list[Chip]:

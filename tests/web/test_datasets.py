@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from django.test.utils import override_script_prefix
 
 from catalog.models import Dataset
 from catalog.services import dataset_values, load_facts
@@ -55,6 +56,7 @@ def test_gaps_say_what_each_search_finds_and_mark_empty_cells(client):
 def test_pages_take_few_queries_however_much_they_show(client, django_assert_num_queries):
     bundle = make_bundle()
     client.get("/")  # the first search builds the index, and the first page the gaps
+    client.get("/datasets/")  # the first list of results writes what it shows of each
     client.get("/datasets/first-fundus/")  # and the first page of a dataset what is like it
     for page, number in {
         "/": 8,
@@ -381,3 +383,33 @@ def test_a_dataset_page_tells_what_versions_changed(client):
 
     assert "a better record" in html
     assert re.search(r"Year: <del>2001</del>.*2002", html)
+
+
+@pytest.mark.parametrize("view", ["list", "table", "cards"])
+def test_a_result_is_never_older_than_its_row(client, view):
+    asked = {"q": "fundus", "view": view}
+    assert "First Fundus" in client.get("/datasets/", asked).content.decode()
+
+    row = Dataset.objects.get(slug="first-fundus")
+    row.name, row.year = "Renamed & changed", 1999
+    row.save()
+    html = client.get("/datasets/", asked).content.decode()
+    assert "First Fundus" not in html
+    assert "Renamed &amp; changed" in html
+    assert "1999" in html.split('id="near"')[0].split('class="facets"')[1].split("</aside>")[1]
+
+    facts = make_facts("first-fundus", modalities=["Fundus photography"], year=2001)
+    Dataset.objects.filter(slug="first-fundus").update(**dataset_values(facts))
+    html = client.get("/datasets/", asked).content.decode()
+    assert "Renamed" not in html
+    assert "2001" in html.split('id="near"')[0].split('class="facets"')[1].split("</aside>")[1]
+
+
+def test_links_begin_with_the_prefix_that_the_request_came_with(client):
+    for prefix in ("", "/images"):
+        with override_script_prefix(f"{prefix}/"):
+            html = client.get("/datasets/", {"q": "fundus"}).content.decode()
+        own = [link for link in links(html) if link.startswith("/") and "static" not in link]
+        assert f"{prefix}/datasets/first-fundus/" in own
+        assert all(link.startswith(f"{prefix}/") for link in own)
+        assert prefix or not any(link.startswith("/images/") for link in own)
