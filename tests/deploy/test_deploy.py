@@ -111,6 +111,20 @@ def test_workers_take_queues_that_exist_and_together_all(compose: dict[str, Any]
     assert set(default.split(",")) == set(QUEUES)
 
 
+def test_one_beat_says_what_is_due_and_may_write_its_schedule(compose: dict[str, Any]):
+    (beat,) = (one for one in objects() if _name(one) == "imagingx-beat")
+    pod = beat["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    told = compose["services"]["beat"]
+    mounts = [one["mountPath"] for one in container["volumeMounts"]]
+
+    assert beat["spec"]["replicas"] == 1
+    assert " ".join(container["command"]) == told["command"]
+    schedule = Path(container["command"][container["command"].index("--schedule") + 1])
+    assert str(schedule.parent) in mounts
+    assert str(schedule.parent) in told["volumes"]
+
+
 def test_probes_ask_for_pages_that_exist(compose: dict[str, Any]):
     text = json.dumps([*containers(), compose["services"]["web"]["healthcheck"]])
     paths = set(re.findall(r"/(?:healthz|readyz)\b", text))
