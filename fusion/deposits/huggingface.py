@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from fusion.deposits.base import Parcel, Sent, Told
 from fusion.errors import BuildError
-from fusion.sources.huggingface import CREDENTIAL, endpoint
+from fusion.sources.huggingface import CREDENTIAL, client_of, endpoint
 from fusion.sources.safety import FetchRules
 
 __all__ = ["CREDENTIAL", "check_target", "send", "sent_files"]
@@ -32,10 +32,10 @@ def send(
 ) -> Sent:
     """Large files first, each once; then one commit with all. The Hub knows what it has."""
     import httpx2
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd
     from huggingface_hub.errors import HfHubHTTPError
 
-    api = HfApi(endpoint=endpoint(), token=rules.secret(CREDENTIAL))
+    api = client_of(rules, seconds=600.0)
     done = 0
     try:
         api.create_repo(target, repo_type="dataset", private=private, exist_ok=True)

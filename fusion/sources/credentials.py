@@ -77,7 +77,8 @@ def headers_of(name: str, value: str, method: str, url: str) -> dict[str, str]:
         return _signed(value, method, url)
     if kind.form == "login" or (kind.connector == "kaggle" and ":" in value):
         return {"Authorization": f"Basic {base64.b64encode(value.encode()).decode()}"}
-    return {"Authorization": f"Bearer {value}"}
+    word = "token" if kind.connector == "figshare" else "Bearer"
+    return {"Authorization": f"{word} {value}"}
 
 
 def _signed(value: str, method: str, url: str) -> dict[str, str]:

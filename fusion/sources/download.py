@@ -69,6 +69,8 @@ def fetch_files(
     Raises:
         BuildError: see fusion.sources.base.Connector.
     """
+    for one in files:
+        _check_size(shown(one.url), one.bytes or 0, rules.largest_bytes)
     blobs = _Downloads(cache, rules).run(files, check)
     return _assembled(blobs, cache, unpacked=unpacked)
 
@@ -208,6 +210,7 @@ class _Downloads:
 
     def _one(self, file: RemoteFile, http: httpx2.Client) -> Path:
         said = [file.url, file.sha256, file.md5, file.bytes]
+        said += [file.git_sha1] if file.git_sha1 else []
         key = hashlib.sha256(json.dumps(said).encode()).hexdigest()
         if file.sha256 and (blob := self.cache / "blobs" / file.sha256).is_file():
             os.utime(blob)
@@ -242,7 +245,7 @@ class _Download:
         self.slots = common(self.cache) / "slots"
         self.at_once, self.rate = self.rules.pace(self.file.host)
         self.said = shown(self.file.url)
-        self.declared = bool(self.file.sha256 or self.file.md5)
+        self.declared = bool(self.file.sha256 or self.file.md5 or self.file.git_sha1)
 
     def run(self) -> Path:
         known = _read(self.known)
@@ -315,10 +318,7 @@ class _Download:
     def _take(self, answer: httpx2.Response, start: int) -> None:
         total, start = self._extent(answer, start)
         limit = self.rules.largest_bytes
-        if (total or 0) > limit:
-            raise BuildError(
-                "download_too_large", f"{self.said}: found {total} bytes, expected at most {limit}"
-            )
+        _check_size(self.said, total or 0, limit)
         if self.file.bytes is not None and total is not None and total != self.file.bytes:
             raise BuildError(
                 "upstream_changed",
@@ -371,6 +371,8 @@ class _Download:
         sha256, md5 = _digests(self.partial)
         size = self._have()
         rows = [("sha256", self.file.sha256, sha256), ("md5", self.file.md5 or self.sent_md5, md5)]
+        if self.file.git_sha1:
+            rows.append(("git sha1", self.file.git_sha1, git_sha1(self.partial)))
         if self.file.bytes is not None:
             rows.append(("bytes", str(self.file.bytes), str(size)))
         for kind, expected, found in rows:
@@ -389,6 +391,13 @@ class _Download:
         _write(self.known, {"sha256": sha256, "md5": md5, "bytes": size, "etag": self.validator})
         self.note.unlink(missing_ok=True)
         return blob
+
+
+def _check_size(said: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise BuildError(
+            "download_too_large", f"{said}: found {size} bytes, expected at most {limit}"
+        )
 
 
 def common(cache: Path) -> Path:
@@ -533,6 +542,15 @@ def _digests(path: Path) -> tuple[str, str]:
         while block := file.read(_BLOCK):
             md5.update(block)
     return file_sha256(path), md5.hexdigest()
+
+
+def git_sha1(path: Path) -> str:
+    """The hash that git gives a file's content."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

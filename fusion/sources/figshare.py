@@ -22,6 +22,16 @@ def endpoint() -> str:
     return str(settings.FIGSHARE_URL).rstrip("/")
 
 
+def whoami(rules: FetchRules) -> str:
+    """Address of the account.
+
+    Raises:
+        BuildError: access_denied; source_failed.
+    """
+    found = get_json(f"{endpoint()}/v2/account", rules, credential=CREDENTIAL)
+    return str(found.get("email") or "accepted")
+
+
 def listing(place: Figshare, rules: FetchRules) -> Listing:
     """Files of one version with their MD5, and its licence."""
     credential = CREDENTIAL if rules.secret(CREDENTIAL) else ""

@@ -1,20 +1,22 @@
-"""Sources on the Hugging Face Hub, through its own client."""
+"""Sources on the Hugging Face Hub: asked through its own client, fetched as all others are.
+
+The client downloads, too, but keeps nothing of a file that breaks off with its process, and knows
+neither the operator's pace nor which addresses may be reached.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_sha256
-from fusion.recipe import HuggingFace
+from fusion.recipe import HuggingFace, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.download import fetch_chosen
 from fusion.sources.safety import FetchRules
 
 # The client is imported in functions: it costs a second that web pages need not pay.
@@ -25,13 +27,25 @@ LONGEST_WAIT = 300.0
 _T = TypeVar("_T")
 
 
+def client_of(rules: FetchRules, seconds: float = 60.0) -> Any:
+    """The Hub's client with the token, if there is one.
+
+    Args:
+        seconds: that an answer may take; by itself the client waits for ever.
+    """
+    import httpx2
+    from huggingface_hub import HfApi, get_session
+
+    get_session().timeout = httpx2.Timeout(seconds, connect=20.0)
+    return HfApi(endpoint=endpoint(), token=rules.secret(CREDENTIAL) or False)
+
+
 def listing(place: HuggingFace, rules: FetchRules) -> Listing:
     """Files of one commit: SHA-256 of large ones, git's own hash of the others."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import hf_hub_url
     from huggingface_hub.hf_api import RepoFile
 
-    token = rules.secret(CREDENTIAL)
-    api = HfApi(endpoint=endpoint(), token=token or False)
+    token, api = rules.secret(CREDENTIAL), client_of(rules)
     repo, commit = place.repo_id, place.revision
     info = _asked(place, lambda: api.dataset_info(repo, revision=commit), has_token=bool(token))
     tree = _asked(
@@ -48,10 +62,14 @@ def listing(place: HuggingFace, rules: FetchRules) -> Listing:
         version=commit,
         files=tuple(
             RemoteFile(
-                path=one.path,
+                path=plain_path(one.path),
+                url=hf_hub_url(
+                    repo, one.path, repo_type="dataset", revision=commit, endpoint=endpoint()
+                ),
                 bytes=one.size,
                 sha256=one.lfs.sha256 if one.lfs else "",
                 git_sha1="" if one.lfs else one.blob_id,
+                credential=CREDENTIAL,
             )
             for one in tree
             if isinstance(one, RepoFile)
@@ -70,14 +88,12 @@ def whoami(rules: FetchRules) -> str:
         BuildError: access_denied, where the token is refused; source_failed.
     """
     import httpx2
-    from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    token = rules.secret(CREDENTIAL)
-    if not token:
+    if not rules.secret(CREDENTIAL):
         return ""
     try:
-        return str(HfApi(endpoint=endpoint(), token=token).whoami()["name"])
+        return str(client_of(rules).whoami()["name"])
     except HfHubHTTPError as error:
         if error.response.status_code in {401, 403}:
             raise BuildError(
@@ -92,94 +108,34 @@ def whoami(rules: FetchRules) -> str:
 def fetch(place: HuggingFace, cache: Path, rules: FetchRules, check: Check) -> Path:
     """Folder with the wanted files of one commit, each as large and with the hash that it states.
 
-    The client keeps what it has of a file and goes on from there; finished files are not fetched
-    again. A file that is not what the Hub says is removed.
-
     Raises:
         BuildError: access_denied, upstream_changed, download_too_large, source_failed.
     """
-    from huggingface_hub import snapshot_download
+    found = _kept(place, cache, rules)
+    patterns = place.allow_patterns
+    return fetch_chosen(found, patterns, _where(place), cache, rules, check, unpacked=False)
 
-    home = cache / "huggingface"
-    seen = home / f"datasets--{place.repo_id.replace('/', '--')}" / f"checked-{place.revision}.json"
-    wanted = _known(seen, place.allow_patterns)
-    if wanted is None:
-        wanted = listing(place, rules).matching(place.allow_patterns)
-        if not wanted:
-            patterns = ", ".join(place.allow_patterns)
-            raise BuildError("source_failed", f"{_where(place)}: no file matches {patterns}")
-        for one in wanted:
-            if (one.bytes or 0) > rules.largest_bytes:
-                raise BuildError(
-                    "download_too_large",
-                    f"{_where(place)}: {one.path} has {one.bytes} bytes, "
-                    f"expected at most {rules.largest_bytes}",
-                )
-    check()
-    folder = Path(
+
+def _kept(place: HuggingFace, cache: Path, rules: FetchRules) -> Listing:
+    """The listing, asked for once: a commit never changes."""
+    kept = cache / "huggingface" / f"{place.repo_id.replace('/', '--')}-{place.revision}.json"
+    try:
+        known = json.loads(kept.read_text("utf-8"))
+        return Listing(**{**known, "files": tuple(RemoteFile(**one) for one in known["files"])})
+    except (OSError, ValueError):
+        found = listing(place, rules)
+    if found.access == "terms":  # all may read what a gated repository holds, not the files
+        api, has_token = client_of(rules), bool(rules.secret(CREDENTIAL))
         _asked(
             place,
-            lambda: snapshot_download(
-                place.repo_id,
-                repo_type="dataset",
-                revision=place.revision,
-                allow_patterns=place.allow_patterns or None,
-                cache_dir=home,
-                endpoint=endpoint(),
-                token=rules.secret(CREDENTIAL) or False,
-                max_workers=rules.pace(urlsplit(endpoint()).hostname or "")[0],
-            ),
-            check,
-            has_token=bool(rules.secret(CREDENTIAL)),
+            lambda: api.auth_check(place.repo_id, repo_type="dataset"),
+            has_token=has_token,
         )
-    )
-    _verify(place, folder, wanted, seen)
-    return folder
-
-
-def _known(seen: Path, patterns: list[str]) -> tuple[RemoteFile, ...] | None:
-    """What an earlier fetch checked, if it was of the same patterns."""
-    try:
-        found = json.loads(seen.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    if found["patterns"] != patterns:
-        return None
-    return tuple(RemoteFile(**row) for row in found["files"])
-
-
-def _verify(place: HuggingFace, folder: Path, wanted: tuple[RemoteFile, ...], seen: Path) -> None:
-    checked = {one.path for one in _known(seen, place.allow_patterns) or ()}
-    for one in wanted:
-        path = folder / one.path
-        if one.path in checked and path.is_file():
-            continue
-        kind, expected = ("sha256", one.sha256) if one.sha256 else ("git sha1", one.git_sha1)
-        found = file_sha256(path) if one.sha256 else git_sha1(path)
-        if expected and found != expected:
-            path.resolve().unlink()
-            path.unlink(missing_ok=True)
-            raise BuildError(
-                "upstream_changed",
-                f"{_where(place)}: {one.path}: found {kind} {found}, expected {expected}",
-            )
-    if not checked:
-        rows = [
-            {"path": one.path, "bytes": one.bytes, "sha256": one.sha256, "git_sha1": one.git_sha1}
-            for one in wanted
-        ]
-        partial = seen.with_suffix(f".{os.getpid()}.part")
-        partial.write_text(json.dumps({"patterns": place.allow_patterns, "files": rows}), "utf-8")
-        partial.replace(seen)
-
-
-def git_sha1(path: Path) -> str:
-    """The hash that git gives a file's content."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{os.getpid()}.part")
+    partial.write_text(json.dumps(found.as_dict()), "utf-8")
+    partial.replace(kept)
+    return found
 
 
 def endpoint() -> str:
@@ -195,35 +151,25 @@ def _page(place: HuggingFace) -> str:
     return f"{HUB}/datasets/{place.repo_id}"
 
 
-def _asked(
-    place: HuggingFace, ask: Callable[[], _T], check: Check = lambda: None, *, has_token: bool
-) -> _T:
+def _asked(place: HuggingFace, ask: Callable[[], _T], *, has_token: bool) -> _T:
     """The client's answer; a busy or failing Hub is asked again, a refusal is put into words."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError
 
     for attempt in range(1, ATTEMPTS + 1):
+        pause = float(2 ** (attempt - 1))
         try:
             return ask()
         except HfHubHTTPError as error:
             if attempt == ATTEMPTS or not _is_busy(error.response):
                 raise _refusal(place, error, has_token=has_token) from error
             pause = _pause(error.response, attempt)
-        except (LocalEntryNotFoundError, OSError, httpx2.HTTPError) as error:
-            # The client says "not in the cache" and keeps the reason as the cause.
-            cause = error.__cause__
-            if isinstance(cause, HfHubHTTPError):
-                if attempt == ATTEMPTS or not _is_busy(cause.response):
-                    raise _refusal(place, cause, has_token=has_token) from cause
-                pause = _pause(cause.response, attempt)
-            elif attempt == ATTEMPTS or (isinstance(error, OSError) and error.errno):
-                reason = (str(cause or error).splitlines() or [type(error).__name__])[0]
+        except (OSError, httpx2.HTTPError) as error:
+            if attempt == ATTEMPTS:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise BuildError(
-                    "source_failed", f"{_where(place)}: not fetched: {reason}"
+                    "source_failed", f"{_where(place)}: not asked: {reason}"
                 ) from error
-            else:
-                pause = float(2 ** (attempt - 1))
-        check()
         time.sleep(pause)
     raise AssertionError
 

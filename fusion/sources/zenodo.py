@@ -22,6 +22,16 @@ def endpoint() -> str:
     return str(settings.ZENODO_URL).rstrip("/")
 
 
+def whoami(rules: FetchRules) -> str:
+    """That the token is accepted: Zenodo does not tell whose it is.
+
+    Raises:
+        BuildError: access_denied; source_failed.
+    """
+    get_json(f"{endpoint()}/api/deposit/depositions?size=1", rules, credential=CREDENTIAL)
+    return "accepted"
+
+
 def listing(place: Zenodo, rules: FetchRules) -> Listing:
     """Files of one version with their MD5, its licence and who may have it."""
     credential = CREDENTIAL if rules.secret(CREDENTIAL) else ""

@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class HubHandler(Handler):
-    """The Hub's API of datasets, and files by resolve: large ones redirected to a store."""
+    """The Hub's API of datasets, and files by resolve."""
 
     def not_found(self) -> dict[str, str]:
         known = any(one.startswith("/datasets/some/set/") for one in self.site.files)
@@ -305,6 +305,7 @@ def hub(site: Site, files: dict[str, bytes], large: tuple[str, ...] = (), repo: 
     rest = {"downloads": 0, "likes": 0, "siblings": [{"rfilename": name} for name in files]}
     site.answers[f"/api/datasets/{repo}/revision/{COMMIT}"] = {**info, **rest}
     site.answers[f"/api/datasets/{repo}"] = {**info, **rest}
+    site.answers[f"/api/datasets/{repo}/auth-check"] = {}
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Case:
     value: str = ""
     accepted: str = ""  # what a right Authorization header is
     asks: str = ""  # the first path that is asked for a listing
+    also: str = ""  # a file that the place holds besides
     calls: dict[str, str] = field(default_factory=dict)
 
     def rules(self, value: str | None = None) -> FetchRules:
@@ -160,18 +161,23 @@ def mendeley(site: Site, url: str, settings: Any) -> Case:
     return Case(site, url, place, paths, "sha256", asks=f"{base}/snapshot/2")
 
 
-def s3(site: Site, url: str, settings: Any) -> Case:
-    settings.S3_URL = url
+def bucket_page(files: dict[str, bytes], prefix: str) -> bytes:
+    """What S3 answers to list-objects-v2."""
     rows = "".join(
-        f"<Contents><Key>open/{escape(name)}</Key><Size>{len(data)}</Size>"
+        f"<Contents><Key>{prefix}{escape(name)}</Key><Size>{len(data)}</Size>"
         f"<ETag>&quot;{digest('md5', data)}&quot;</ETag></Contents>"
-        for name, data in FILES.items()
+        for name, data in files.items()
     )
-    site.files["/scans"] = (
+    return (
         '<?xml version="1.0"?><ListBucketResult '
-        'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>scans</Name>'
+        'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>bucket</Name>'
         f"<IsTruncated>false</IsTruncated>{rows}</ListBucketResult>"
     ).encode()
+
+
+def s3(site: Site, url: str, settings: Any) -> Case:
+    settings.S3_URL = url
+    site.files["/scans"] = bucket_page(FILES, "open/")
     paths = {name: f"/scans/open/{quote(name)}" for name in FILES}
     site.files |= {path: FILES[name] for name, path in paths.items()}
     return Case(
@@ -180,10 +186,56 @@ def s3(site: Site, url: str, settings: Any) -> Case:
     )  # fmt: skip
 
 
+def openneuro(site: Site, url: str, settings: Any) -> Case:
+    settings.OPENNEURO_URL = url
+    about = b'{"Name": "Scans", "DatasetDOI": "10.18112/openneuro.ds000009.v1.0.2"}'
+    held = {**FILES, "dataset_description.json": about}
+    paths = {name: f"/openneuro.org/ds000009/{quote(name)}" for name in held}
+    site.files["/openneuro.org"] = bucket_page(held, "ds000009/")
+    site.files |= {path: held[name] for name, path in paths.items()}
+    place = {"kind": "openneuro", "dataset": "ds000009", "allow_patterns": ["*"]}
+    return Case(
+        site, url, place, paths, "md5", asks="/openneuro.org", also="dataset_description.json"
+    )
+
+
+def zenodo(site: Site, url: str, settings: Any) -> Case:
+    settings.ZENODO_URL = url
+    paths = {name: f"/api/records/42/files/{quote(name)}/content" for name in FILES}
+    rows = [
+        {
+            "key": name, "size": len(data), "checksum": f"md5:{digest('md5', data)}",
+            "links": {"self": f"{url}{paths[name]}"},
+        }
+        for name, data in FILES.items()
+    ]  # fmt: skip
+    site.answers["/api/records/42"] = {"id": 42, "metadata": {"title": "Scans"}, "files": rows}
+    site.files |= {path: FILES[name] for name, path in paths.items()}
+    place = {"kind": "zenodo", "record": 42}
+    return Case(site, url, place, paths, "md5", asks="/api/records/42")
+
+
+def figshare(site: Site, url: str, settings: Any) -> Case:
+    settings.FIGSHARE_URL = url
+    paths = {name: f"/files/{n}" for n, name in enumerate(FILES)}
+    rows = [
+        {
+            "name": name, "size": len(data), "is_link_only": False,
+            "computed_md5": digest("md5", data), "download_url": f"{url}{paths[name]}",
+        }
+        for name, data in FILES.items()
+    ]  # fmt: skip
+    site.answers["/v2/articles/7/versions/2"] = {"title": "Scans", "version": 2, "files": rows}
+    site.files |= {path: FILES[name] for name, path in paths.items()}
+    place = {"kind": "figshare", "article": 7, "version": 2}
+    return Case(site, url, place, paths, "md5", asks="/v2/articles/7/versions/2")
+
+
 MAKERS: dict[str, Callable[..., Case]] = {
-    one.__name__: one for one in (kaggle, synapse, physionet, mendeley, s3)
+    one.__name__: one
+    for one in (kaggle, synapse, physionet, mendeley, s3, openneuro, zenodo, figshare)
 }
-BY_TOKEN = [name for name in MAKERS if name not in {"mendeley", "s3"}]
+BY_TOKEN = ["kaggle", "synapse", "physionet"]
 
 
 @pytest.fixture
@@ -223,14 +275,14 @@ def test_a_listing_tells_files_sizes_and_checksums_and_fetches_none(make, name):
 
     found = listing(place_of(case.place), case.rules())
 
-    by_path = {one.path: one for one in found.files}
+    by_path = {one.path: one for one in found.files if one.path != case.also}
     assert set(by_path) == set(FILES)
     for path, one in by_path.items():
         assert one.bytes in {None, len(FILES[path])}
         if case.checksum:
             assert getattr(one, case.checksum) == digest(case.checksum, FILES[path])
     assert found.credential == case.credential
-    assert not any(path in case.paths.values() for _, path, _ in case.site.asked)
+    assert not any(case.site.gets(case.paths[name]) for name in FILES)
 
 
 @pytest.mark.parametrize("name", MAKERS)

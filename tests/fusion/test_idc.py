@@ -9,8 +9,11 @@ from fusion.errors import BuildError
 from fusion.recipe import place_of
 from fusion.sources import acquire, idc, listing
 from fusion.sources.safety import FetchRules
+from tests.fusion.servers import Site, serving
+from tests.fusion.test_contract import bucket_page
 
 RULES = FetchRules(networks=("127.0.0.0/8",))
+SINGLE = "2.25.5618076857306634880164728989441809423.1"  # a series of one file
 
 
 def place(**choice):
@@ -119,3 +122,32 @@ def test_a_series_that_lost_a_file_is_noticed_with_both_numbers(smallest, tmp_pa
 
     assert caught.value.code == "upstream_changed"
     assert f"found {one.instances - 1} files, expected {one.instances}" in str(caught.value)
+
+
+def test_a_series_goes_on_after_a_break_and_what_is_wrong_is_said(tmp_path, settings):
+    (one,) = idc.cohort(place(series=[SINGLE]))
+    bucket, key = one.url.removeprefix("s3://").split("/")[:2]
+    data, path = bytes(range(256)) * 800, f"/{bucket}/{key}/a.dcm"
+    site = Site(files={path: data, f"/{bucket}": bucket_page({"a.dcm": data}, f"{key}/")})
+    wanted = place(series=[SINGLE])
+
+    def refused(fault) -> BuildError:
+        site.faults[path] = [fault]
+        with pytest.raises(BuildError) as caught:
+            acquire(wanted, data_root=tmp_path, cache=tmp_path / "other", rules=RULES)
+        return caught.value
+
+    with serving(site) as url:
+        settings.IDC_URL = url
+        assert [refused((status, {})).code for status in (401, 403, 404)] == [
+            "access_denied", "access_denied", "source_failed",
+        ]  # fmt: skip
+        site.files[path] = bytes(len(data))
+        assert refused((503, {"Retry-After": "0"})).code == "upstream_changed"
+        site.files[path], asked = data, len(site.gets(path))
+        site.faults[path] = [(429, {"Retry-After": "0"}), 50_000]
+        folder = acquire(wanted, data_root=tmp_path, cache=tmp_path, rules=RULES)
+
+    assert (folder / one.folder / "a.dcm").read_bytes() == data
+    ranges = [sent.get("range") for sent in site.gets(path)[asked:]]
+    assert ranges == [None, None, "bytes=50000-"]

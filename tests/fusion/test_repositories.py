@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -149,6 +150,19 @@ def test_a_record_with_closed_files_says_where_to_ask(zenodo, site, tmp_path):
 
     assert caught.value.code == "access_denied"
     assert "/records/42 for access" in str(caught.value)
+
+
+def test_a_restricted_record_is_fetched_with_the_token_of_who_has_access(zenodo, site, tmp_path):
+    site.answers["/api/records/42"]["metadata"]["access_right"] = "restricted"
+    site.needs["/api/records/42/files"] = "zenodo-c4n4ry"
+    rules = replace(RULES, credentials={"ZENODO_TOKEN": "zenodo-c4n4ry"}, person="p1")
+
+    with pytest.raises(BuildError, match="set ZENODO_TOKEN") as without:
+        get(zenodo, tmp_path)
+    folder = acquire(place_of(zenodo), data_root=tmp_path, cache=tmp_path, rules=rules)
+
+    assert without.value.code == "access_denied"
+    assert (folder / "images.bin").read_bytes() == FILES["images.bin"]
 
 
 def test_a_name_that_leads_out_is_refused(zenodo, site, tmp_path):

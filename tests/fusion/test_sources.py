@@ -11,12 +11,14 @@ import pytest
 from fusion.errors import BuildError
 from fusion.recipe import place_of
 from fusion.sources import acquire, listing
+from fusion.sources.download import measured_speed
 from fusion.sources.huggingface import whoami
 from fusion.sources.safety import FetchRules
 from tests.fusion.servers import COMMIT, HubHandler, Site, hub, serving
 
-BIG = bytes(range(256)) * 4000
+BIG = bytes(range(256)) * 5000
 CONTENT = {"images/1.png": b"one", "images/2.png": b"two", "images/big.nii": BIG, "README.md": b""}
+NETWORKS = ("127.0.0.0/8",)
 RESOLVE = f"/datasets/some/set/resolve/{COMMIT}"
 
 
@@ -34,7 +36,7 @@ def site(monkeypatch, tmp_path):
 
 def ask(cache: Path, *places, show=False, largest: int = 10**9) -> list:
     """For each place its folder, its listing, or code and text of the error."""
-    rules, done = FetchRules(largest_bytes=largest), []
+    rules, done = FetchRules(networks=NETWORKS, largest_bytes=largest), []
     for more in places:
         place = place_of({"kind": "huggingface", "revision": COMMIT, **more})
         try:
@@ -125,6 +127,78 @@ def test_an_account_without_access_is_told_from_a_refused_token_and_the_token_is
     assert not any(token.encode() in one.read_bytes() for one in written)
 
 
+def test_terms_that_are_not_accepted_are_said_before_a_file_is_asked_for(site, tmp_path):
+    site.answers[f"/api/datasets/some/set/revision/{COMMIT}"]["gated"] = "manual"
+    site.faults["/api/datasets/some/set/auth-check"] = [(403, {"X-Error-Code": "GatedRepo"})]
+
+    refused, folder = ask(tmp_path, IMAGES, IMAGES)
+
+    assert refused[0] == "access_denied"
+    assert "huggingface.co/datasets/some/set" in refused[1]
+    assert (folder / "images" / "1.png").read_bytes() == b"one"  # granted by now
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_file_that_is_refused_says_why_and_shows_no_token(site, tmp_path, monkeypatch, status):
+    monkeypatch.setenv("HF_TOKEN", "hf_canary0123456789")
+    site.faults[f"{RESOLVE}/images/big.nii"] = [(status, {})]
+
+    (refused,) = ask(tmp_path, IMAGES)
+
+    assert refused[0] == ("source_failed" if status == 404 else "access_denied")
+    assert f"answered {status}" in refused[1]
+    assert "hf_canary" not in refused[1]
+
+
+def test_a_store_that_large_files_are_sent_to_gets_no_token(site, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_canary0123456789")
+    elsewhere = Site(files={"/store/big": BIG})
+    with serving(elsewhere) as url:
+        site.redirects[f"{RESOLVE}/images/big.nii"] = f"{url}/store/big?signed=1"
+        (folder,) = ask(tmp_path, IMAGES)
+
+    assert (folder / "images" / "big.nii").read_bytes() == BIG
+    assert [one.get("authorization") for one in elsewhere.gets("/store/big")] == [None]
+    sent = site.gets(f"{RESOLVE}/images/big.nii")[0]
+    assert sent["authorization"] == "Bearer hf_canary0123456789"
+
+
+def test_a_cancelled_fetch_goes_on_where_it_was_and_a_known_commit_is_not_asked_for(site, tmp_path):
+    place = place_of({"kind": "huggingface", "revision": COMMIT, **IMAGES})
+    rules = FetchRules(networks=NETWORKS)
+
+    def cancelled() -> None:
+        if any(p.stat().st_size > 1 << 16 for p in (tmp_path / "partial").glob("*")):
+            raise KeyboardInterrupt
+
+    site.slow = 0.2
+    with pytest.raises(KeyboardInterrupt):
+        acquire(place, data_root=tmp_path, cache=tmp_path, rules=rules, check=cancelled)
+    site.slow, asked = 0.0, len(site.asked)
+    folder = acquire(place, data_root=tmp_path, cache=tmp_path, rules=rules)
+
+    later = [path for _, path, _ in site.asked[asked:]]
+    assert later == [f"{RESOLVE}/images/big.nii"]
+    start = site.gets(later[0])[1]["range"].removeprefix("bytes=").removesuffix("-")
+    assert int(start) > 1 << 16
+    assert (folder / "images" / "big.nii").read_bytes() == BIG
+
+
+def test_the_operators_limits_hold_for_the_hub_too(site, tmp_path):
+    place = place_of({"kind": "huggingface", "revision": COMMIT, **IMAGES})
+    rules = FetchRules(networks=NETWORKS, hosts={"127.0.0.1": (1, 2e6)})
+    site.slow = 0.01
+
+    with pytest.raises(BuildError) as inner:
+        acquire(place, data_root=tmp_path, cache=tmp_path / "other", rules=FetchRules())
+    folder = acquire(place, data_root=tmp_path, cache=tmp_path, rules=rules)
+
+    assert inner.value.code == "url_refused"
+    assert (folder / "images" / "big.nii").read_bytes() == BIG
+    assert site.busiest == 1
+    assert 0 < measured_speed(tmp_path, "127.0.0.1") < 4e6
+
+
 def test_a_busy_or_failing_hub_is_asked_again(site, tmp_path):
     revision = f"/api/datasets/some/set/revision/{COMMIT}"
     site.faults[revision] = [(429, {"Retry-After": "1"})]
@@ -143,7 +217,8 @@ def test_a_body_that_ends_too_early_goes_on_where_it_broke(site, tmp_path):
     (folder,) = ask(tmp_path, IMAGES)
 
     assert (folder / "images" / "big.nii").read_bytes() == BIG
-    assert len(site.gets(f"{RESOLVE}/images/big.nii")) == 2
+    ranges = [one.get("range") for one in site.gets(f"{RESOLVE}/images/big.nii")]
+    assert ranges == [None, "bytes=500000-"]
 
 
 @pytest.mark.parametrize("name", ["images/big.nii", "images/1.png"])

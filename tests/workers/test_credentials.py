@@ -15,6 +15,8 @@ from django.core.management import call_command
 
 from fusion.acquisition import plan_of
 from fusion.errors import BuildError
+from fusion.sources import connector
+from fusion.sources.credentials import KINDS
 from tests.factories import make_dataset
 from tests.fusion.made import brain, member, recipe, write_source
 from tests.fusion.servers import COMMIT, HubHandler, hub, serving
@@ -117,6 +119,38 @@ def test_a_test_says_whose_it_is_or_that_it_is_refused(ann, monkeypatch, caplog)
     assert sent == [f"Bearer {CANARY}"] * 2
 
 
+#: Kind -> its setting, where the place tells whose it is, what it answers, and what is then said.
+PLACES = {
+    "ZENODO_TOKEN": ("ZENODO_URL", "/api/deposit/depositions", [], "accepted"),
+    "FIGSHARE_TOKEN": ("FIGSHARE_URL", "/v2/account", {"email": "ann@x.org"}, "ann@x.org"),
+    "KAGGLE_API_TOKEN": ("KAGGLE_URL", "/api/v1/hello", {"userName": "ann"}, "ann"),
+    "SYNAPSE_AUTH_TOKEN": ("SYNAPSE_URL", "/repo/v1/userProfile", {"userName": "ann"}, "ann"),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_each_place_that_tells_is_asked_whose_a_credential_is(ann, settings, caplog, name):
+    caplog.set_level(logging.DEBUG)
+    setting, path, answer, said = PLACES[name]
+    word = "token" if name == "FIGSHARE_TOKEN" else "Bearer"
+    server = Server(answers={path: answer}, needs={"/": f"{word} {CANARY}"})
+    settings.FETCH_NETWORKS = ["127.0.0.0/8"]
+    row = keep(ann, name, CANARY)
+    with serving(server) as url:
+        setattr(settings, setting, url)
+        good = ask_place(row)
+        assert (good.accepted, good.said) == (True, said)
+        server.needs["/"] = "another token"
+        bad = ask_place(row)
+
+    assert (bad.accepted, f"{name} is refused" in bad.said) == (False, True)
+    assert CANARY not in bad.said + caplog.text
+
+
+def test_every_kind_of_credential_can_be_tested():
+    assert all(callable(connector(kind.connector).whoami) for kind in KINDS.values())
+
+
 def elsewhere(slug: str, url: str = "https://example.org") -> dict:
     source = member("a")
     place = {"kind": "http", "files": [{"url": f"{url}/a.zip"}]}
@@ -191,6 +225,7 @@ def test_a_gated_source_is_fetched_with_the_owners_credential_which_is_found_now
     with serving(server, HubHandler) as url:
         site.extra = {
             "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "",
+            "IMAGINGX_FETCH_NETWORKS": "127.0.0.0/8",
             "IMAGINGX_LOG_LEVEL": "DEBUG",
         }  # fmt: skip
         site.start_worker()
