@@ -137,6 +137,7 @@ SEARCH_DIR = STATE_DIR / "search"
 COMPATIBILITY_WEIGHTS = env.weights("IMAGINGX_SCORE_WEIGHTS")
 
 # Queue: files in the state folder (docs/adr/0002-embedded-broker.md), or Redis or RabbitMQ by URL.
+RUN_LEASE_SECONDS = env.integer("IMAGINGX_RUN_LEASE_SECONDS", minimum=2)
 CELERY_BROKER_URL = env.url("IMAGINGX_BROKER_URL", ("redis", "rediss", "amqp", "amqps"))
 if not CELERY_BROKER_URL:
     CELERY_BROKER_URL = "filesystem://localhost"
@@ -149,6 +150,14 @@ if not CELERY_BROKER_URL:
         "polling_interval": 0.1,
     }
     CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+elif CELERY_BROKER_URL.startswith("redis"):
+    CELERY_BROKER_TRANSPORT = "workers.redis_broker:Transport"
+    # What a dead worker had in hand is given out again after so long; the rows found its work
+    # after one lease. What a living one has for longer comes twice, and its row decides.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "visibility_timeout": 5 * RUN_LEASE_SECONDS,
+        "unacked_restore_throttle": 1,  # look each time, every 10 s, not each tenth time
+    }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -187,7 +196,6 @@ CHUNK_MAX_ATTEMPTS = 3  # claims of a chunk without progress before it is done c
 RUN_RETRY_SECONDS = 15  # first wait after a fault that may pass; doubles
 RUNS_AT_ONCE = env.integer("IMAGINGX_RUNS_AT_ONCE")
 RUNS_AT_ONCE_PER_USER = env.integer("IMAGINGX_RUNS_AT_ONCE_PER_USER")
-RUN_LEASE_SECONDS = env.integer("IMAGINGX_RUN_LEASE_SECONDS", minimum=2)
 
 # Fusion: scratch, bundles, compute.
 WORK_DIR = STATE_DIR / "work"

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -106,3 +107,49 @@ def test_of_many_claims_at_the_same_time_no_more_get_a_place_than_there_are(
     printed = run(AT_ONCE, tmp_path, **server)
 
     assert json.loads(printed.splitlines()[-1]) == [2, 2]
+
+
+DIES_HOLDING = """
+import os, sys, time, django
+django.setup()
+from kombu.transport import redis
+redis.time = lambda: time.time() + float(sys.argv[1])
+from celery import current_app
+with current_app.connection_for_read() as connection:
+    queue = connection.SimpleQueue("cpu")
+    queue.put({"n": 1})
+    queue.get(timeout=30)
+    os._exit(0)
+"""
+
+COMES_AGAIN = """
+import json, time, django
+django.setup()
+from celery import current_app
+with current_app.connection_for_read() as connection:
+    queue = connection.SimpleQueue("cpu")
+    channel = queue.channel
+    until, found = time.monotonic() + 60, None
+    while found is None and time.monotonic() < until:
+        channel.qos.restore_visible(interval=1)
+        try:
+            found = queue.get(timeout=1)
+        except queue.Empty:
+            continue
+        found.ack()
+    left = channel.client.exists(channel.unacked_key, channel.unacked_index_key)
+print(json.dumps([found and found.payload, left]))
+"""
+
+
+@pytest.mark.parametrize("clock_ahead", [0, 3600, -3600])
+def test_what_a_killed_worker_had_in_hand_on_redis_comes_again_whatever_its_clock_said(
+    clock_ahead: int, redis_url: str, tmp_path: Path
+):
+    broker = urlunsplit(urlsplit(redis_url)._replace(path=f"/{uuid.uuid4().int % 3 + 1}"))
+    site = {"IMAGINGX_BROKER_URL": broker, "IMAGINGX_RUN_LEASE_SECONDS": "2"}
+    run(["-c", DIES_HOLDING, str(clock_ahead)], tmp_path, **site)
+
+    printed = run(COMES_AGAIN, tmp_path, **site)
+
+    assert json.loads(printed.splitlines()[-1]) == [{"n": 1}, 0]
