@@ -29,6 +29,7 @@ from fusion.bundle.verify import verify_bundle
 from fusion.bundle.views import VIEWS, make_view
 from fusion.bundle.write import write_bundle
 from fusion.cases import FoundCase
+from fusion.classes import confounded
 from fusion.dedup import (
     THRESHOLDS,
     Access,
@@ -679,6 +680,7 @@ def _split(build: Build, progress: Progress) -> None:
         if c["id"] in dropped
     ]
     kept = [c | {"split": split[c["id"]]} for c in cases if c["id"] not in dropped]
+    notes += _check_confounding(build, kept)
     notes += _reviewed(build, find_doubts(dedup["unresolved"], kept))
     norms = fit_norms(kept, lambda c: np.load(build.workdir / "cases" / c["id"] / SAMPLE_FILE))
     final = build.workdir / "final"
@@ -694,6 +696,22 @@ def _split(build: Build, progress: Progress) -> None:
     build.save("split.json", {"notes": notes, "excluded": rows})
     for row in rows:
         _tell(progress, row)
+
+
+def _check_confounding(build: Build, kept: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Findings for classes that one source alone turned out to have; not those that the plan names.
+
+    Raises:
+        BuildError: class_confounded, unless the recipe accepts it.
+    """
+    if build.plan.task != "classification":
+        return []
+    named = {gate["detail"] for gate in build.plan.gates}
+    found = [row for row in confounded(kept) if f"class_confounded: {row}" not in named]
+    if found and not build.plan.accept["confounding"]:
+        seen = f"{'; '.join(found)}, among the cases that can be used"
+        raise BuildError("class_confounded", f"{seen}; set accept.confounding to go on")
+    return [{"code": "class_confounded", "detail": row} for row in found]
 
 
 def _reviewed(build: Build, doubts: list[dict[str, Any]]) -> list[dict[str, str]]:

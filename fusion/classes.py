@@ -61,6 +61,22 @@ def rolled_up(states: Iterable[int | None]) -> int | None:
     return None if None in seen or not seen else 0
 
 
+def confounded(cases: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Concepts of which the cases of one source alone have any, with that source (rule E10).
+
+    Descriptions say what a source may have; this counts what came of its cases.
+    """
+    having: dict[str, set[str]] = {}
+    sources = set()
+    for case in cases:
+        sources.add(case["source"])
+        for concept, state in (case["classes"] or {}).items():
+            if state == 1:
+                having.setdefault(concept, set()).add(case["source"])
+    alone = {c: found for c, found in sorted(having.items()) if len(found) == 1 < len(sources)}
+    return [f"{concept} occurs in {source} only" for concept, (source,) in alone.items()]
+
+
 def _states(rule: ClassLabels, root: Path, case: FoundCase) -> States:
     """State of every concept of the rule, in the source's own concepts."""
     if rule.table:

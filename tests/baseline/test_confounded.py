@@ -10,9 +10,9 @@ from PIL import Image
 
 from fusion.baseline import run_baseline
 from fusion.build import STAGES, Build, run_stage
-from fusion.errors import RecipeError
+from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe import check_recipe, example_recipes, load_recipe
 from tests.baseline.made import QUICK
 from tests.fusion.test_real_cases import Silent
 from tests.fusion.test_recipe import KNOWN
@@ -62,10 +62,10 @@ def recipe(*members: dict, **changes) -> dict:
     } | changes
 
 
-def judged(data: dict, root: Path) -> dict:
+def judged(data: dict, root: Path, data_root: Path | None = None) -> dict:
     """Every stage up to the baseline, which is a very short one."""
     plan = make_plan(check_recipe(data, KNOWN))
-    build = Build(plan, root, root / "work", root / "bundle")
+    build = Build(plan, data_root or root, root / "work", root / "bundle")
     for stage in STAGES[: STAGES.index("package")]:
         run_stage(stage, build, Silent())
     final = build.workdir / "final"
@@ -103,6 +103,61 @@ def test_a_class_that_is_much_more_frequent_in_one_source_passes_and_is_flagged(
     assert found["shift"]["matched"]
     assert found["shift"]["cramers_v"]["pneumonia"] == pytest.approx(0.5, abs=0.05)
     assert "shortcut_risk" in {row["code"] for row in found["findings"]}
+
+
+def real(mnist_leaves_out: str, figure1_leaves_out: str) -> dict:
+    """The shipped recipe of real chest X-rays, without the cases of one class in each source.
+
+    Of the array file its val part is enough: 270 radiographs.
+    """
+    data = load_recipe(example_recipes()["chest-x-ray"]) | {"mode": "union"}
+    for source, left_out in zip(
+        data["sources"], (mnist_leaves_out, figure1_leaves_out), strict=True
+    ):
+        classes = source["description"]["classes"]
+        del classes["values"][left_out]
+        classes["ignore_values"] = [*classes.get("ignore_values", []), left_out]
+    npz = data["sources"][0]["description"]["cases"]["npz"]
+    npz["arrays"] = [part for part in npz["arrays"] if part["split"] == "val"]
+    return data
+
+
+def test_real_radiographs_whose_source_tells_the_finding_are_refused_and_where_accepted_flagged(
+    shared_data, tmp_path
+):
+    data = real(mnist_leaves_out="1", figure1_leaves_out="No finding")
+
+    with pytest.raises(RecipeError) as refused:
+        make_plan(check_recipe(data, KNOWN))
+    assert "class_confounded: no_finding occurs in mnist only" in str(refused.value)
+    assert "class_confounded: pneumonia occurs in figure1 only" in str(refused.value)
+    data["accept"]["confounding"] = True
+    found = judged(data, tmp_path, shared_data)
+
+    shift = found["shift"]
+    assert not shift["matched"]
+    assert shift["cramers_v"]["pneumonia"] > 0.9
+    assert shift["after"]["value"] > 0.5
+    assert shift["shortcut_risk"]
+    assert "shortcut_risk" in {row["code"] for row in found["findings"]}
+    assert any(row.startswith("shortcut_risk: ") for row in found["reasons"])
+    assert found["verdict"] == "inconclusive"
+
+
+def test_a_class_that_a_source_could_have_but_has_no_case_of_is_refused_when_that_is_seen(tmp_path):
+    members = [
+        radiographs(tmp_path, "bright", 170, 14, 14),
+        radiographs(tmp_path, "dark", 80, 0, 14),
+    ]
+    members[1]["description"]["classes"]["values"]["ill"] = "pneumonia"
+
+    with pytest.raises(BuildError, match=r"^pneumonia occurs in bright only, among") as refused:
+        judged(recipe(*members), tmp_path)
+    assert refused.value.code == "class_confounded"
+    accepted = recipe(*members, accept={"confounding": True})
+    judged(accepted, tmp_path)
+
+    assert "pneumonia occurs in bright only" in (tmp_path / "work" / "split.json").read_text()
 
 
 def test_sources_that_look_alike_are_no_risk_however_their_classes_are_spread(tmp_path):
