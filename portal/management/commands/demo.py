@@ -21,7 +21,7 @@ from workers.models import Run, RunStage
 from workers.process import worker_command, worker_environment
 from workers.submit import submit_run
 
-RECIPE = "brain-tissue"
+RECIPE = "hippocampus-sample"
 LOG_NAME = "demo-worker.log"
 
 
