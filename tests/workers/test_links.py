@@ -10,12 +10,14 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urldefrag
 
 import pytest
+import yaml
 from django.core.management import call_command
 from django.utils.timezone import now
 
-from catalog.links import Answer, claim_host, judge, release, successor, sync_links
+from catalog.links import FILE, Answer, claim_host, judge, release, successor, sync_links
 from catalog.models import CatalogLink, Dataset, LinkCheck, LinkHost
 from tests.factories import make_dataset
 from workers.links import check_due
@@ -291,6 +293,7 @@ TCIA = "https://www.cancerimagingarchive.net"
         (f"{WIKI}/display/Public/CPTAC-OV#70227856bcab", f"{TCIA}/collection/cptac-ov/"),
         (f"{WIKI}/pages/viewpage.action?pageId=1966254", f"{TCIA}/collection/lidc-idri/"),
         (f"{WIKI}/display/NLST/National+Lung+Screening+Trial", f"{TCIA}/collection/nlst/"),
+        (f"{WIKI}/pages/viewpage.action?pageId=93258287", "https://doi.org/10.7937/gkr0-xv29"),
         (f"{WIKI}/pages/viewpage.action?pageId=1", ""),
         ("https://example.org/display/Public/X", ""),
     ],
@@ -311,6 +314,26 @@ def test_rules_agree_with_every_record_that_knows_both_addresses(shipped):
                 assert {successor(url)} == new, facts["slug"]
                 checked += 1
     assert checked > 50
+
+
+def test_each_single_page_has_its_evidence_in_a_record(shipped):
+    for row in yaml.safe_load(FILE.read_text())["pages"]:
+        facts = shipped[row["record"]]
+        urls = {urldefrag(link["url"]).url for link in facts["links"]}
+        assert row["from"] in urls, row
+        doi = row["to"].removeprefix("https://doi.org/")
+        assert row["to"] in urls or doi.casefold() == str(facts["doi"]).casefold(), row
+
+
+def test_a_page_of_the_wiki_without_a_successor_is_one_that_no_record_knows_better(shipped):
+    wiki = re.compile(r"https?://wiki\.cancerimagingarchive\.net/")
+    left = set()
+    for facts in shipped.values():
+        for url in {urldefrag(link["url"]).url for link in facts["links"]}:
+            if wiki.match(url) and not successor(url):
+                assert not str(facts["doi"]).startswith("10.7937/"), facts["slug"]
+                left.add(url)
+    assert len(left) <= 8
 
 
 def test_one_failure_less_than_the_cap_is_not_broken():
