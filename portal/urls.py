@@ -22,6 +22,7 @@ from portal.api import suggest as api_suggest
 from portal.api import uploads as api_uploads
 from portal.api import versions as api_versions
 from portal.api import viewer as api_viewer
+from portal.api import waiting as api_waiting
 from portal.web import (
     account,
     blueprint,
@@ -45,6 +46,7 @@ from portal.web import (
     uploads,
     versions,
     viewer,
+    waiting,
 )
 from portal.web.wizard import views as wizard
 
@@ -121,6 +123,7 @@ api = [
     ),
     path("catalog/changes/", api_versions.HarvestChanges.as_view(), name="harvest-changes"),
     path("catalog/changes/decide/", api_versions.HarvestDecide.as_view(), name="harvest-decide"),
+    path("catalog/waiting/", api_waiting.WaitingList.as_view(), name="waiting"),
     path("suggest/", api_suggest.Suggest.as_view(), name="suggest"),
     path("rules/", api_rules.RulesView.as_view(), name="rules"),
     path("credentials/", api_credentials.CredentialList.as_view(), name="credentials"),
@@ -236,6 +239,7 @@ urlpatterns = [
     path("dcat/", harvestable.dcat, name="dcat"),
     path("oai/", oai.index, name="oai"),
     path("links/", links.index, name="links"),
+    path("waiting/", waiting.index, name="waiting"),
     path("versions/", versions.index, name="versions"),
     path("versions/feed/", feed.versions, name="versions-feed"),
     path("versions/<int:number>/", versions.detail, name="version"),

@@ -75,6 +75,7 @@ PAGES = {
     "harvests": "/harvests/",
     "waiting": "/harvests/waiting/",
     "links": "/links/",
+    "queues": "/waiting/",
     "rules": "/rules/",
     "recipes": "/recipes/",
     "runs": "/runs/",

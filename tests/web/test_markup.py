@@ -75,6 +75,7 @@ def pages(client) -> dict[str, str]:
         "/harvests/",
         "/harvests/waiting/",
         "/links/",
+        "/waiting/",
         "/recipes/",
         "/runs/",
         f"/runs/{run.pk}/",

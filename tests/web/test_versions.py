@@ -11,9 +11,10 @@ from django.test import Client
 from django.utils.timezone import now
 
 from catalog import services
+from catalog.curation import propose
 from catalog.importers.cells import make_claim
 from catalog.importers.entry import Entry
-from catalog.models import CatalogRevision, Dataset, HarvestChange
+from catalog.models import CatalogLink, CatalogRevision, Dataset, HarvestChange, LinkHost
 from catalog.record import Count
 from catalog.refresh import Reading, begin, fail, take
 from portal.models import CURATORS, ApiToken
@@ -168,8 +169,42 @@ def test_the_api_decides_for_tokens_of_curators_alone(client):
     assert Dataset.objects.get(slug="openneuro-ds1").licence == "CC0-1.0"
 
 
+def test_one_page_and_the_api_lead_to_everything_that_waits_for_curators(client):
+    dataset = Dataset.objects.get(slug="openneuro-ds1")
+    propose(dataset, "year", 2012, url="https://x.org/", quote="in 2012")
+    host = LinkHost.objects.create(name="x.org")
+    gone = now() - timedelta(days=3)
+    CatalogLink.objects.create(
+        url="https://x.org/", host=host, state="broken", since=gone, next_at=now()
+    )
+    fail(begin("idc"), "answered 404")
+    fail(begin("idc"), "answered 404 again")
+
+    found = client.get("/api/v1/catalog/waiting/").json()
+    page = html(client, "/waiting/")
+
+    rows = {one["name"]: one for one in found["results"]}
+    assert {name: one["count"] for name, one in rows.items()} == {
+        "corrections": 1, "changes of sources": 1, "broken addresses": 1, "failed harvests": 1,
+    }  # fmt: skip
+    assert found["total"] == 4
+    assert rows["broken addresses"]["since"].startswith(f"{gone:%Y-%m-%d}")
+    for one in rows.values():
+        assert f'href="{one["page"].replace("&", "&amp;")}"' in page
+        html(client, one["page"])
+        listed = client.get(one["api"]).json()
+        assert one["name"] == "failed harvests" or listed["total"] in {0, one["count"]}
+    assert client.get("/api/v1/catalog/waiting/?x=1").status_code == 400
+
+
 def test_pages_take_few_queries(client, django_assert_max_num_queries):
-    for address in ("/versions/", "/versions/2/", "/harvests/", "/harvests/waiting/"):
+    for address in (
+        "/versions/",
+        "/versions/2/",
+        "/harvests/",
+        "/harvests/waiting/",
+        "/waiting/",
+    ):
         with django_assert_max_num_queries(12):
             html(client, address)
     assert CatalogRevision.objects.current().loaded_at > now() - timedelta(minutes=5)
