@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from catalog.claims import sources
 from catalog.harvest import RAW, SAME, cells_of, compare, entry_of
 from catalog.importers.entry import Entry
 
@@ -51,7 +52,9 @@ def field_changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[Field
     new = {entry.ref: entry for entry in after}
     sorted_refs = compare(before, after)
     found = [
-        FieldChange(ref, new[ref].name, NEW, "", None, cells_of(new[ref]), sensitive=False)
+        FieldChange(
+            ref, new[ref].name, NEW, "", None, cells_of(new[ref]), sensitive=_alters(new[ref])
+        )
         for ref in sorted_refs.new
     ]
     for ref in sorted_refs.changed:
@@ -61,6 +64,11 @@ def field_changes(before: Sequence[Entry], after: Sequence[Entry]) -> list[Field
         for ref in sorted_refs.gone
     ]
     return found
+
+
+def _alters(new: Entry) -> bool:
+    """Whether a new entry states terms of a dataset that others list already."""
+    return sources()[new.source].of_others and not SENSITIVE.isdisjoint(new.facts)
 
 
 def _of_entry(before: Entry, after: Entry) -> list[FieldChange]:

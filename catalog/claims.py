@@ -56,6 +56,7 @@ class Source:
     """A source of metadata.
 
     `never` names the fields in which it is not followed, `ranks` those in which its rank differs.
+    Entries of a source `of_others` are no datasets: they belong to those that have their address.
     """
 
     id: str
@@ -67,6 +68,7 @@ class Source:
     rank: int
     never: tuple[str, ...] = ()
     ranks: Mapping[str, int] = field(default_factory=dict)
+    of_others: bool = False
 
 
 @cache

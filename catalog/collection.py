@@ -1,7 +1,8 @@
 """The whole catalog: curated record files and harvested tables, joined and resolved to facts.
 
-A curated record that lists a row of a harvested table among its sources takes the row's claims;
-rows that no record lists are datasets of their own, of tier "harvested".
+A curated record that lists a row of a harvested table among its sources takes the row's claims; one
+that has an address in a repository takes the terms that are stated there. Other rows are datasets
+of their own, of tier "harvested".
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog import harvest
+from catalog.claims import sources
 from catalog.importers.entry import Entry
 from catalog.importers.merge import merge
+from catalog.places import places_of
 from catalog.record import DatasetRecord, SourceRef, resolve
 from catalog.records_io import FOLDER, Problem, RecordError, read_folder
 
@@ -43,7 +46,7 @@ def read_catalog(
     problems = _taken_twice(records)
     listed = {(ref.id, ref.ref) for record in records.values() for ref in record.sources}
     for (source, ref), entry in rows.items():
-        if (source, ref) in listed:
+        if (source, ref) in listed or sources()[source].of_others:
             continue
         record = as_record(entry)
         if record.slug in facts:
@@ -69,7 +72,12 @@ def read_tables(folder: Path = HARVESTED) -> dict[tuple[str, str], Entry]:
 
 
 def join(record: DatasetRecord, rows: Rows) -> DatasetRecord:
-    """The record with the claims of the harvested rows that it lists."""
+    """The record with the claims of the harvested rows that it lists or has the address of."""
+    links = [link.model_dump() for link in record.links]
+    listed = {(ref.id, ref.ref) for ref in record.sources}
+    own = [key for key in places_of(links) if key in rows and key not in listed]
+    refs = [SourceRef(id=source, ref=ref, whole=False) for source, ref in own]
+    record = record.model_copy(update={"sources": [*record.sources, *refs]})
     for source in sorted({ref.id for ref in record.sources}):
         keys = [((source, ref.ref or ""), ref.whole) for ref in record.sources if ref.id == source]
         found = [(rows[key], whole) for key, whole in keys if key in rows]

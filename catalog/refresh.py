@@ -21,8 +21,8 @@ from catalog.claims import sources
 from catalog.collection import slug_of_row
 from catalog.harvest import format_table, parse_table
 from catalog.importers.entry import Entry
-from catalog.models import CatalogRevision, Dataset, Harvest, HarvestChange, HarvestedTable
-from catalog.services import LoadReport, current_rows, load_entries
+from catalog.models import CatalogRevision, Harvest, HarvestChange, HarvestedTable
+from catalog.services import LoadReport, current_rows, load_entries, rows_by_dataset
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(hours=1)  # of a harvest; after it another may begin
@@ -190,14 +190,9 @@ def _row(harvest: Harvest, change: FieldChange, slugs: Mapping[str, str]) -> Har
 
 
 def _slugs_of(source: str) -> dict[str, str]:
-    """Ref -> the dataset that lists it."""
-    rows = Dataset.objects.values_list("slug", "record__sources")
-    return {
-        ref["ref"]: slug
-        for slug, refs in rows
-        for ref in refs or ()
-        if ref["id"] == source and ref["ref"]
-    }
+    """Ref -> the dataset that it belongs to."""
+    found = rows_by_dataset()
+    return {ref: slug for slug, rows in found.items() for owner, ref in rows if owner == source}
 
 
 def _entries_by_kind(changes: Iterable[FieldChange]) -> Counter[str]:

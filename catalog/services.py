@@ -27,6 +27,7 @@ from catalog.corrections import CorrectionError, with_line
 from catalog.harvest import parse_table
 from catalog.models import CatalogChange, CatalogRevision, Correction, Dataset, HarvestedTable
 from catalog.overlaps import OverlapGraph
+from catalog.places import places_of
 from catalog.record import DatasetRecord, Tier, digest_of, record_of, resolve
 from catalog.records_io import FOLDER, Problem, RecordError, parse_record
 
@@ -140,17 +141,28 @@ def load_entries(keys: Iterable[tuple[str, str]], cause: str) -> LoadReport:
         return _store(wanted, gone, cause)
 
 
+def rows_by_dataset() -> dict[str, set[tuple[str, str]]]:
+    """Source and ref of each row that belongs to a curated dataset, by its slug. One query."""
+    rows = Dataset.objects.filter(tier="curated").values_list(
+        "slug", "record__sources", "record__links"
+    )
+    return {
+        slug: {(ref["id"], ref["ref"]) for ref in refs or ()} | set(places_of(links or []))
+        for slug, refs, links in rows
+    }
+
+
 def _facts_of_entries(keys: set[tuple[str, str]]) -> tuple[dict[str, dict[str, Any]], set[str]]:
     """The facts of the datasets that the rows belong to, and slugs that no row stands behind."""
     rows = current_rows()
     listed = set()
     records: dict[str, tuple[DatasetRecord, Tier]] = {}
-    for slug, refs in Dataset.objects.filter(tier="curated").values_list("slug", "record__sources"):
-        if own := keys & {(ref["id"], ref["ref"]) for ref in refs or ()}:
-            listed |= own
+    for slug, own in rows_by_dataset().items():
+        if mine := keys & own:
+            listed |= mine
             text = (FOLDER / f"{slug}.yaml").read_text("utf-8")
             records[slug] = join(parse_record(text, f"{slug}.yaml"), rows), "curated"
-    alone = keys - listed
+    alone = {key for key in keys - listed if not sources()[key[0]].of_others}
     for key in alone & rows.keys():
         record = as_record(rows[key])
         records[record.slug] = record, "harvested"

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from catalog.licences import licence
+from catalog.places import FIGSHARE, HUB, ZENODO
 from catalog.platforms import ELSEWHERE, platform_of
 from fusion.errors import BuildError
 from fusion.recipe import Idc, shipped_descriptions
@@ -31,12 +32,6 @@ MBIT = 125_000  # bytes
 GRANTED = frozenset({"physionet", "synapse"})
 #: Places that give files to signed-in accounts alone, whatever the catalog says of their access.
 SIGNED_IN = frozenset({"synapse"})
-_ZENODO = re.compile(r"(?:zenodo\.org/records?/|10\.5281/zenodo\.)(\d+)", re.IGNORECASE)
-_HUB = re.compile(r"huggingface\.co/datasets/([\w.-]+/[\w.-]+)", re.IGNORECASE)
-_FIGSHARE = re.compile(
-    r"(?:figshare\.com/articles/(?:[\w.-]+/)*?|10\.6084/m9\.figshare\.)(\d+)(?:(?:/|\.v)(\d+))?(?![\w.])",
-    re.IGNORECASE,
-)
 _OPENNEURO = re.compile(r"openneuro\.org/datasets/(ds\d{6})", re.IGNORECASE)
 _MENDELEY = re.compile(
     r"(?:data\.mendeley\.com/(?:public-api/)?datasets/|10\.17632/)([a-z0-9]{10})(?:[/.](\d+))?",
@@ -206,18 +201,18 @@ def _openneuro(url: str) -> Found | None:
 
 
 def _hub(url: str) -> Found | None:
-    hit = _HUB.search(url)
+    hit = HUB.search(url)
     return ({"kind": "huggingface", "repo_id": hit[1]}, url, ("revision",)) if hit else None
 
 
 def _zenodo(url: str) -> Found | None:
-    if not (hit := _ZENODO.search(url)):
+    if not (hit := ZENODO.search(url)):
         return None
     return {"kind": "zenodo", "record": int(hit[1])}, f"https://zenodo.org/records/{hit[1]}", ()
 
 
 def _figshare(url: str) -> Found | None:
-    hit = _FIGSHARE.search(url)
+    hit = FIGSHARE.search(url)
     if not hit or "/collections/" in url:
         return None
     version = {"version": int(hit[2])} if hit[2] else {}

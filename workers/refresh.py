@@ -1,47 +1,55 @@
 """Harvests: a source is read where it lives, politely, and handed to `catalog.refresh`.
 
-Files come through the same guarded, resuming download as sources of fusions: a file that its
-server calls unchanged is not sent again. A source that fails is tried again ever later, and left
-alone after a few failures in a row until somebody harvests it by hand.
+Files come through the same guarded, resuming download as sources of fusions: one that its server
+calls unchanged is not sent again. Repositories are asked by their APIs, slowly, for the pages alone
+that curated datasets are at. A source that fails is tried again ever later, and left alone after a
+few failures in a row until somebody harvests it by hand.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.utils.timezone import now
 
 from catalog import refresh
-from catalog.importers import cells, idc_live, openneuro
+from catalog.harvest import format_table
+from catalog.importers import cells, idc_live, openneuro, repositories
 from catalog.importers.entry import Entry, ImportSourceError
 from catalog.models import Harvest
 from catalog.records_io import RecordError
 from catalog.refresh import HarvestError, Reading
 from catalog.search.engine import engine
 from catalog.search.errors import SearchUnavailableError
+from catalog.services import rows_by_dataset
 from fusion.errors import BuildError
-from fusion.sources import configured_rules
+from fusion.sources import configured_rules, figshare, huggingface, zenodo
 from fusion.sources.base import RemoteFile
-from fusion.sources.download import fetch_files
+from fusion.sources.download import fetch_files, get_json
+from fusion.sources.safety import FetchRules
 
 logger = logging.getLogger(__name__)
 Row = TypeVar("Row", bound=Mapping[str, str])
 FIRST_RETRY = timedelta(hours=1)  # after a failure; doubles up to the source's own interval
 MOST_FAILURES = 5  # in a row; then a person must look
 TABLE = "openneuro_metadata/metadata_imaging.csv"
+_NOT_THERE = re.compile(r": answered (404|410)\b")
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a source lives and how it is read.
+    """Where the files of a source live and how they are read.
 
     Args:
         files: path below a folder -> address.
@@ -66,8 +74,39 @@ def _idc() -> Upstream:
     return Upstream(files, lambda found: (list(idc_live.entries(found)), []))
 
 
-UPSTREAMS: Mapping[str, Callable[[], Upstream]] = MappingProxyType(
-    {"idc": _idc, "openneuro": _openneuro}
+@dataclass(frozen=True)
+class Repository:
+    """A place that is asked for each of its pages that a curated dataset is at.
+
+    Args:
+        ask: what its API says of an id there.
+        read: the entry that this is.
+    """
+
+    ask: Callable[[str, FetchRules], Any]
+    read: Callable[[str, Mapping[str, Any]], Entry]
+
+
+def _ask_zenodo(ref: str, rules: FetchRules) -> Any:
+    return get_json(f"{zenodo.endpoint()}/api/records/{ref}", rules)
+
+
+def _ask_figshare(ref: str, rules: FetchRules) -> Any:
+    return get_json(f"{figshare.endpoint()}/v2/articles/{ref}", rules)
+
+
+def _ask_hub(ref: str, rules: FetchRules) -> Any:
+    return get_json(f"{huggingface.endpoint()}/api/datasets/{ref}", rules)
+
+
+UPSTREAMS: Mapping[str, Callable[[], Upstream | Repository]] = MappingProxyType(
+    {
+        "idc": _idc,
+        "openneuro": _openneuro,
+        "zenodo": lambda: Repository(_ask_zenodo, repositories.parse_zenodo),
+        "figshare": lambda: Repository(_ask_figshare, repositories.parse_figshare),
+        "huggingface": lambda: Repository(_ask_hub, repositories.parse_hub),
+    }
 )
 
 
@@ -145,14 +184,50 @@ def harvest(source: str, *, again: bool = False) -> Harvest | None:
 
 
 def _harvest(row: Harvest, *, again: bool) -> None:
-    upstream = UPSTREAMS[row.source]()
-    folder, version = _fetched(row.source, upstream.files)
+    version, read = _opened(row.source)
     if refresh.is_known(row.source, version) and not again:
         refresh.unchanged(row, version)
-        return
-    entries, failed = upstream.read(folder)
-    if refresh.take(row, Reading(entries, version, failed)):
+    elif refresh.take(row, read()):
         update_index()
+
+
+def _opened(source: str) -> tuple[str, Callable[[], Reading]]:
+    """A name for what the source has now, and what reads it."""
+    upstream = UPSTREAMS[source]()
+    if isinstance(upstream, Repository):
+        reading = _asked(source, upstream)
+        return reading.version, lambda: reading
+    folder, version = _fetched(source, upstream.files)
+    files = upstream
+
+    def read() -> Reading:
+        entries, failed = files.read(folder)
+        return Reading(entries, version, failed)
+
+    return version, read
+
+
+def _asked(source: str, repository: Repository) -> Reading:
+    """What a repository says of each of its pages, one after the other.
+
+    What it says is not there is no entry; what cannot be had now stays as it was.
+    """
+    rules = replace(configured_rules(), attempts=3)
+    refs = {ref for rows in rows_by_dataset().values() for owner, ref in rows if owner == source}
+    entries: list[Entry] = []
+    failed: list[tuple[str, str]] = []
+    for place, ref in enumerate(sorted(refs)):
+        if place:
+            time.sleep(settings.LINK_PAUSE_SECONDS)
+        try:
+            entries.append(repository.read(ref, repository.ask(ref, rules)))
+        except BuildError as error:
+            if not _NOT_THERE.search(str(error)):
+                failed.append((ref, str(error)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            failed.append((ref, f"not understood: {error!r}"))
+    said = format_table(sorted(entries, key=lambda one: one.ref), source)
+    return Reading(entries, hashlib.sha256(said.encode()).hexdigest(), failed)
 
 
 def _fetched(source: str, files: Mapping[str, str]) -> tuple[Path, str]:

@@ -209,7 +209,7 @@ _VARIABLES = (
     ),
     Variable(
         "IMAGINGX_HARVEST_HOURS",
-        "idc=168,openneuro=24",
+        "idc=168,openneuro=24,zenodo=168,figshare=168,huggingface=168",
         "hours between two harvests of each source; a source that is left out is not harvested",
     ),
     Variable("IMAGINGX_LINK_CHECK_DAYS", "30", "days between two checks of an address"),

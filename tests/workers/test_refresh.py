@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from django.core.management import CommandError, call_command
 from django.utils.timezone import now
 
-from catalog.models import CatalogRevision, Dataset, Harvest
+from catalog.models import CatalogRevision, Dataset, Harvest, HarvestChange
+from catalog.refresh import decide
+from catalog.services import load_catalog
 from tests.conftest import ROOT
 from tests.fusion.servers import Site as Server
 from tests.fusion.servers import serving
@@ -176,6 +179,129 @@ def test_an_inner_address_is_refused(server: Server, settings: Any):
     assert found.state == "failed"
     assert "is no public address" in found.error
     assert not server.asked
+
+
+PAGES = {
+    "zenodo": (
+        "https://zenodo.org/records/42", "/api/records/42",
+        {
+            "id": 42, "doi": "10.5281/zenodo.42",
+            "metadata": {
+                "title": "Vessels", "access_right": "open", "license": {"id": "cc-by-4.0"},
+                "publication_date": "2021-05-04",
+            },
+        },
+    ),
+    "figshare": (
+        "https://figshare.com/articles/dataset/Vessels/42", "/v2/articles/42",
+        {
+            "title": "Vessels", "doi": "10.6084/m9.figshare.42.v1", "is_embargoed": False,
+            "license": {"name": "CC BY 4.0", "url": "https://creativecommons.org/licenses/by/4.0/"},
+            "published_date": "2021-05-04T10:00:00Z",
+        },
+    ),
+    "huggingface": (
+        "https://huggingface.co/datasets/ann/vessels", "/api/datasets/ann/vessels",
+        {"id": "ann/vessels", "gated": False, "cardData": {"license": "cc-by-4.0"}},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def curated(settings: Any, tmp_path: Path, monkeypatch: Any) -> Iterator[dict[str, Any]]:
+    """Two record files by slug, of which each repository has one; its API, and what it answers."""
+    monkeypatch.setattr("catalog.services.read_tables", lambda _: {})
+    monkeypatch.setattr("catalog.services.FOLDER", tmp_path)
+    held = Server(answers={path: answer for _, path, answer in PAGES.values()})
+    with serving(held) as url:
+        settings.STATE_DIR, settings.SEARCH_DIR = tmp_path, tmp_path / "search"
+        settings.FETCH_NETWORKS, settings.LINK_PAUSE_SECONDS = ["127.0.0.0/8"], 0
+        settings.ZENODO_URL = settings.FIGSHARE_URL = url
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield {"server": held, "folder": tmp_path}
+
+
+def write_record(folder: Path, slug: str, url: str, licence: str = "") -> None:
+    """A curated record with one address, and where given a licence that a curator states."""
+    row = {"slug": slug, "name": slug, "links": [{"url": url, "source": "curation"}]}
+    row["sources"] = [{"id": "project-imaging-x", "ref": slug}]
+    if licence:
+        row["licence"] = [{"value": licence, "source": "curation", "reason": "its paper says so"}]
+    (folder / f"{slug}.yaml").write_text(yaml.safe_dump(row), "utf-8")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("source", PAGES)
+def test_what_a_repository_states_is_claimed_for_who_has_its_address_and_never_over_curators(
+    curated, source
+):
+    url, path, answer = PAGES[source]
+    server, folder = curated["server"], curated["folder"]
+    write_record(folder, "theirs", url)
+    write_record(folder, "settled", url, "CC-BY-NC-4.0")
+    write_record(folder, "elsewhere", "https://example.org/")
+    load_catalog(folder, folder / "none")
+
+    first = harvest(source)
+    (change,) = HarvestChange.objects.filter(state="waiting")
+    assert (first.state, first.new_count, first.waiting_count) == ("done", 1, 1), first.error
+    assert change.slug in {"theirs", "settled"}
+    assert Dataset.objects.get(slug="theirs").licence == ""  # terms wait for a curator
+
+    decide([change.pk], accept=True, by="ann")
+    theirs, settled = (Dataset.objects.get(slug=slug) for slug in ("theirs", "settled"))
+    assert (theirs.licence, theirs.access) == ("CC-BY-4.0", "open")
+    assert settled.licence == "CC-BY-NC-4.0"
+    said = [one for one in settled.record["claims"] if one["field"] == "licence"]
+    assert {one["source"]: (one["value"], one["used"]) for one in said} == {
+        "curation": ("CC-BY-NC-4.0", True), source: ("CC-BY-4.0", False),
+    }  # fmt: skip
+    assert Dataset.objects.count() == 3  # what a repository holds is no dataset of its own
+    assert harvest(source).state == "unchanged"
+
+    load_catalog(folder, folder / "none")
+    assert Dataset.objects.get(slug="theirs").licence == "CC-BY-4.0"  # outlives a load
+    server.answers[path] = relicensed(source, answer)
+    second = harvest(source)
+    assert (second.changed_count, second.waiting_count) == (1, 1)
+    assert Dataset.objects.get(slug="theirs").licence == "CC-BY-4.0"
+    assert [one for _, one, _ in server.asked if one == path] == [path] * 3
+
+
+def relicensed(source: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """The same under CC BY-NC 4.0."""
+    if source == "zenodo":
+        return {**answer, "metadata": {**answer["metadata"], "license": {"id": "cc-by-nc-4.0"}}}
+    if source == "figshare":
+        return {**answer, "license": {"name": "CC BY-NC 4.0"}}
+    return {**answer, "cardData": {"license": "cc-by-nc-4.0"}}
+
+
+@pytest.mark.django_db
+def test_a_page_that_is_not_had_now_stays_and_one_that_is_gone_waits(curated):
+    server, folder = curated["server"], curated["folder"]
+    base = PAGES["zenodo"][2]
+    for number in range(40, 46):
+        write_record(folder, f"set-{number}", f"https://zenodo.org/records/{number}")
+        server.answers[f"/api/records/{number}"] = {**base, "id": number}
+    load_catalog(folder, folder / "none")
+    harvest("zenodo")
+    decide(HarvestChange.objects.values_list("pk", flat=True), accept=True, by="ann")
+    del server.answers["/api/records/41"]
+    server.answers["/api/records/43"] = ["busy"]
+    server.faults["/api/records/44"] = [(403, {})]
+
+    found = harvest("zenodo")
+
+    assert (found.state, found.gone_count, found.failed_count) == ("done", 1, 2), found.error
+    assert "43: not understood" in found.error
+    assert "44: " in found.error
+    assert Dataset.objects.filter(licence="CC-BY-4.0").count() == 6
+    (gone,) = HarvestChange.objects.filter(state="waiting")
+    assert (gone.kind, gone.ref, gone.slug) == ("gone", "41", "set-41")
+    decide([gone.pk], accept=True, by="ann")
+    assert Dataset.objects.get(slug="set-41").licence == ""
+    assert Dataset.objects.count() == 6
 
 
 @pytest.mark.django_db
