@@ -10,12 +10,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, cast
 
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, storages
 from django.db import connection, transaction
+from django.db.models import Q
 
 from fusion.deposits import PLACES, Parcel, place, refusals, send, what_is_sent
 from fusion.errors import BuildError
@@ -93,8 +95,27 @@ def submit_deposit(
         defaults={"total_bytes": found["bytes"], "private": private},
     )  # fmt: skip
     if row.state != Deposit.State.SUCCEEDED:
+        Deposit.objects.filter(pk=row.pk).update(attempts=0, enqueued_at=now())
         transaction.on_commit(lambda: enqueue_deposit(row.pk), robust=True)
     return row
+
+
+def requeue_deposits(patience_seconds: float | None = None) -> int:
+    """Ask again for each deposit whose worker or message was lost; returns how many.
+
+    Args:
+        patience_seconds: how long a message may be under way; None: as long as a lease.
+    """
+    patience = settings.RUN_LEASE_SECONDS if patience_seconds is None else patience_seconds
+    long_ago = now() - timedelta(seconds=patience)
+    waits = Q(state=Deposit.State.QUEUED) | Q(state=Deposit.State.RUNNING, lease_until__lt=now())
+    lost = Deposit.objects.filter(waits, Q(enqueued_at=None) | Q(enqueued_at__lte=long_ago))
+    sent = 0
+    for pk in list(lost.values_list("pk", flat=True)):
+        if lost.filter(pk=pk).update(enqueued_at=now()):
+            enqueue_deposit(pk)
+            sent += 1
+    return sent
 
 
 def work_on_deposit(pk: uuid.UUID) -> None:
@@ -103,6 +124,9 @@ def work_on_deposit(pk: uuid.UUID) -> None:
     if row is None:
         return
     mine, last = Deposit.objects.filter(pk=pk), [0.0]
+    if row.attempts > settings.RUN_MAX_ATTEMPTS:
+        _fail(row, "too_many_attempts", f"given up after {settings.RUN_MAX_ATTEMPTS} lost workers")
+        return
 
     def told(done: int) -> None:
         if time.monotonic() - last[0] >= _TELL_SECONDS:
@@ -122,10 +146,7 @@ def work_on_deposit(pk: uuid.UUID) -> None:
                 begun=lambda remote: mine.update(remote=remote),
             )
     except BuildError as error:
-        mine.update(
-            state=Deposit.State.FAILED, error_code=error.code, error=str(error), lease_until=None
-        )
-        logger.warning("deposit %s: %s: %s", pk, error.code, error)
+        _fail(row, error.code, str(error))
         return
     mine.update(
         state=Deposit.State.SUCCEEDED,
@@ -136,6 +157,13 @@ def work_on_deposit(pk: uuid.UUID) -> None:
         lease_until=None,
         finished_at=now(),
     )
+
+
+def _fail(row: Deposit, code: str, error: str) -> None:
+    Deposit.objects.filter(pk=row.pk).update(
+        state=Deposit.State.FAILED, error_code=code, error=error, lease_until=None
+    )
+    logger.warning("deposit %s: %s: %s", row.pk, code, error)
 
 
 @contextmanager

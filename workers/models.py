@@ -429,7 +429,11 @@ class DepositQuerySet(models.QuerySet["Deposit"]):
             state=Deposit.State.RUNNING, lease_until__lt=now()
         )
         taken = self.filter(free, pk=pk).update(
-            state=Deposit.State.RUNNING, lease_until=lease_end(), error_code="", error=""
+            state=Deposit.State.RUNNING,
+            lease_until=lease_end(),
+            attempts=models.F("attempts") + 1,
+            error_code="",
+            error="",
         )
         return self.select_related("bundle", "owner").get(pk=pk) if taken else None
 
@@ -459,6 +463,8 @@ class Deposit(models.Model):
     doi = models.CharField(max_length=100, blank=True)  # reserved, not registered by the portal
     error_code = models.CharField(max_length=60, blank=True)
     error = models.TextField(blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)  # claims since somebody asked for it
+    enqueued_at = models.DateTimeField(null=True)  # when the last message was sent
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)

@@ -15,6 +15,7 @@ from django.db import connections
 
 from workers import heartbeat
 from workers.chunks import needed_results, requeue_lost_chunks
+from workers.deposits import requeue_deposits
 from workers.heartbeat import children_of, queues_of
 from workers.models import Run
 from workers.results import evict
@@ -70,6 +71,7 @@ def look(patience_seconds: float | None = None) -> None:
         requeue_lost_runs(patience_seconds)
         requeue_lost_chunks(patience_seconds)
         requeue_uploads(patience_seconds)
+        requeue_deposits(patience_seconds)
         sweep_work_folders()
         send_notices()
     except Exception:  # what is away may come back, and the thread must live to see it

@@ -23,6 +23,7 @@ from fusion.sources.zenodo import CREDENTIAL, endpoint
 
 __all__ = ["CREDENTIAL", "check_target", "send", "sent_files"]
 FIRST_PAGE = "README.md"
+DRAFTS = 100  # of the account, that are looked through for the bundle's
 
 
 def check_target(target: str) -> None:
@@ -50,7 +51,7 @@ def send(
     """A draft, or the rest of the one that an earlier try made; a file goes whole or again."""
     with client(rules) as http:
         http.timeout = httpx2.Timeout(600.0, connect=20.0)
-        draft = _draft(http, rules, remote)
+        draft = _draft(http, rules, parcel, remote)
         where, bucket = str(draft["id"]), str(draft["links"]["bucket"])
         begun(where)
         there = {one["filename"]: one for one in draft.get("files") or ()}
@@ -89,7 +90,8 @@ def metadata_of(parcel: Parcel) -> dict[str, Any]:
     }
 
 
-def _draft(http: httpx2.Client, rules: FetchRules, remote: str) -> dict[str, Any]:
+def _draft(http: httpx2.Client, rules: FetchRules, parcel: Parcel, remote: str) -> dict[str, Any]:
+    """The draft of an earlier try, by its number or by the bundle that it names; else a new one."""
     base = f"{endpoint()}/api/deposit/depositions"
     if remote:
         try:
@@ -100,7 +102,12 @@ def _draft(http: httpx2.Client, rules: FetchRules, remote: str) -> dict[str, Any
         else:
             if not found.get("submitted"):
                 return found
-    return dict(_ask(http, rules, "POST", base, json={}).json())
+    newest = f"{base}?status=draft&sort=mostrecent&size={DRAFTS}"
+    for one in _ask(http, rules, "GET", newest).json():
+        about = str((one.get("metadata") or {}).get("description", ""))
+        if parcel.bundle_id in about and not one.get("submitted"):  # its answer was lost
+            return dict(_ask(http, rules, "GET", f"{base}/{one['id']}").json())
+    return dict(_ask(http, rules, "POST", base, json={"metadata": metadata_of(parcel)}).json())
 
 
 def _put(
@@ -130,7 +137,7 @@ def _ask(
                 return answer
             wanted = pause_of(answer)
         except httpx2.TransportError as error:
-            if attempt == rules.attempts:
+            if attempt == rules.attempts or method == "POST":  # it may have been done: no second
                 raise BuildError("source_failed", f"{shown(url)}: not reached: {error}") from error
             wanted = None
         time.sleep(backoff(attempt) if wanted is None else wanted)

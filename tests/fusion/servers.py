@@ -37,7 +37,8 @@ class Site:
     headers: dict[str, dict[str, str]] = field(default_factory=dict)  # path -> sent with its file
     no_length: set[str] = field(default_factory=set)
     stored: dict[str, bytes] = field(default_factory=dict)  # what was put, by its path
-    slow: float = 0.0
+    slow: float = 0.0  # seconds for each 64 KiB, sent or taken
+    coming: dict[str, int] = field(default_factory=dict)  # path -> bytes of a body being taken
     asked: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     busiest: int = 0
     now: int = 0
@@ -73,7 +74,10 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path, _, query = self.path.partition("?")
         self.query = dict(parse_qsl(query))
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.take(path, int(self.headers.get("Content-Length") or 0))
+        if self.body is None:  # who sent it is gone: half a body is none
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.site.lock:
             self.site.asked.append((self.command, path, headers))
@@ -84,6 +88,18 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with self.site.lock:
                 self.site.now -= 1
+
+    def take(self, path: str, length: int) -> bytes | None:
+        body = b""
+        while len(body) < length:
+            block = self.rfile.read(min(1 << 16, length - len(body)))
+            if not block:
+                return None
+            body += block
+            self.site.coming[path] = len(body)
+            if length > 1 << 16:
+                time.sleep(self.site.slow)
+        return body
 
     def route(self, path: str, headers: dict[str, str]) -> None:
         for prefix, token in self.site.needs.items():
@@ -270,17 +286,33 @@ class ZenodoHandler(Handler):
             links = {"bucket": f"{host}/api/files/{number}", "html": f"{host}/deposit/{number}"}
             doi = {"prereserve_doi": {"doi": f"10.5281/zenodo.{number}"}}
             drafts[number] = {
-                "id": int(number), "links": links, "files": [], "metadata": doi,
-                "submitted": False,
+                "id": int(number), "links": links, "files": [], "submitted": False,
+                "metadata": {**(json.loads(self.body or b"{}").get("metadata") or {}), **doi},
             }  # fmt: skip
             return self.reply(201, json.dumps(drafts[number]).encode())
-        if last not in drafts:
-            return self.reply(404, b"{}")
+        if self.command == "GET":
+            said = list(drafts.values()) if path == base else drafts.get(last)
+            return self.reply(404 if said is None else 200, json.dumps(said).encode())
         if self.command == "PUT":
             drafts[last]["metadata"] |= json.loads(self.body)["metadata"] | {
                 "prereserve_doi": drafts[last]["metadata"]["prereserve_doi"]
             }
         return self.reply(200, json.dumps(drafts[last]).encode())
+
+
+class S3Handler(Handler):
+    """Objects of a bucket by PUT, and what is known of them by HEAD."""
+
+    def route(self, path: str, headers: dict[str, str]) -> None:
+        if self.command == "PUT":
+            self.site.stored[path] = self.body
+            self.site.headers[path] = {
+                name: value for name, value in headers.items() if name.startswith("x-amz-meta-")
+            }
+        there = self.site.stored.get(path)
+        if there is None or self.command == "PUT":
+            return self.reply(404 if there is None else 200, b"")
+        return self.reply(200, there, self.site.headers[path])
 
 
 def hub(site: Site, files: dict[str, bytes], large: tuple[str, ...] = (), repo: str = "some/set"):

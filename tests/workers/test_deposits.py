@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 
 import boto3
 import pytest
@@ -13,7 +15,7 @@ from django.core.management import CommandError, call_command
 
 from tests.factories import FILES, make_bundle, make_run
 from tests.fusion.conftest import object_server, store
-from tests.fusion.servers import HubHandler, Site, ZenodoHandler, serving
+from tests.fusion.servers import HubHandler, S3Handler, Site, ZenodoHandler, serving
 from workers.credentials import keep
 from workers.deposits import DepositError, dry_run, submit_deposit, work_on_deposit
 from workers.models import Deposit
@@ -222,3 +224,73 @@ def test_others_may_not_send_it(client, bundle):
 
     assert client.get(f"/bundles/{bundle.pk}/deposit/").status_code == 403
     assert client.get(f"/api/v1/bundles/{bundle.pk}/deposits/").status_code == 403
+
+
+PREPARE = """
+from django.contrib.auth.models import User
+from tests.factories import FILES, make_bundle
+from workers.credentials import keep
+from workers.deposits import submit_deposit
+files = {{f"shards/train-00000{{n}}.tar": bytes([120 * n]) * {size} for n in (0, 1)}}
+owner = User.objects.create(username="ann")
+keep(owner, "{credential}", "{token}")
+bundle = make_bundle(FILES | files, build="shareable")
+submit_deposit(bundle, owner, "{place}", "{target}")
+"""
+LAST = "shards/train-000001.tar"
+#: Place -> server, what tells its address, credential, target, bytes of a large file.
+KILLED = {
+    "huggingface": (HubHandler, "HF_ENDPOINT", "HF_TOKEN", "ann/two-sources", 11_000_000),
+    "zenodo": (ZenodoHandler, "IMAGINGX_ZENODO_URL", "ZENODO_TOKEN", "", 3_000_000),
+    "s3": (S3Handler, "IMAGINGX_S3_URL", "S3_KEYS", "bucket-of-ann/v1", 3_000_000),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", KILLED)
+def test_what_a_killed_worker_had_sent_is_not_sent_again_and_there_is_one_record(make_site, place):
+    handler, variable, credential, target, size = KILLED[place]
+    token = "key:secret" if place == "s3" else TOKEN
+    server = Site(needs={"write": TOKEN}, slow=0.03)
+    last = bytes([120]) * size
+    with serving(server, handler) as url:
+        site = make_site("site")
+        site.extra = {
+            variable: url, "HF_HUB_OFFLINE": "0", "IMAGINGX_FETCH_NETWORKS": "127.0.0.0/8",
+            "IMAGINGX_RUN_LEASE_SECONDS": "3",
+        }  # fmt: skip
+        code = PREPARE.format(
+            size=size, credential=credential, token=token, place=place, target=target
+        )
+        site.manage("shell", "-v0", "-c", code)
+        worker = site.start_worker()
+
+        def in_the_last_file() -> bool:
+            ends, least = (f"/lfs/{hashlib.sha256(last).hexdigest()}", "000001.tar"), 1_000_000
+            if place == "zenodo":
+                ends, least = (".tar",), size + 1_000_000
+            coming = list(server.coming.items())
+            return any(path.endswith(ends) and taken > least for path, taken in coming)
+
+        site.wait(in_the_last_file, 200)
+        site.kill(worker)
+        server.slow = 0.0
+        state = "SELECT state, error, bundle_id FROM workers_deposit"
+        assert site.one(state)[0] == "running"
+        site.start_worker()
+        site.wait(lambda: site.one(state)[0] != "running", 200)
+        state, error, bundle = site.one(state)
+        short = bundle[:12]
+        assert state == "succeeded", error + site.logs()
+
+    assert [path for path, times in Counter(puts(server)).items() if times > 1] == []
+    if place == "zenodo":
+        assert list(server.answers) == ["1"]
+        with tarfile.open(fileobj=io.BytesIO(server.stored[f"{short}.tar"])) as opened:
+            assert opened.extractfile(f"{short}/{LAST}").read() == last
+    elif place == "huggingface":
+        assert len([1 for _, path, _ in server.asked if path.endswith("/commit/main")]) == 1
+        assert server.stored[LAST] == last
+    else:
+        assert len(server.stored) == 5
+        assert server.stored[f"/{target}/{short}/{LAST}"] == last
