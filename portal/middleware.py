@@ -63,7 +63,7 @@ class BodyLimit:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         length = request.META.get("CONTENT_LENGTH") or "0"
-        found = int(length) if length.isdigit() else 0
+        found = int(length) if length.isascii() and length.isdigit() else 0
         if found > LARGEST_BODY and found > (most := self._most(request)):
             return too_large(request, found, most)
         return self.get_response(request)
@@ -121,6 +121,7 @@ class RequestId:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-ID", "")
         request_id = given if PLAIN_ID.fullmatch(given) else uuid.uuid4().hex
+        request.id = request_id  # type: ignore[attr-defined] # for lines written after its end
         with bound(request=request_id):
             response = self.get_response(request)
         response.headers["X-Request-ID"] = request_id

@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.sitemaps import views as sitemaps
 from django.urls import include, path
+from django.views.decorators.http import require_safe
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from portal.api import blueprints as api_blueprints
@@ -228,10 +229,15 @@ urlpatterns = [
         for decision in corrections.DECISIONS
     ),
     path("robots.txt", harvestable.robots, name="robots"),
-    path("sitemap.xml", sitemaps.index, {"sitemaps": harvestable.SITEMAPS}, name="sitemap"),
+    path(
+        "sitemap.xml",
+        require_safe(sitemaps.index),
+        {"sitemaps": harvestable.SITEMAPS},
+        name="sitemap",
+    ),
     path(
         "sitemap-<section>.xml",
-        sitemaps.sitemap,
+        require_safe(sitemaps.sitemap),
         {"sitemaps": harvestable.SITEMAPS},
         name="django.contrib.sitemaps.views.sitemap",
     ),

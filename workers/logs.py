@@ -53,6 +53,9 @@ class AddFields(logging.Filter):
         for name, value in _bound.get().items():
             if not hasattr(record, name):
                 setattr(record, name, str(value) if value is not None else "")
+        # Django puts a request itself where its id belongs, in lines written after its end too.
+        if not isinstance(request := getattr(record, "request", ""), str):
+            record.request = getattr(request, "id", "")
         return True
 
 

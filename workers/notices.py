@@ -80,7 +80,8 @@ def check_address(url: str) -> None:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
-    except ValueError as error:
+        httpx2.URL(url)  # stricter, and what it refuses could not be asked
+    except (ValueError, httpx2.InvalidURL) as error:
         raise NoticeError(f"url: found {url[:80]!r}, expected an address: {error}") from None
     if parts.scheme not in PORTS or not host or "@" in parts.netloc or not url.isprintable():
         raise NoticeError(f"url: found {url[:80]!r}, expected https://host/path without a password")

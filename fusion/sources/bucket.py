@@ -110,7 +110,7 @@ def objects(
 
 def refusal(where: str, error: Any, credential: str) -> BuildError:
     """What the store said, in words that name what to do."""
-    said = getattr(error, "response", {})
+    said = getattr(error, "response", None) or {}  # none where the store was not reached
     code = said.get("Error", {}).get("Code", "")
     status = said.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status in {401, 403}:

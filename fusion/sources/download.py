@@ -309,8 +309,8 @@ class _Download:
                     raise _AgainError(0.0) from _WrongError("its range")
                 refuse(answer, self.said, self.file.credential, had=bool(secret))
                 self._take(answer, start if "Range" in headers else 0)
-        except httpx2.TooManyRedirects as error:
-            raise BuildError("source_failed", f"{self.said}: too many redirects") from error
+        except (httpx2.TooManyRedirects, httpx2.InvalidURL) as error:
+            raise BuildError("source_failed", f"{self.said}: {error}") from error
         except httpx2.TransportError as error:
             raise _AgainError(None) from error
         return True

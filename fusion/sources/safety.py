@@ -20,6 +20,8 @@ import httpx2
 from fusion.errors import BuildError
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+#: Public by name of their block alone: for protocols, and the site-local ones of early IPv6.
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "fec0::/10")))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -64,7 +66,9 @@ class FetchRules:
         found = _innermost(ipaddress.ip_address(address.partition("%")[0]))
         if any(found in one for one in self._networks):
             return True
-        return found.is_global and not found.is_multicast and not found.is_reserved
+        if found.is_multicast or found.is_reserved or any(found in one for one in _SPECIAL):
+            return False
+        return found.is_global
 
     def resolve(self, host: str, port: int) -> list[str]:
         """The addresses of a host, all of them allowed.

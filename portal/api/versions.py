@@ -20,6 +20,7 @@ from portal.models import Scope
 from workers.refresh import UPSTREAMS, update_index
 
 PAGED = [OpenApiParameter(name, int) for name in ("page", "page_size")]
+LARGEST_ID = 2**63 - 1  # that a database holds
 STATES = tuple(HarvestChange.State.values)
 
 
@@ -93,7 +94,9 @@ class HarvestChangePage(serializers.Serializer[Any]):
 
 
 class DecideIn(serializers.Serializer[Any]):
-    ids = serializers.ListField(child=serializers.IntegerField(min_value=1), max_length=200)
+    ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID), max_length=200
+    )
     decision = serializers.ChoiceField(choices=("accept", "reject"))
     reason = serializers.CharField(max_length=500, default="", allow_blank=True)
 

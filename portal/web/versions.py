@@ -141,7 +141,8 @@ def decide(request: HttpRequest) -> HttpResponse:
         curator = check_curator(request)
     except SignInError:
         return redirect_to_login(reverse("harvest-queue"))
-    ids = [int(one) for one in request.POST.getlist("change")[:MOST_AT_ONCE] if one.isdigit()]
+    ticked = request.POST.getlist("change")[:MOST_AT_ONCE]
+    ids = [int(one) for one in ticked if one.isdecimal() and len(one) < 12]  # noqa: PLR2004
     accept = request.POST.get("decision") == "accept"
     reason = request.POST.get("reason", "").strip()[:500]
     try:
