@@ -1,7 +1,8 @@
-"""How one gets a dataset: from what the catalog knows, before anything is fetched. No network.
+"""How one gets a dataset: from what the catalog knows, before anything is fetched.
 
-A link tells the connector and the address; where no connector fits, the steps are a person's. What
-nobody states (files, bytes, a commit) is None or in `to_pin`, and never guessed.
+Nobody is asked but by `asked`. A link tells the connector and the address; where no connector fits,
+the steps are a person's. What nobody states (files, bytes, a commit) is None or in `to_pin`, and
+never guessed.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from catalog.licences import licence
 from catalog.places import FIGSHARE, HUB, ZENODO
 from catalog.platforms import ELSEWHERE, platform_of
 from fusion.errors import BuildError
-from fusion.recipe import Idc, shipped_descriptions
-from fusion.sources import CONNECTORS, configured_rules, connector
+from fusion.recipe import Idc, place_of, shipped_descriptions
+from fusion.sources import CONNECTORS, configured_rules, connector, listing
 from fusion.sources.archive import SUFFIXES
 from fusion.sources.credentials import KINDS, kind_of
 from fusion.sources.download import measured_speed
+from fusion.sources.safety import FetchRules
 
 UNPACKED = 3  # what archives grow by
+#: Places whose files are used as they come.
+PLAIN = frozenset({"idc", "huggingface", "openneuro"})
 MANUAL = "manual"
 MBIT = 125_000  # bytes
 #: Places that let the account of whoever was granted access fetch by itself.
@@ -145,7 +149,7 @@ def plan_of(facts: Mapping[str, Any]) -> Plan:
     location, address, to_pin = found
     kind = location["kind"]
     needs = "account" if kind in SIGNED_IN and common.needs in {"none", "unknown"} else common.needs
-    grows = 1 if kind in {"idc", "huggingface", "openneuro"} else 1 + UNPACKED
+    grows = 1 if kind in PLAIN else 1 + UNPACKED
     credential = kind_of(kind)
     variable = credential.name if credential and needs != "none" else ""
     return replace(
@@ -390,6 +394,53 @@ def narrowed(
         subjects=len({(one.collection, one.subject) for one in chosen}),
         series=len(chosen),
         terms=tuple(f"Series under {name}" for name in sorted({one.licence for one in chosen})),
+    )
+
+
+def asked(plan: Plan, rules: FetchRules, patterns: Sequence[str] = ()) -> Plan:
+    """The plan with files and bytes as the place states them now; the newest version is named.
+
+    Args:
+        patterns: of the paths that are wanted; none: what the location says.
+
+    Raises:
+        BuildError: what the place or the operator refuses; source_failed, where there is no place
+            to ask, it does not tell its newest version, or it knows no patterns.
+    """
+    place = dict(plan.location or {})
+    kind = str(place["kind"])
+    if not plan.is_automatic:
+        raise BuildError("source_failed", "a person gets these files: there is no place to ask")
+    if kind == "idc" and not patterns:
+        return narrowed(plan) if not plan.selected else plan  # its index tells
+    if plan.to_pin:
+        newest = getattr(connector(kind), "newest", None)
+        if newest is None:
+            pin = ", ".join(plan.to_pin)
+            raise BuildError("source_failed", f"{plan.address}: add {pin} to the location first")
+        place = newest(place, rules)
+    if patterns:
+        place["allow_patterns"] = list(patterns)
+    try:
+        wanted = place_of(place)
+    except ValueError as error:
+        said = f"{plan.address}: its files cannot be chosen by patterns"
+        raise BuildError("source_failed", said) from error
+    found = listing(wanted, rules)
+    files = found.matching(patterns)
+    known = all(one.bytes is not None for one in files)
+    size = sum(one.bytes or 0 for one in files) if known else None
+    grows = 1 if kind in PLAIN else 1 + UNPACKED
+    return replace(
+        plan,
+        location=place,
+        to_pin=(),
+        files=len(files),
+        bytes=size,
+        disk_bytes=None if size is None else grows * size,
+        licence=plan.licence or found.licence,
+        selected=plan.selected or bool(patterns),
+        steps=tuple(_by_build(kind, plan.address, (), plan.variable, plan.needs)),
     )
 
 

@@ -112,7 +112,8 @@ class Client:
         """How a dataset is got: connector, location, bytes, time, terms, account, steps.
 
         Args:
-            part: subjects, modality, body_part choose a part; mbit states a speed.
+            part: subjects, modality, body_part choose a part; mbit states a speed; ask="true" and
+                pattern (a list of them) ask the place for files and bytes.
         """
         return self._get(f"datasets/{quote(slug, safe='')}/acquisition/", part)
 

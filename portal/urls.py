@@ -26,6 +26,7 @@ from portal.api import viewer as api_viewer
 from portal.api import waiting as api_waiting
 from portal.web import (
     account,
+    acquisition,
     blueprint,
     bundles,
     compare,
@@ -308,6 +309,7 @@ urlpatterns = [
     path("account/credentials/<str:name>/test/", credentials.test, name="credential-test"),
     path("account/credentials/<str:name>/remove/", credentials.remove, name="credential-remove"),
     path("datasets/<slug:slug>/terms/", credentials.terms, name="dataset-terms"),
+    path("datasets/<slug:slug>/files/", acquisition.index, name="dataset-files"),
     path("account/tokens/<int:token_id>/revoke/", account.revoke, name="token-revoke"),
     path("admin/", admin.site.urls),
     path("healthz", operations.healthz, name="healthz"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -83,6 +83,13 @@ class Connector(Protocol):
 
     def endpoint(self) -> str:
         """Address of the place, or of a server like it; all but `http` have one."""
+
+    def newest(self, place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
+        """The location with the version that is newest now; only of places that tell it.
+
+        Raises:
+            BuildError: as for `listing`.
+        """
 
     def whoami(self, rules: FetchRules) -> str:
         """Whose the credential is; "" where the place does not tell. Only of those that send one.

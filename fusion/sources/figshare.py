@@ -32,6 +32,16 @@ def whoami(rules: FetchRules) -> str:
     return str(found.get("email") or "accepted")
 
 
+def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
+    """The location with the version that is newest now."""
+    answer = get_json(f"{endpoint()}/v2/articles/{place['article']}", rules)
+    try:
+        return {**place, "version": int(answer["version"])}
+    except (KeyError, TypeError, ValueError) as error:
+        where = f"figshare article {place['article']}"
+        raise BuildError("source_failed", f"{where}: not understood: {error!r}") from error
+
+
 def listing(place: Figshare, rules: FetchRules) -> Listing:
     """Files of one version with their MD5, and its licence."""
     credential = CREDENTIAL if rules.secret(CREDENTIAL) else ""

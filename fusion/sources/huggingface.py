@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,6 +38,15 @@ def client_of(rules: FetchRules, seconds: float = 60.0) -> Any:
 
     get_session().timeout = httpx2.Timeout(seconds, connect=20.0)
     return HfApi(endpoint=endpoint(), token=rules.secret(CREDENTIAL) or False)
+
+
+def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
+    """The location with the last commit of the main branch."""
+    api, repo = client_of(rules), str(place["repo_id"])
+    bare = HuggingFace(kind="huggingface", repo_id=repo, revision="0" * 40)
+    has_token = bool(rules.secret(CREDENTIAL))
+    info = _asked(bare, lambda: api.dataset_info(repo), has_token=has_token)
+    return {**place, "revision": str(info.sha)}
 
 
 def listing(place: HuggingFace, rules: FetchRules) -> Listing:

@@ -33,6 +33,17 @@ def whoami(rules: FetchRules) -> str:
     return str(found.get("userName") or "accepted")
 
 
+def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
+    """The location with the version that is newest now."""
+    url = f"{endpoint()}/api/v1/datasets/view/{place['dataset']}"
+    answer = get_json(url, rules, credential=CREDENTIAL)
+    try:
+        return {**place, "version": int(answer["currentVersionNumber"])}
+    except (KeyError, TypeError, ValueError) as error:
+        where = f"Kaggle dataset {place['dataset']}"
+        raise BuildError("source_failed", f"{where}: not understood: {error!r}") from error
+
+
 def listing(place: Kaggle, rules: FetchRules) -> Listing:
     """Files of the version with their sizes: Kaggle states no checksum before it sends a file."""
     where, base = f"Kaggle dataset {place.dataset}", f"{endpoint()}/api/v1/datasets"

@@ -27,6 +27,7 @@ from fusion.acquisition import Plan, narrowed, plan_of, timed
 from fusion.errors import BuildError
 from fusion.recipe import descriptions_of
 from portal.access import SignInError, user_of
+from portal.acquisition import asked_plan
 from portal.api import params
 from portal.api.errors import ProblemOut
 from portal.models import Scope
@@ -36,6 +37,7 @@ IN_RECORD = {"annotation", "conflicts"}
 HIT_KEYS = tuple(field.name for field in dataclasses.fields(NearHit))
 CITATIONS = ("text", "bibtex", "csl")
 PARTS = ("subjects", "modality", "body_part")
+YES = ("true", "false")
 
 
 class SourceDescriptionOut(serializers.Serializer[Any]):
@@ -162,16 +164,25 @@ class DatasetAcquisition(APIView):
         parameters=[
             *(OpenApiParameter(name, str) for name in PARTS),
             OpenApiParameter("mbit", int, description="megabits a second, for the time it takes"),
+            OpenApiParameter(
+                "ask", str, enum=list(YES), description="true: ask the place for files and bytes"
+            ),
+            OpenApiParameter(
+                "pattern", str, many=True, description="of paths that are wanted; asks the place"
+            ),
         ],
-        responses={200: PlanOut, 400: ProblemOut, 404: ProblemOut},
+        responses={200: PlanOut, 400: ProblemOut, 401: ProblemOut, 404: ProblemOut},
     )
     def get(self, request: Request, slug: str) -> Response:
-        """How to get it: connector, location, bytes, time, terms and steps; nobody is asked.
+        """How to get it: connector, location, bytes, time, terms and steps.
 
         For Imaging Data Commons `subjects` (the first so many), `modality` and `body_part` choose
-        a part, with exact files and bytes.
+        a part, with exact files and bytes. With `ask` or `pattern` the place is asked, with the
+        user's own credential: the newest version is named, files and bytes are of the part.
         """
-        params.check_known(request.query_params, (*PARTS, "mbit"))
+        params.check_known(request.query_params, (*PARTS, "mbit", "ask", "pattern"))
+        patterns = request.query_params.getlist("pattern")
+        is_asked = params.choice(request.query_params, "ask", YES) == "true" or bool(patterns)
         mbit = params.count(request.query_params, "mbit", 0, 1_000_000)
         subjects = params.count(request.query_params, "subjects", 0, 1_000_000)
         modality, body_part = (request.query_params.get(name, "") for name in PARTS[1:])
@@ -185,6 +196,12 @@ class DatasetAcquisition(APIView):
                 name = "modality" if modality else "body_part" if body_part else "subjects"
                 found = request.query_params[name]
                 raise params.refused(name, found, "a part of the dataset", str(error)) from error
+        if is_asked:
+            try:
+                plan = asked_plan(request, plan, patterns)
+            except BuildError as error:
+                expected = "a place that tells it"
+                raise params.refused("ask", plan.connector, expected, str(error)) from error
         return Response(_plan_data(request, slug, timed(plan, mbit or None)))
 
 

@@ -285,6 +285,18 @@ def test_a_listing_tells_files_sizes_and_checksums_and_fetches_none(make, name):
     assert not any(case.site.gets(case.paths[name]) for name in FILES)
 
 
+@pytest.mark.parametrize("name", ["figshare", "kaggle"])
+def test_the_newest_version_is_named_where_the_place_tells_it(make, name):
+    case = make(name)
+    case.site.answers["/v2/articles/7"] = {"version": case.place["version"]}
+    bare = {key: value for key, value in case.place.items() if key != "version"}
+
+    assert connector(name).newest(bare, case.rules()) == case.place
+    case.site.answers |= {"/v2/articles/7": [], "/api/v1/datasets/view/ann/scans": {}}
+    with pytest.raises(BuildError, match="not understood"):
+        connector(name).newest(bare, case.rules())
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_only_the_chosen_files_come_and_only_once(make, tmp_path, name):
     case = make(name)

@@ -7,11 +7,13 @@ import json
 import boto3
 import pytest
 
+from fusion.acquisition import asked, narrowed, plan_of
 from fusion.errors import BuildError
 from fusion.recipe import place_of
 from fusion.sources import acquire, listing
 from fusion.sources.openneuro import BUCKET
 from fusion.sources.safety import FetchRules
+from tests.factories import make_facts
 
 RULES = FetchRules(networks=("127.0.0.0/8",))
 ABOUT = {"Name": "Tasks", "License": "CC0", "DatasetDOI": "10.18112/openneuro.ds000009.v1.0.2"}
@@ -68,6 +70,18 @@ def test_a_listing_has_version_licence_sizes_and_checksums():
 
     assert (found.version, found.licence, found.title) == ("1.0.2", "CC0", "Tasks")
     assert all(one.bytes and one.md5 for one in found.files)
+
+
+def test_a_part_is_planned_with_the_bytes_that_the_bucket_states():
+    link = {"url": "https://openneuro.org/datasets/ds000009", "source": "curation"}
+    plan = narrowed(plan_of(make_facts("nine", links=[link])), subjects=1)
+
+    part = asked(plan, RULES)
+    images = asked(plan, RULES, ["sub-*/anat/*"])
+
+    wanted = [name for name in FILES if not name.startswith(("sub-02", "sub-03", "derivatives"))]
+    assert (part.files, part.bytes) == (len(wanted), sum(len(FILES[one]) for one in wanted))
+    assert (images.files, images.bytes) == (1, len("one anat"))
 
 
 @pytest.mark.parametrize(

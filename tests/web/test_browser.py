@@ -68,6 +68,7 @@ PAGES = {
     "home": "/",
     "datasets": "/datasets/?q=retinal+vessel",
     "dataset": "/datasets/chase-db1/",
+    "files": "/datasets/chase-db1/files/",
     "compare": "/compare/?datasets=chase-db1&datasets=stare",
     "blueprint": "/blueprint/?datasets=chase-db1&datasets=stare",
     "statistics": "/statistics/",

@@ -62,6 +62,7 @@ def pages(client) -> dict[str, str]:
         "/datasets/?q=fundus&licence=CC-BY-4.0&year_from=2000",
         "/datasets/?task=Nothing",
         "/datasets/first-fundus/",
+        "/datasets/first-fundus/files/",
         "/compare/",
         "/compare/?slug=first-fundus",
         "/compare/?slug=first-fundus&slug=second-fundus",

@@ -9,10 +9,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from catalog.collection import read_catalog
-from fusion.acquisition import count_by_connector, narrowed, plan_of, timed
+from fusion.acquisition import asked, count_by_connector, narrowed, plan_of, timed
 from fusion.errors import BuildError
-from fusion.recipe import place_of
-from fusion.sources import listing
+from fusion.sources import configured_rules
 
 
 class Command(BaseCommand):
@@ -24,7 +23,10 @@ class Command(BaseCommand):
         parser.add_argument("--modality", default="", help="of one modality alone, as DICOM says")
         parser.add_argument("--body-part", default="", help="of one body part alone")
         parser.add_argument("--mbit", type=float, help="megabits a second, for the time it takes")
-        parser.add_argument("--ask", action="store_true", help="ask the place for its files")
+        parser.add_argument("--ask", action="store_true", help="ask the place for files and bytes")
+        parser.add_argument(
+            "--pattern", action="append", default=[], help="of files that are asked for"
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Print JSON for one dataset, a table for all."""
@@ -43,10 +45,9 @@ class Command(BaseCommand):
             chosen = {key: options[key] for key in ("subjects", "modality", "body_part")}
             if any(chosen.values()):
                 plan = narrowed(plan, **chosen)
-            plan = timed(plan, options["mbit"])
-            shown = plan.as_dict()
-            if options["ask"] and plan.is_automatic and plan.location and not plan.to_pin:
-                shown["listing"] = listing(place_of(plan.location)).as_dict()
+            if options["ask"] or options["pattern"]:
+                plan = asked(plan, configured_rules(), options["pattern"])
+            shown = timed(plan, options["mbit"]).as_dict()
         except BuildError as error:
             raise CommandError(f"{error.code}: {error}") from error
         self.stdout.write(json.dumps(shown, indent=1, ensure_ascii=False))
