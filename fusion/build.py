@@ -22,7 +22,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from fusion.bundle.content import file_of
-from fusion.bundle.manifest import Manifest
+from fusion.bundle.manifest import manifest_of
 from fusion.bundle.names import BASELINE
 from fusion.bundle.text import write_json
 from fusion.bundle.verify import verify_bundle
@@ -936,7 +936,7 @@ def summarise(bundle: Path) -> dict[str, Any]:
 def _views(manifest: Mapping[str, Any]) -> dict[str, str]:
     """View -> why it cannot be had, "" where it can; a bundle of an earlier version has none."""
     try:
-        whole = Manifest.model_validate(manifest)
+        whole = manifest_of(manifest)
     except ValidationError:
         return {}
     return {name: make_view(name, whole).omitted for name in VIEWS}

@@ -66,6 +66,9 @@ FINDINGS: dict[str, str] = {
     "small_stratum": "too few groups to split; all go to train",
     "shortcut_risk": "the picture tells the source, and the source the label: a way to cheat",
     "label_doubtful": "the network contradicts this label with confidence; a person should look",
+    "box_clipped": "a box reaches beyond its image; the part on the image is kept",
+    "box_empty": "a box has no extent and was left out",
+    "box_duplicate": "the same box stands twice in a case; it is kept once",
     "shared_scale": "this copy was resized by its host and taken back to the native size",
 }
 

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from catalog.licences import licence
 from fusion.bundle.content import split_names
+from fusion.imaging.boxes import Boxes, as_boxes, matched, moved, ras_step
 from fusion.imaging.hashes import Signatures, shared_slices, shows_slice
 from fusion.imaging.pairs import (
     TooManyPairsError,
@@ -263,6 +264,9 @@ class _Search:
             classes[one["source"], two["source"]].append((mine, theirs))
             if mine != theirs:
                 self._note("label_conflict", kept, other, f"differ: {mine} and {theirs}")
+        if "boxes" in one and "boxes" in two:
+            self._compare_boxes(kept, other, both)
+            return
         files = [_harmonised_label(case) for case in (one, two)]
         if not all(files) or (files[0] == files[1] and one["annotated"] == two["annotated"]):
             return
@@ -278,6 +282,20 @@ class _Search:
         elif one["annotated"] == two["annotated"]:
             return
         self.out.relabelled.setdefault(one["id"], []).append(two["id"])
+
+    def _compare_boxes(self, kept: int, other: int, both: Sequence[str]) -> None:
+        """Boxes of one image by two sources: how many of each, and how many lie on each other."""
+        one, two = self.cases[kept], self.cases[other]
+        differ = []
+        for concept in both:
+            a, b = (_boxes(case, concept) for case in (one, two))
+            if sorted(a.tolist()) != sorted(b.tolist()):
+                same = matched(a, b)
+                differ.append(f"{concept} {len(a)} and {len(b)} boxes, {same} in common")
+        if differ:
+            self._note("label_conflict", kept, other, f"differ (IoU 0.5): {'; '.join(differ)}")
+        if differ or one["annotated"] != two["annotated"]:
+            self.out.relabelled.setdefault(one["id"], []).append(two["id"])
 
     # T2: equal slices or channels.
 
@@ -560,6 +578,12 @@ def _labels(case: Row) -> str:
 
 def _harmonised_label(case: Row) -> str:
     return next((row["sha256"] for row in case.get("files", ()) if row["role"] == "label"), "")
+
+
+def _boxes(case: Row, concept: str) -> Boxes:
+    """The boxes of one concept, in RAS order where the case is a volume."""
+    found = (box["corners"] for box in case["boxes"] if box["concept"] == concept)
+    return moved(as_boxes(found, len(case["shape"])), ras_step(case))
 
 
 def _dice(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +15,13 @@ import numpy as np
 
 from fusion import fingerprint
 from fusion.arrays import as_pixels, image_at
+from fusion.boxes import boxes_of, on_stored_grid
+from fusion.bundle.boxes import BOXES_ROLE, Box, encode_boxes, voxels_in
 from fusion.bundle.names import image_roles
 from fusion.cases import FoundCase
 from fusion.classes import class_of
 from fusion.found import ACROSS
+from fusion.imaging.boxes import as_boxes, moved, moved_back, ras_step, sizes_of
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import ras_order, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
@@ -37,6 +40,7 @@ from fusion.source import Layer, SourceDescription
 from fusion.tables import cross_ids_of, version_of
 
 SAMPLE_FILE, THUMB_FILE = "sample.npy", "thumb.bin"
+BOXED = frozenset({"boxes", "bounds"})  # what a source is used for
 #: Round trips of structures below the first size are not judged; limits by size, in voxels.
 SMALLEST_JUDGED, LARGE = 1_000, 10_000
 LOWEST_DICE, LOWEST_DICE_LARGE = 0.85, 0.93
@@ -89,11 +93,14 @@ def harmonise_case(
     }
     hashed = beside(partial(_t1, images))
     others = [_beside(image, one, case, row) for one in images[1:]]
-    label = None
-    if description.layers:
-        label = label_of(description, source, plan, root, case, volume, row)
-        if isinstance(label, Volume) and isinstance(image, Picture):
-            label = Picture(_cut(description, case, label), bits=label.array.dtype.itemsize * 8)
+    label = boxes = None
+    if source["uses"] in BOXED:
+        flat = None
+        if isinstance(volume, Volume) and isinstance(image, Picture):
+            flat = partial(_plane, description, case, volume)
+        boxes = boxes_of(description, source, plan, root, case, volume, row, flat)
+    elif description.layers:
+        label = _label(description, source, plan, root, case, volume, row)
     if source["uses"] == "presence":
         counts, label = _present(plan, label), None
         row["classes"] = {c: int(counts[c] > 0) for c in row["annotated"]}
@@ -112,7 +119,41 @@ def harmonise_case(
     row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
     row["channels"] += len(others)
     row["present"] = _present(plan, label)
+    if boxes is not None:
+        _keep_boxes(folder, row, boxes, image, plan.concept_ids())
     return row
+
+
+def _label(
+    description: SourceDescription,
+    source: Mapping[str, Any],
+    plan: Plan,
+    root: Path,
+    case: FoundCase,
+    image: Image,
+    row: dict[str, Any],
+) -> Image:
+    """The label map of the case: of its plane, where it is one of a volume."""
+    label = label_of(description, source, plan, root, case, image, row)
+    if case.plane >= 0 and isinstance(label, Volume):
+        return Picture(_cut(description, case, label), bits=label.array.dtype.itemsize * 8)
+    return label
+
+
+def _keep_boxes(
+    folder: Path, row: dict[str, Any], boxes: Sequence[Box], image: Image, concepts: Sequence[str]
+) -> None:
+    """The boxes where the image's own steps took them, in the case's row and beside its pixels."""
+    is_volume = isinstance(image, Volume)
+    sizes = sizes_of(image.array.shape, is_volume=is_volume)
+    placed = on_stored_grid(boxes, row["transforms"], sizes)
+    if lost := len(boxes) - len(placed):
+        row["flags"].append("structure_lost")
+        detail = f"{row['name']}: {lost} of {len(boxes)} boxes have no voxel of the target grid"
+        row["findings"].append({"code": "structure_lost", "detail": detail})
+    row["boxes"] = [asdict(box) for box in placed]
+    row["present"] = voxels_in(placed, concepts)
+    row["files"].append(_write_boxes(folder, placed, is_volume=is_volume))
 
 
 def read_original(description: SourceDescription, root: Path, case: FoundCase) -> Image:
@@ -220,8 +261,13 @@ def _plane_of(
 
 def _cut(description: SourceDescription, case: FoundCase, volume: Volume) -> Array:
     """One plane as it is looked at: front or head up, patient right on the viewer's left."""
+    return _plane(description, case, volume, volume.array)
+
+
+def _plane(description: SourceDescription, case: FoundCase, volume: Volume, values: Array) -> Array:
+    """The same plane of any array on the volume's grid."""
     rule = description.cases.planes
-    array = to_ras(volume)[0].array
+    array = to_ras(volume.with_array(values))[0].array
     across = ACROSS[rule.axis if rule else ""]
     if case.plane >= array.shape[across]:
         raise CaseError(
@@ -483,6 +529,15 @@ def _write(folder: Path, images: Mapping[str, Image | None]) -> list[dict[str, A
     return files
 
 
+def _write_boxes(
+    folder: Path, boxes: Sequence[Box], *, is_volume: bool, role: str = BOXES_ROLE
+) -> dict[str, Any]:
+    data, path = encode_boxes(boxes, is_volume=is_volume), folder / f"{role}.csv"
+    path.write_bytes(data)
+    digest = sha256(data).hexdigest()
+    return {"role": role, "path": path.name, "sha256": digest, "bytes": len(data)}
+
+
 def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, Any]) -> list[Any]:
     """Write another source's label of the same image beside the kept one's, on its grid.
 
@@ -492,6 +547,8 @@ def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, An
     Returns:
         The file's row, or none when the label cannot lie on the kept image's grid.
     """
+    if "boxes" in kept and "boxes" in other:
+        return _add_box_layer(cases, kept, other)
     mine, theirs = (
         next((f for f in row["files"] if f["role"] == "label"), None) for row in (kept, other)
     )
@@ -501,9 +558,7 @@ def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, An
         read_image(cases / row["id"] / file["path"])
         for row, file in ((kept, mine), (other, theirs))
     )
-    roles = [f["role"] for f in kept["files"]]
-    role = f"label_{other['source']}".replace("-", "_")
-    role += f"_{len(roles)}" if role in roles else ""
+    role = _layer_role("label", kept, other)
     path = cases / kept["id"] / mine["path"].replace("label", role, 1)
     if isinstance(here, Volume) and isinstance(there, Volume):
         axes, flips, grid = ras_order(here.grid)
@@ -518,6 +573,25 @@ def add_label_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, An
         return []
     row = {"role": role, "path": path.name, "source": other["source"]}
     return [row | {"sha256": file_sha256(path), "bytes": path.stat().st_size}]
+
+
+def _layer_role(kind: str, kept: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    roles = [file["role"] for file in kept["files"]]
+    role = f"{kind}_{other['source']}".replace("-", "_")
+    return role + (f"_{len(roles)}" if role in roles else "")
+
+
+def _add_box_layer(cases: Path, kept: Mapping[str, Any], other: Mapping[str, Any]) -> list[Any]:
+    """The other's boxes, taken to the kept image's order of axes: both hold the same voxels."""
+    boxes = [Box(b["concept"], tuple(b["corners"]), b["derived"]) for b in other["boxes"]]
+    axes = len(kept["shape"])
+    there = moved(as_boxes((b.corners for b in boxes), axes), ras_step(other))
+    here = moved_back(there, ras_step(kept)).tolist()
+    placed = [replace(b, corners=tuple(place)) for b, place in zip(boxes, here, strict=True)]
+    role = _layer_role(BOXES_ROLE, kept, other)
+    folder = cases / kept["id"]
+    row = _write_boxes(folder, placed, is_volume=axes == 3, role=role)  # noqa: PLR2004
+    return [row | {"source": other["source"]}]
 
 
 def _facts(image: Image) -> dict[str, Any]:

@@ -217,14 +217,16 @@ def labels_in_use(description: SourceDescription, uses: str) -> Iterator[Label]:
     """The labels of one kind, in order.
 
     Args:
-        uses: layers, classes, or presence (classes made of layers).
+        uses: layers, classes, presence (classes made of layers), boxes, or bounds (boxes made of
+            layers).
     """
     if uses == "classes":
         if description.classes:
             yield from _of_classes(description.classes)
         return
     for index, layer in enumerate(description.layers):
-        yield from _of_layer(f"layers.{index}", layer)
+        if uses != "boxes" or layer.may_hold_boxes:
+            yield from _of_layer(f"layers.{index}", layer)
 
 
 def _of_layer(place: str, layer: Layer) -> Iterator[Label]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
@@ -54,13 +54,7 @@ def label_of(
     row: dict[str, Any],
 ) -> Image:
     """The label map on the image's own grid: value v > 0 is the plan's concept v - 1."""
-    targets = {c: i + 1 for i, c in enumerate(plan.concept_ids())}
-    value_of = {c: targets.get(t, 0) if t else 0 for c, t in source["mapping"].items()}
-    # The plan lets the concepts of one value have one target at most.
-    value_of |= {
-        meaning: max(value_of.get(part, 0) for part in parts_of(meaning))
-        for meaning in description.meanings()
-    }
+    value_of = values_of(description, source, plan)
     if description.layers[0].kind == "probability":
         maps = [
             _on_grid(_open(root, files[0], layer, case, image), image, files[0], row)
@@ -76,12 +70,36 @@ def label_of(
     for _, group in groupby(parts, key=_priority):
         level: Array = np.zeros_like(merged)
         for layer, files in group:
-            arrays = [_layer_array(layer, value_of, root, f, case, image, row) for f in files]
+            arrays = [array_of_layer(layer, value_of, root, f, case, image, row) for f in files]
             if all(one is None for one in arrays):
-                lacking.append(_lacking(layer, files, case))
+                lacking.append(lacking_layer(layer, files, case))
             for one, file in zip(arrays, files, strict=True):
                 level = _unite(level, one, file) if one is not None else level
         merged = np.where(level > 0, level, merged) if merged.any() else level
+    unknown = unknown_of(description, source, lacking)
+    row["annotated"] = annotated_but(unknown, source, case)
+    if values := [v for v, c in enumerate(plan.concept_ids(), 1) if c in unknown]:
+        merged[np.isin(merged, values)] = 0
+    return _like(image, merged)
+
+
+def values_of(
+    description: SourceDescription, source: Mapping[str, Any], plan: Plan
+) -> dict[str, int]:
+    """The plan's value of each concept and each meaning of the source; 0 is not wanted."""
+    targets = {c: i + 1 for i, c in enumerate(plan.concept_ids())}
+    value_of = {c: targets.get(t, 0) if t else 0 for c, t in source["mapping"].items()}
+    # The plan lets the concepts of one value have one target at most.
+    return value_of | {
+        meaning: max(value_of.get(part, 0) for part in parts_of(meaning))
+        for meaning in description.meanings()
+    }
+
+
+def unknown_of(
+    description: SourceDescription, source: Mapping[str, Any], lacking: Sequence[Layer]
+) -> set[str | None]:
+    """The plan's concepts that nobody looked for where the layers `lacking` say nothing."""
     unknown = {
         source["mapping"].get(concept)
         for layer in lacking
@@ -89,16 +107,24 @@ def label_of(
         for concept in layer.concepts()
     }
     # A layer that draws a whole concept answers for its parts, too.
-    unknown -= {c for la in description.layers if la not in lacking for c in la.concepts()}
-    row["annotated"] = [c for c in source["annotated"] if c not in unknown]
-    if not row["annotated"]:
+    return unknown - {c for la in description.layers if la not in lacking for c in la.concepts()}
+
+
+def annotated_but(
+    unknown: Collection[str | None], source: Mapping[str, Any], case: FoundCase
+) -> list[str]:
+    """The concepts of the source that somebody looked for in this case.
+
+    Raises:
+        CaseError: label_missing, when there is none.
+    """
+    annotated = [c for c in source["annotated"] if c not in unknown]
+    if not annotated:
         raise CaseError("label_missing", f"{case.image}: nobody looked for any wanted concept")
-    if values := [targets[c] for c in unknown if c in targets]:
-        merged[np.isin(merged, values)] = 0
-    return _like(image, merged)
+    return annotated
 
 
-def _lacking(layer: Layer, files: tuple[str, ...], case: FoundCase) -> Layer:
+def lacking_layer(layer: Layer, files: tuple[str, ...], case: FoundCase) -> Layer:
     """A layer that says nothing of this case, which must be allowed."""
     if layer.missing == "exclude":
         raise CaseError("label_missing", f"{', '.join(files) or layer.path} lists no {case.image}")
@@ -113,7 +139,7 @@ def _shape(image: Image) -> tuple[int, ...]:
     return image.array.shape if isinstance(image, Volume) else image.array.shape[:2]
 
 
-def _layer_array(
+def array_of_layer(
     layer: Layer,
     value_of: Mapping[str, int],
     root: Path,
@@ -217,6 +243,36 @@ def _drawn(
     image: Image,
 ) -> Array | None:
     """Outlines of an annotation file, filled."""
+    drawn = drawing_of(layer, value_of, root, file, case, image)
+    if drawn is None:
+        return None
+    drawing, lookup = drawn
+    size = image.array.shape[:2]
+    merged: Array = np.zeros(size, np.uint8)
+    for shape in drawing.shapes:
+        if not (value := lookup[shape.name]):
+            continue
+        if not shape.is_area and not (shape.box and layer.boxes == "fill"):
+            what = (
+                "a box; state boxes: fill if it may stand for the thing" if shape.box else "no area"
+            )
+            raise CaseError("label_unmapped", f"{file}: {case.name}: {shape.name!r} is {what}")
+        merged = _unite(merged, _valued(shape.mask(size), value), f"{file}: {case.name}")
+    return merged
+
+
+def drawing_of(
+    layer: Layer,
+    value_of: Mapping[str, int],
+    root: Path,
+    file: str,
+    case: FoundCase,
+    image: Image,
+) -> tuple[Drawing, dict[str, int]] | None:
+    """What an annotation file draws of a case, and the plan's value of each of its words.
+
+    None where it does not speak of the case.
+    """
     size = image.array.shape[:2]
     if isinstance(image, Volume):
         raise CaseError("grid_conflict", f"{file}: shapes lie in pictures, the image is a volume")
@@ -230,18 +286,24 @@ def _drawn(
         said = f"{file} says {drawing.size}, {case.image} is {size}"
         raise CaseError("grid_conflict", f"{said} (rows, columns)")
     counts = Counter(shape.name for shape in drawing.shapes)
-    lookup = _resolved(layer, _named(layer, counts), counts, value_of, f"{file}: classes", "shapes")
-    merged: Array = np.zeros(size, np.uint8)
-    for shape in drawing.shapes:
-        if not (value := lookup[shape.name]):
-            continue
-        if not shape.is_area and not (shape.box and layer.boxes == "fill"):
-            what = (
-                "a box; state boxes: fill if it may stand for the thing" if shape.box else "no area"
-            )
-            raise CaseError("label_unmapped", f"{file}: {case.name}: {shape.name!r} is {what}")
-        merged = _unite(merged, _valued(shape.mask(size), value), f"{file}: {case.name}")
-    return merged
+    named = _named(layer, counts)
+    return drawing, _resolved(layer, named, counts, value_of, f"{file}: classes", "shapes")
+
+
+def numbers_of(
+    layer: Layer, root: Path, file: str, case: FoundCase, image: Image, row: dict[str, Any]
+) -> Array:
+    """The things of an instances layer on the image's grid, numbered from 1."""
+    raw = _open(root, file, layer, case, image)
+    if isinstance(raw, Picture) and raw.channels > 1:
+        colours = raw.array.reshape(-1, raw.channels)
+        _, each = np.unique(colours, axis=0, return_inverse=True)
+        numbers = (each.reshape(-1) + 1) * colours.any(axis=1)
+    else:
+        _, each = np.unique(raw.array, return_inverse=True)
+        numbers = (each.reshape(-1) + 1) * (raw.array.reshape(-1) > 0)
+    raw = replace(raw, array=numbers.reshape(_shape(raw)).astype(np.int32))
+    return _on_grid(raw, image, file, row).array
 
 
 def _segments(

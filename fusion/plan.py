@@ -22,6 +22,11 @@ UNITS = {"CT": "hu"}
 #: A source that speaks of these, or of their parts, shows heads.
 HEAD = frozenset({"head", "brain", "face", "skull"})
 _PARTS = ("images", "labels")
+#: What a recipe may say where a source lacks such labels.
+_CONVERT = {
+    "classes": "convert: presence makes classes",
+    "boxes": "convert: box makes boxes",
+}
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,8 @@ def targets_of(concept_id: str, wanted: list[str]) -> list[str]:
 def own_concepts(member: Member, task: str) -> list[str]:
     """Concepts that the labels in use speak of directly."""
     is_masks = bool(task) and member.uses(task) != "classes"
-    return member.description.concepts("segmentation" if is_masks else task)
+    described = _in_use(member, task) if task == "detection" else member.description
+    return described.concepts("segmentation" if is_masks else task)
 
 
 def spoken_concepts(member: Member, task: str) -> set[str]:
@@ -284,9 +290,9 @@ def _in_use(member: Member, task: str) -> SourceDescription:
 
 
 def _composites(recipe: Recipe, wanted: list[str]) -> list[Gate]:
-    """Rule E05: a value that means several concepts has room for one of them in a label map."""
+    """Rule E05: a value that means several concepts has room for one of them, in a box as well."""
     gates = []
-    for member in recipe.sources if recipe.task == "segmentation" else ():
+    for member in recipe.sources if recipe.task != "classification" else ():
         for meaning in _in_use(member, recipe.task).meanings():
             parts = [part for part in parts_of(meaning) if part != IGNORE]
             targets = sorted({t for part in parts for t in targets_of(part, wanted)})
@@ -347,11 +353,14 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         gates.append(Gate(code, "pass" if same else "block", f"{what}: {seen}"))
     for member in recipe.sources:
         uses, described = member.uses(recipe.task), member.description
-        has = described.classes if uses == "classes" else described.layers
+        has = described.classes if uses == "classes" else _in_use(member, recipe.task).layers
         if not has:
-            hint = "; convert: presence makes classes of its masks" if described.layers else ""
+            hint = f"; {_CONVERT[uses]} of its masks" if described.layers else ""
             detail = f"source {member.id} has no {recipe.task} labels{hint}"
             gates.append(Gate("E04", "block", detail))
+        elif uses == "bounds":
+            detail = f"{member.id}: boxes are made from its masks and outlines: one around each"
+            gates.append(Gate("E04", "accepted", detail))
         elif uses == "presence":
             detail = f"{member.id}: classes are made from its masks: present where there is any"
             gates.append(Gate("E04", "accepted", detail))

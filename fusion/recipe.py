@@ -309,19 +309,23 @@ class Member(Part):
 
     `convert: presence` declares that its masks, outlines or boxes are used as classes: present
     where a case shows any of a concept, absent where it was looked for and nothing is there.
+    `convert: box` declares that the boxes around its masks and outlines are used: one around each
+    connected part of a mask, each outline and each instance.
     """
 
     id: str
     dataset: str
     location: Location
     description: SourceDescription
-    convert: Literal["presence"] | None = None
+    convert: Literal["presence", "box"] | None = None
 
-    def uses(self, task: str) -> Literal["layers", "classes", "presence"]:
+    def uses(self, task: str) -> Literal["layers", "classes", "presence", "boxes", "bounds"]:
         """Which of the source's labels serve the task."""
         if task == "segmentation":
             return "layers"
-        return self.convert or "classes"
+        if task == "detection":
+            return "bounds" if self.convert == "box" else "boxes"
+        return "presence" if self.convert == "presence" else "classes"
 
     @field_validator("id")
     @classmethod
@@ -467,7 +471,7 @@ class Recipe(Part):
     schema_: Literal["imaging-x/recipe/1"] = Field(alias="schema")
     title: str = Field(min_length=3, max_length=200)
     about: str = ""
-    task: Literal["segmentation", "classification"]
+    task: Literal["segmentation", "classification", "detection"]
     mode: Literal["intersection", "union"] = "intersection"
     build: Literal["private", "shareable"] = "private"
     seed: int = 20260101

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations, product
+from types import MappingProxyType
 from typing import Any
 
 from catalog.licences import Licence, licence
@@ -40,7 +41,9 @@ Facts = Mapping[str, Any]
 IsHere = Callable[[Mapping[str, Any]], bool]
 SCHEMA = "imaging-x/recipe/1"
 STEPS = ("datasets", "labels", "target", "splits", "licences", "start")
-TASKS = ("segmentation", "classification")
+TASKS = ("segmentation", "classification", "detection")
+#: What masks are turned into for a task.
+CONVERTED = MappingProxyType({"classification": "presence", "detection": "box"})
 #: Kinds of locations whose files lie below the data root, put there by a person.
 BELOW_ROOT = frozenset({"local", "manual"})
 _STEP_OF_GATE = {
@@ -98,7 +101,8 @@ class Draft:
 
     @property
     def task(self) -> str:
-        return "classification" if self.data.get("task") == "classification" else "segmentation"
+        asked = self.data.get("task")
+        return next((task for task in TASKS if task == asked), TASKS[0])
 
     @property
     def slugs(self) -> list[str]:
@@ -239,9 +243,16 @@ def _source(one: Facts, name: str, task: str, is_here: IsHere) -> dict[str, Any]
     if name:
         source["description"] = name
         found = shipped_descriptions()[name]
-        if task == "classification" and not found.classes:
-            source["convert"] = "presence"
+        has = {"has_classes": bool(found.classes), "has_boxes": found.has_boxes}
+        if convert := conversion(task, **has):
+            source["convert"] = convert
     return source
+
+
+def conversion(task: str, *, has_classes: bool, has_boxes: bool) -> str | None:
+    """What a source of masks must declare to serve the task."""
+    has = {"classification": has_classes, "detection": has_boxes}
+    return None if has.get(task, True) else CONVERTED[task]
 
 
 def _location(one: Facts, name: str, is_here: IsHere) -> dict[str, Any]:
@@ -271,7 +282,8 @@ def _descriptions(slugs: Sequence[str], task: str, is_here: IsHere) -> dict[str,
 
 
 def _spoken(description: SourceDescription, task: str) -> set[str]:
-    convert = "presence" if task == "classification" and not description.classes else None
+    has_classes = bool(description.classes)
+    convert = conversion(task, has_classes=has_classes, has_boxes=description.has_boxes)
     one = DraftSource("source", "", {}, "", None, description, convert)
     return spoken_concepts(one.member(), task)
 
@@ -344,7 +356,7 @@ def _read_source(index: int, row: Mapping[str, Any]) -> DraftSource:
         shipped=shipped,
         data=data if isinstance(data, Mapping) else None,
         description=checked,
-        convert="presence" if row.get("convert") == "presence" else None,
+        convert=found if (found := row.get("convert")) in CONVERTED.values() else None,
     )
 
 

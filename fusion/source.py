@@ -357,6 +357,10 @@ class Rows(Table):
             raise ValueError("the table is the layer's path")
         return self
 
+    @property
+    def draws_outlines(self) -> bool:
+        return bool(self.runs or self.chords)
+
     def columns(self) -> list[str]:
         """The columns that hold what is drawn."""
         return [self.runs] if self.runs else list(self.box or self.extent or self.chords or ())
@@ -460,6 +464,11 @@ class Layer(Part):
                 raise ValueError(f"label value {value} is mapped and ignored")
             table[value] = IGNORE
         return table
+
+    @property
+    def may_hold_boxes(self) -> bool:
+        """Things are drawn one by one, and not only as outlines."""
+        return self.kind == "shapes" and (self.rows is None or not self.rows.draws_outlines)
 
     def concepts(self) -> list[str]:
         """The concepts this layer speaks of, in order of first mention."""
@@ -649,6 +658,11 @@ class SourceDescription(Part):
             named += self.classes.concepts()
         return list(dict.fromkeys(named))
 
+    @property
+    def has_boxes(self) -> bool:
+        """Its files may hold boxes."""
+        return any(layer.may_hold_boxes for layer in self.layers)
+
     def meanings(self) -> list[str]:
         """What values of its layers and classes mean, as written: concepts, or "a+b"."""
         layers = [meaning for layer in self.layers for meaning in layer.meanings()]
@@ -669,13 +683,16 @@ class SourceDescription(Part):
         """With only what a plan takes: one kind of labels, and some channels in their order.
 
         Args:
-            uses: layers, classes, or presence (classes that are made from layers).
+            uses: layers, classes, presence (classes that are made from layers), boxes (of files
+                that hold boxes), or bounds (boxes around what layers show).
             channels: names; empty where the one channel has none.
         """
         cases, layers = self.cases, self.layers if uses != "classes" else []
         if channels and cases.channels:
             chosen = {name: cases.channels[name] for name in channels}
             cases = cases.model_copy(update={"channels": chosen})
+        if uses == "boxes":
+            layers = [layer for layer in layers if layer.may_hold_boxes]
         if uses == "presence":
             layers = [layer.model_copy(update={"boxes": "fill"}) for layer in layers]
         classes = self.classes if uses == "classes" else None

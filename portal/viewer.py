@@ -21,6 +21,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import get_conditional_response
 
+from fusion.bundle.boxes import decode_boxes
 from fusion.bundle.cases import CaseIndex, CaseRow, Part, read_cases
 from fusion.bundle.errors import BundleError
 from fusion.bundle.pixels import decode
@@ -162,7 +163,7 @@ def open_view(
 
 
 def open_scene(bundle: Bundle, index: CaseIndex, case: CaseRow, channel: int) -> Scene:
-    """The decoded image of a case with its label map.
+    """The decoded image of a case with its label map or its boxes.
 
     Raises:
         NotShownError: it is not in the bundle, too large, or cannot be read.
@@ -183,8 +184,15 @@ def open_scene(bundle: Bundle, index: CaseIndex, case: CaseRow, channel: int) ->
         label = None
         if case.label is not None:
             label = decode(case.label.member, _read(bundle, case.label)).array
+        boxes = []
+        if case.boxes is not None:
+            value_of = {concept: v for v, (concept, _) in enumerate(index.concepts, 1)}
+            found = decode_boxes(case.boxes.member, _read(bundle, case.boxes))
+            boxes = [(value_of[box.concept], box.corners) for box in found]
         placed = case.spacing_mm is not None
-        return scene(pixels.array, label, pixels.affine, unit=case.unit, is_placed=placed)
+        return scene(
+            pixels.array, label, pixels.affine, unit=case.unit, is_placed=placed, boxes=boxes
+        )
 
     try:
         return _scenes.get(f"{bundle.pk}/{image.member}/{image.sha256}", limit, make)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fusion.bundle.boxes import BOXES_ROLE
 from fusion.bundle.content import split_names
 from fusion.bundle.names import IMAGE_ROLE
 
@@ -48,6 +49,7 @@ class CaseRow:
     classes: Mapping[str, int] | None  # concept -> 1, 0 or -1
     images: tuple[Part, ...]
     label: Part | None
+    boxes: Part | None  # the table of its boxes
 
     @property
     def voxels(self) -> int:
@@ -118,6 +120,7 @@ def _case(row: Mapping[str, Any]) -> CaseRow:
         classes=row["classes"],
         images=tuple(part for role, part in parts.items() if IMAGE_ROLE.fullmatch(role)),
         label=parts.get("label"),
+        boxes=parts.get(BOXES_ROLE),
     )
 
 

@@ -14,11 +14,19 @@ import numpy as np
 from pydantic import ValidationError
 
 from fusion.baseline.document import Baseline
+from fusion.bundle.boxes import BOXES_LIST, BOXES_ROLE, Box, decode_boxes, is_boxes, voxels_in
 from fusion.bundle.content import FOLDED
 from fusion.bundle.croissant import missing_fields
 from fusion.bundle.errors import BundleError
 from fusion.bundle.gate import find_leaks, find_slice_leaks
-from fusion.bundle.manifest import FilePart, Manifest
+from fusion.bundle.manifest import (
+    CasePart,
+    DetectionManifest,
+    FilePart,
+    Manifest,
+    boxes_by_case,
+    manifest_of,
+)
 from fusion.bundle.names import (
     BASELINE,
     BUILD_INFO,
@@ -83,7 +91,7 @@ class Subject:
 
     @cached_property
     def manifest(self) -> Manifest:
-        return Manifest.model_validate_json(self.text("manifest.json"))
+        return manifest_of(json.loads(self.text("manifest.json")))
 
     @cached_property
     def raw_cases(self) -> list[dict[str, Any]]:
@@ -259,7 +267,7 @@ def _decode(subject: Subject, row: FilePart, decoded: dict[str, Decoded]) -> Ite
     words: tuple[str, ...] = ()
     if row.role.startswith("original"):
         words = words_beside(row.member, subject.member(row)) or ()
-    elif row.role != "record":
+    elif row.role != "record" and not is_boxes(row.role):
         try:
             decoded[row.role] = decode(row.member, subject.member(row))
         except BundleError as error:
@@ -300,6 +308,48 @@ def _check_labels(
         found = int(counts[value]) if 0 < value < len(counts) else 0
         if found != expected:
             yield f"{case_id}: found {found} pixels of {concept}, expected {expected}"
+
+
+def check_boxes(subject: Subject) -> Iterator[str]:
+    """Tables of boxes hold what the manifest says: wanted concepts, and places on the image."""
+    manifest = subject.manifest
+    if isinstance(manifest, DetectionManifest):
+        rows = [json.loads(line) for line in subject.text(BOXES_LIST).splitlines()]
+        if rows != [box.model_dump() for box in manifest.boxes]:
+            yield f"{BOXES_LIST}: its boxes are not those of the manifest"
+    listed = boxes_by_case(manifest)
+    for case in manifest.cases:
+        tables = {
+            row.role: decode_boxes(row.member, subject.member(row))
+            for row in case.files
+            if is_boxes(row.role)
+        }
+        for role, boxes in tables.items():
+            yield from (f"{case.id}.{role}: {why}" for why in _wrong_boxes(case, boxes))
+        if BOXES_ROLE not in tables:
+            continue
+        said = [Box(b.concept, tuple(b.corners), b.derived) for b in listed.get(case.id, ())]
+        if tables[BOXES_ROLE] != said:
+            yield f"{case.id}: its table of boxes is not what the manifest says"
+        lost = {box.concept for box in said} - set(case.annotated)
+        yield from (f"{case.id}: a box of {c}, which is not in its annotated list" for c in lost)
+        found = voxels_in(said, case.present)
+        yield from (
+            f"{case.id}: boxes of {concept} hold {found[concept]} voxels, expected {expected}"
+            for concept, expected in case.present.items()
+            if found[concept] != expected
+        )
+
+
+def _wrong_boxes(case: CasePart, boxes: list[Box]) -> Iterator[str]:
+    is_volume = len(case.shape) == 3  # noqa: PLR2004
+    sizes = case.shape if is_volume else [case.shape[1], case.shape[0]]
+    for box in boxes:
+        low, high = box.corners[: len(sizes)], box.corners[len(sizes) :]
+        if len(high) != len(sizes) or not all(
+            0 <= a < b <= n for a, b, n in zip(low, high, sizes, strict=True)
+        ):
+            yield f"box {list(box.corners)} is not on the image, whose size is {sizes}"
 
 
 def check_croissant(subject: Subject) -> Iterator[str]:
@@ -386,6 +436,7 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "origin": ("every case traces to pinned source files", check_origin),
     "leaks": ("no group and no image is in two splits", check_splits),
     "pixels": ("images and labels decode on one grid with known values", check_pixels),
+    "boxes": ("boxes lie on their image and are those of the manifest", check_boxes),
     "slices": ("no slice or channel of an image is in two splits", check_slices),
     "croissant": ("croissant.json holds every required field", check_croissant),
     "rows": ("data-meta and annotations have their rows", check_rows),

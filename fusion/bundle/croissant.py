@@ -13,6 +13,7 @@ from typing import Any
 
 from catalog.croissant import CONTEXT
 from catalog.licences import licence_url
+from fusion.bundle.boxes import BOXES_LIST, is_boxes
 from fusion.bundle.content import (
     Content,
     Row,
@@ -25,7 +26,7 @@ from fusion.bundle.content import (
     source_name,
     split_names,
 )
-from fusion.bundle.manifest import role_of
+from fusion.bundle.manifest import has_boxes, role_of
 from fusion.bundle.shards import Shard
 from fusion.bundle.text import sha256_of
 
@@ -77,7 +78,11 @@ def build_croissant(content: Content, out: Path, shards: Sequence[Shard]) -> dic
         },
         **_responsible(content),
         "distribution": [*_file_objects(content, out, shards), *_file_sets(shards)],
-        "recordSet": [_split_records(), _case_records(content)],
+        "recordSet": [
+            _split_records(),
+            _case_records(content),
+            *([_box_records(content)] if _shows_boxes(content) else ()),
+        ],
     }
 
 
@@ -181,7 +186,8 @@ def _file_objects(content: Content, out: Path, shards: Sequence[Shard]) -> list[
         _file_object(f"shards/{s.name}", "application/x-tar", s.size_bytes, s.sha256)
         for s in shards
     ]
-    for name in ("manifest.json", "data-meta.jsonl", f"annotations-{content.task}.jsonl"):
+    names = ["manifest.json", "data-meta.jsonl", f"annotations-{content.task}.jsonl"]
+    for name in names + ([BOXES_LIST] if content.task == "detection" else []):
         path = out / name
         rows.append(_file_object(name, _TYPES[path.suffix], path.stat().st_size, sha256_of(path)))
     return rows
@@ -225,7 +231,8 @@ def _kind(member: str) -> tuple[str, str]:
 def _set_name(role: str, suffix: str, found: Mapping[tuple[str, str], Any]) -> str:
     """`images`, `labels`; with the format where a role has several."""
     alone = sum(other == role for other, _ in found) == 1
-    return f"{role}s" if alone else f"{role}s{suffix}"
+    many = role if is_boxes(role) else f"{role}s"
+    return many if alone else f"{many}{suffix}"
 
 
 _MEDIA = {
@@ -235,6 +242,7 @@ _MEDIA = {
     ".jpg": "image/jpeg",
     ".jpeg": "image/jpeg",
     ".json": "application/json",
+    ".csv": "text/csv",
 }
 
 
@@ -281,6 +289,48 @@ def _case_records(content: Content) -> dict[str, Any]:
         "description": "One record per case; its files are in the shards, member <id>.*",
         "key": {"@id": "cases/id"},
         "field": fields,
+    }
+
+
+def _shows_boxes(content: Content) -> bool:
+    """An empty table has no columns to describe."""
+    return any(case.get("boxes") and has_boxes(content, case) for case in content.cases)
+
+
+def _box_records(content: Content) -> dict[str, Any]:
+    """One record per box; Croissant's BoundingBox is that of a picture."""
+    corners = _box_field("corners") | {
+        "dataType": "cr:BoundingBox",
+        "description": "x0, y0, x1, y1 in pixels: x along the columns, pixel n covers n to n + 1",
+    }
+    if content.plan["dimension"] == "3D":
+        corners |= {
+            "dataType": "sc:Float",
+            "isArray": True,
+            "arrayShape": "6",
+            "description": "i0, j0, k0, i1, j1, k1 in voxels of the array; n covers n to n + 1",
+        }
+    case = _box_field("case") | {"references": {"field": {"@id": "cases/id"}}}
+    derived = _box_field("derived") | {
+        "dataType": "sc:Boolean",
+        "description": "made from a mask or an outline, not drawn as a box",
+    }
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "boxes",
+        "name": "boxes",
+        "description": "One record per box of the cases whose labels are in this bundle",
+        "field": [case, _box_field("concept"), corners, derived],
+    }
+
+
+def _box_field(column: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field",
+        "@id": f"boxes/{column}",
+        "name": column,
+        "dataType": "sc:Text",
+        "source": {"fileObject": {"@id": BOXES_LIST}, "extract": {"column": column}},
     }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.licences import combine, licence
+from fusion.bundle.boxes import BOXES_ROLE
 from fusion.bundle.content import (
     Content,
     Row,
@@ -66,6 +67,10 @@ class PlanPart(Part):
     seed: int
     protocol: Literal["holdout", "kfold", "loso"]
     accept: dict[str, Any]
+
+
+class DetectionPlan(PlanPart):
+    task: Literal["detection"]  # type: ignore[assignment]  # the schema of other bundles stays
 
 
 class SourcePart(Part):
@@ -193,13 +198,62 @@ class Manifest(Part):
     views: dict[str, Any]
 
 
-def manifest_schema() -> dict[str, Any]:
+class BoxPart(Part):
+    """One box of a case whose labels are in this bundle's files.
+
+    `corners` are where it begins and where it ends on the stored image, in continuous voxel
+    coordinates: voxel n covers n to n + 1. x0, y0, x1, y1 of a picture (x along the columns), i0,
+    j0, k0, i1, j1, k1 of a volume. `derived`: made from a mask or an outline.
+    """
+
+    case: str
+    concept: str
+    corners: list[float] = Field(min_length=4, max_length=6)
+    derived: bool
+
+
+class DetectionManifest(Manifest):
+    """manifest.json of a bundle for detection; `present` of a case counts voxels in its boxes."""
+
+    plan: DetectionPlan
+    boxes: list[BoxPart]
+
+
+def manifest_of(data: Mapping[str, Any]) -> Manifest:
+    """The content of a manifest.json, checked against the schema for its task.
+
+    Raises:
+        ValidationError: it does not fit.
+    """
+    plan = data.get("plan")
+    task = plan.get("task") if isinstance(plan, Mapping) else None
+    return _kind(str(task)).model_validate(data)
+
+
+def manifest_schema(task: str) -> dict[str, Any]:
     """JSON Schema of manifest.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:{SCHEMA_VERSION.replace('/', ':')}",
-        **Manifest.model_json_schema(),
+        **_kind(task).model_json_schema(),
     }
+
+
+def _kind(task: str) -> type[Manifest]:
+    return DetectionManifest if task == "detection" else Manifest
+
+
+def boxes_by_case(manifest: Manifest) -> dict[str, list[BoxPart]]:
+    """The boxes of each case whose labels are in the bundle; empty for other tasks."""
+    if not isinstance(manifest, DetectionManifest):
+        return {}
+    found: dict[str, list[BoxPart]] = {}
+    for case in manifest.cases:
+        if any(file.role == BOXES_ROLE for file in case.files):
+            found[case.id] = []
+    for box in manifest.boxes:
+        found[box.case].append(box)
+    return found
 
 
 def build_manifest(
@@ -253,7 +307,23 @@ def build_manifest(
         ],
         "views": {},
     }
-    return Manifest.model_validate(data)
+    if content.task == "detection":
+        data["boxes"] = list(_boxes(content))
+    return manifest_of(data)
+
+
+def _boxes(content: Content) -> Iterator[dict[str, Any]]:
+    """Those that may be passed on, in the order of the cases."""
+    for case in content.cases:
+        if has_boxes(content, case):
+            yield from ({"case": case["id"], **box} for box in case["boxes"])
+
+
+def has_boxes(content: Content, case: Row) -> bool:
+    """The case's boxes are in this bundle's files."""
+    source = content.source_of(case)
+    is_here = is_shipped(source, "image") and is_shipped(source, BOXES_ROLE)
+    return is_here and any(row["role"] == BOXES_ROLE for row in case["files"])
 
 
 def case_record(content: Content, case: Row) -> dict[str, Any]:

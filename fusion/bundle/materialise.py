@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusion.bundle.errors import BundleError
-from fusion.bundle.manifest import FilePart, Manifest
+from fusion.bundle.manifest import FilePart, Manifest, manifest_of
 from fusion.bundle.names import check_path
 from fusion.bundle.text import write_bytes
 from fusion.bundle.views import make_view
@@ -26,7 +27,7 @@ def read_manifest(bundle: Path) -> Manifest:
     path = bundle / "manifest.json"
     if not path.is_file():
         raise BundleError("not_found", f"{bundle.name}: found no manifest.json, expected a bundle")
-    return Manifest.model_validate_json(path.read_bytes())
+    return manifest_of(json.loads(path.read_bytes()))
 
 
 def write_views(

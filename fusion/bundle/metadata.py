@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from catalog.licences import licence_url
+from fusion.bundle.boxes import BOXES_ROLE, PICTURE_COLUMNS, VOLUME_COLUMNS
 from fusion.bundle.content import (
     Content,
     Row,
@@ -18,10 +19,12 @@ from fusion.bundle.content import (
     source_name,
 )
 from fusion.bundle.croissant import CREATOR, description
-from fusion.bundle.manifest import role_of
+from fusion.bundle.manifest import has_boxes, role_of
 from fusion.bundle.text import dump_json
 
 UNKNOWN = "NA"
+PLANE = 2  # axes of a picture
+_DRAWN = {"segmentation": "mask", "classification": "image label", "detection": "bounding box"}
 
 
 def data_meta(content: Content) -> list[dict[str, Any]]:
@@ -31,7 +34,10 @@ def data_meta(content: Content) -> list[dict[str, Any]]:
 
 def _meta_row(content: Content, source: Row) -> dict[str, Any]:
     facts, cases = described(source), content.of_source(str(source["id"]))
-    labelled = sum(bool(file_of(case, "label") or case.get("classes")) for case in cases)
+    labelled = sum(
+        bool(file_of(case, "label") or file_of(case, BOXES_ROLE) or case.get("classes"))
+        for case in cases
+    )
     presence = "labeled" if labelled == len(cases) else "mixed" if labelled else "unlabeled"
     modality = str(facts.get("modality") or UNKNOWN)
     family = str(facts.get("sequence") or facts.get("family") or "")
@@ -80,7 +86,6 @@ def annotation_rows(content: Content, manifest: Row) -> list[dict[str, Any]]:
 def _annotation(content: Content, case: Row, written: Row, source: Row) -> dict[str, Any]:
     files = {role_of(row["member"]): f"{row['path']}#{row['member']}" for row in written["files"]}
     facts = described(source)
-    is_masks = content.task == "segmentation"
     return {
         "record": {
             "dataset_name": source_name(source),
@@ -105,7 +110,7 @@ def _annotation(content: Content, case: Row, written: Row, source: Row) -> dict[
         "media_geometry": {
             "task_type": content.task,
             "leaf_task": content.task,
-            "annotation_type": "mask" if is_masks else "image label",
+            "annotation_type": _DRAWN[content.task],
             "dimension": content.plan["dimension"],
             "shape": case["shape"],
             "spacing": case.get("spacing_mm"),
@@ -115,18 +120,27 @@ def _annotation(content: Content, case: Row, written: Row, source: Row) -> dict[
             "timestamps": None,
             "camera": None,
         },
-        "tasks": [_payload(content, case, files.get("label"))],
+        "tasks": [_payload(content, case, files)],
     }
 
 
-def _payload(content: Content, case: Row, label_path: str | None) -> dict[str, Any]:
+def _payload(content: Content, case: Row, files: Mapping[str, str]) -> dict[str, Any]:
     common = {"dimension": content.plan["dimension"], "annotated": case["annotated"]}
     if content.task == "segmentation":
         return common | {
             "schema_variant": "label_map",
-            "label_path": label_path,
+            "label_path": files.get("label"),
             "values": {c: v for v, c in enumerate(content.concepts, start=1)},
             "present": case.get("present") or {},
+        }
+    if content.task == "detection":
+        columns = PICTURE_COLUMNS if len(case["shape"]) == PLANE else VOLUME_COLUMNS
+        return common | {
+            "schema_variant": "boxes",
+            "boxes_path": files.get(BOXES_ROLE),
+            "values": {c: v for v, c in enumerate(content.concepts)},
+            "corners": list(columns),
+            "boxes": case["boxes"] if has_boxes(content, case) else None,
         }
     return common | {"schema_variant": "image_labels", "classes": case.get("classes")}
 

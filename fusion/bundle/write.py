@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.bundle import datasheet, metadata
+from fusion.bundle.boxes import BOXES_LIST, is_boxes
 from fusion.bundle.content import (
     Content,
     Row,
@@ -52,6 +53,7 @@ from fusion.bundle.views import descriptions
 from fusion.bundle.views.view import View
 
 TOOLS = ("read_bundle.py", "masked.py")  # CC0-1.0, copied into every bundle
+BOX_TOOLS = ("read_boxes.py",)  # the same, of bundles for detection
 
 
 def write_bundle(
@@ -174,7 +176,7 @@ def _items(content: Content, case: Row, *, is_native: bool = False) -> list[Item
     case_id = str(case["id"])
     return [
         Item(
-            f"{case_id}.{row['role']}{suffix_of(str(row['path']))}",
+            f"{case_id}.{row['role']}{_suffix(row)}",
             content.workdir / "cases" / case_id / str(row["path"]),
             str(row["sha256"]),
         )
@@ -182,6 +184,10 @@ def _items(content: Content, case: Row, *, is_native: bool = False) -> list[Item
         if is_shipped(content.owner_of(case, row["role"]), str(row["role"]))
         and (row["role"] == NATIVE_ROLE) == is_native
     ]
+
+
+def _suffix(row: Row) -> str:
+    return ".csv" if is_boxes(str(row["role"])) else suffix_of(str(row["path"]))
 
 
 def _sample(content: Content, case: Row) -> Sample | None:
@@ -208,9 +214,11 @@ def _write_descriptions(
     for path, data in view_files(views).items():
         write_bytes(out / path, data)
     write_json(out / "manifest.json", rows)
-    write_json(out / "manifest.schema.json", manifest_schema())
+    write_json(out / "manifest.schema.json", manifest_schema(content.task))
     write_jsonl(out / "data-meta.jsonl", metadata.data_meta(content))
     write_jsonl(out / f"annotations-{content.task}.jsonl", metadata.annotation_rows(content, rows))
+    if content.task == "detection":
+        write_jsonl(out / BOXES_LIST, rows["boxes"])
     write_json(out / "croissant.json", build_croissant(content, out, shards))
     write_text(out / "README.md", datasheet.first_page(content, manifest))
     write_text(out / "datasheet.md", datasheet.datasheet(content, manifest))
@@ -218,7 +226,7 @@ def _write_descriptions(
     write_text(out / "references.bib", metadata.references_bib(content))
     for name, text in metadata.licence_texts(content).items():
         write_text(out / "LICENSES" / name, text)
-    for tool in TOOLS:
+    for tool in TOOLS + (BOX_TOOLS if content.task == "detection" else ()):
         write_bytes(out / "tools" / tool, (Path(__file__).parent / tool).read_bytes())
     plan = {key: value for key, value in content.plan.items() if key != "compatibility"}
     recipe = plan.get("recipe") or plan

@@ -12,11 +12,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from catalog.describe import number
+from fusion.imaging.boxes import Corners, filled
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.resize import resize_array
 from fusion.imaging.volume import Array, Picture, Volume, every
 
 Rgb = tuple[int, int, int]
+Marked = tuple[int, Corners]  # a label value and its box
 #: Okabe and Ito's colours, told apart by colour-blind people; bright ones first.
 PALETTE: tuple[Rgb, ...] = (
     (86, 180, 233), (230, 159, 0), (240, 228, 66), (204, 121, 167),
@@ -43,7 +45,8 @@ _GLYPHS = {
 class Plane:
     """One slice as it is looked at: row 0 on top, column 0 on the viewer's left.
 
-    `pixel_mm` is (height, width); `letters` name the sides left, right, top, bottom.
+    `pixel_mm` is (height, width); `letters` name the sides left, right, top, bottom. `boxes` are
+    (value, (x0, y0, x1, y1)) in pixels of the image.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Plane:
     label: Array | None
     pixel_mm: tuple[float, float]
     letters: str
+    boxes: tuple[Marked, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,19 +74,27 @@ def colour_of(value: int) -> Rgb:
     return PALETTE[(value - 1) % len(PALETTE)]
 
 
-def draw(image: Volume | Picture, label: Volume | Picture | None) -> Drawing:
-    """Three slices through the label's centre, or the picture without and with its contours."""
+def draw(
+    image: Volume | Picture,
+    label: Volume | Picture | None,
+    boxes: Sequence[Marked] | None = None,
+) -> Drawing:
+    """Three slices through the label's centre, or the picture without and with its contours.
+
+    Boxes of a volume are drawn as solid things would be; None where the labels are no boxes.
+    """
     values = None if label is None else label.array
     if isinstance(image, Picture):
         low, high, window = window_2d(image)
-        base = Plane("picture", image.array, None, (1.0, 1.0), "")
-        tiles = (
-            [base]
-            if values is None
-            else [base, Plane("contours", image.array, values, (1.0, 1.0), "")]
-        )
+        tiles = [Plane("picture", image.array, None, (1.0, 1.0), "")]
+        if values is not None:
+            tiles.append(Plane("contours", image.array, values, (1.0, 1.0), ""))
+        if boxes is not None:
+            tiles.append(Plane("boxes", image.array, None, (1.0, 1.0), "", tuple(boxes)))
         side = SIDE_2D
     else:
+        if boxes is not None:
+            values = filled(boxes, image.array.shape)
         low, high, window = window_3d(image, values)
         tiles, side = list(planes(image, values)), SIDE_3D
     return _compose(tiles, side, low, high, window)
@@ -197,6 +209,7 @@ def _compose(tiles: Sequence[Plane], side: int, low: float, high: float, window:
         canvas[box] = scaled((tile.image.astype(np.float32) - low) / (high - low) * 255, size)
         if tile.label is not None:
             marks[box] = _contours(tile.label, size)
+        marks[box] = np.where(drawn := rectangles(tile, size), drawn, marks[box])
     letters = np.zeros((side, width), bool)
     for n, tile in enumerate(tiles):
         draw_letters(letters[:, n * (side + GAP) : n * (side + GAP) + side], tile.letters)
@@ -209,6 +222,24 @@ def scaled(plane: Array, size: Sequence[int]) -> Array:
     """Averaged where it shrinks, interpolated where it grows."""
     small = (min(plane.shape[0], size[0]), min(plane.shape[1], size[1]))
     return resize_array(resize_array(plane, small, "area"), (size[0], size[1]), "linear")
+
+
+def rectangles(tile: Plane, size: Sequence[int]) -> npt.NDArray[np.uint16]:
+    """The edges of each box at (height, width); one pixel at least."""
+    out = np.zeros((size[0], size[1]), np.uint16)
+    height, width = tile.image.shape[:2]
+    for value, (x0, y0, x1, y1) in tile.boxes:
+        left, right = _pixels(x0, x1, size[1] / width, size[1])
+        top, bottom = _pixels(y0, y1, size[0] / height, size[0])
+        out[[top, bottom], left : right + 1] = value
+        out[top : bottom + 1, [left, right]] = value
+    return out
+
+
+def _pixels(first: float, last: float, scale: float, size: int) -> tuple[int, int]:
+    """The first and last pixel that a stretch covers when it is scaled."""
+    start = min(int(first * scale), size - 1)
+    return start, max(min(int(np.ceil(last * scale)) - 1, size - 1), start)
 
 
 def _contours(label: Array, size: Sequence[int]) -> npt.NDArray[np.uint16]:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fusion.imaging.boxes import filled
 from fusion.imaging.errors import CaseError
 from fusion.imaging.resize import resize_array
 from fusion.imaging.volume import Affine, Array, Grid, Picture, Volume
 from fusion.report.pictures import (
     AXIS_OF,
     PALETTE,
+    Marked,
     Plane,
     Rgb,
     centre,
@@ -32,6 +34,7 @@ from fusion.report.pictures import (
     owners,
     percentiles,
     plane_at,
+    rectangles,
     scaled,
     window_2d,
     window_3d,
@@ -80,6 +83,7 @@ class Scene:
 
     image: Volume | Picture
     marks: Array | None
+    boxes: tuple[Marked, ...] = ()  # of a picture; those of a volume are filled in `marks`
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ class Scene:
     def plane(self, name: str, index: int) -> Plane:
         """One slice of `plane`."""
         if isinstance(self.image, Picture):
-            return Plane(name, self.image.array, self.marks, (1.0, 1.0), "")
+            return Plane(name, self.image.array, self.marks, (1.0, 1.0), "", self.boxes)
         found = plane_at(self.image, self.marks, name, index)
         if self.image.geometry == "none":  # nobody says which side is which
             return Plane(name, found.image, found.label, found.pixel_mm, "")
@@ -139,8 +143,11 @@ def scene(
     *,
     unit: str = "unknown",
     is_placed: bool = True,
+    boxes: Sequence[Marked] = (),
 ) -> Scene:
     """A scene from decoded arrays; `affine` (voxel to mm, RAS+) is None for a picture.
+
+    `boxes` are on the grid of the image, in place of a label map.
 
     Raises:
         CaseError: the arrays are no volume or picture, or the label map has another shape.
@@ -148,7 +155,9 @@ def scene(
     if label is not None and label.shape != image.shape[: label.ndim]:
         raise CaseError("grid_conflict", f"label is {label.shape}, its image {image.shape}")
     if affine is None:
-        return Scene(Picture(image), label)
+        return Scene(Picture(image), label, tuple(boxes))
+    if boxes:
+        label = filled(boxes, image.shape)
     shape = image.shape if image.ndim == 3 else (0, 0, 0)  # noqa: PLR2004 - refused by the grid
     grid = Grid((shape[0], shape[1], shape[2]), affine)
     geometry = "sform" if is_placed else "none"
@@ -175,6 +184,8 @@ def draw_slice(plane: Plane, look: Look) -> bytes:
     canvas = np.repeat(grey[..., None], 3, axis=2) if grey.ndim == 2 else grey.copy()  # noqa: PLR2004
     if plane.label is not None and look.overlay != "off":
         _draw_marks(canvas, _shown(plane.label, look.hidden), look)
+    if plane.boxes and look.overlay != "off":
+        _draw_boxes(canvas, plane, look)
     letters, scale = np.zeros(canvas.shape[:2], bool), 1 + look.side // 400
     if plane.letters and min(size) >= 3 * 9 * scale:
         draw_letters(letters, plane.letters, scale)
@@ -184,6 +195,17 @@ def draw_slice(plane: Plane, look: Look) -> bytes:
     is_grey = bool((canvas == canvas[..., :1]).all())
     Image.fromarray(canvas[..., 0] if is_grey else canvas).save(out, "PNG", compress_level=4)
     return out.getvalue()
+
+
+def _draw_boxes(canvas: npt.NDArray[np.uint8], plane: Plane, look: Look) -> None:
+    """The edges of the boxes, as wide as other outlines; a box has no other overlay."""
+    shown = tuple(box for box in plane.boxes if box[0] not in look.hidden)
+    edges = rectangles(replace(plane, boxes=shown), canvas.shape)
+    for value in np.unique(edges[edges > 0]):
+        mask = edges == value
+        for _ in range(look.side // 400):
+            mask = grown(mask)
+        canvas[mask] = shade_of(int(value))
 
 
 def _shown(label: Array, hidden: Collection[int]) -> Array:

@@ -34,6 +34,7 @@ class Gallery:
     withheld: Mapping[str, str]  # source -> why its pictures are not shown
     drawn: dict[str, Drawing | str] = field(default_factory=dict)
     spent: int = 0
+    values: Mapping[str, int] = field(default_factory=dict)  # concept -> value it is drawn as
 
     def of(self, case: Row) -> Drawing | str:
         """The case's picture, or why there is none."""
@@ -53,7 +54,10 @@ class Gallery:
         image = read_image(files["image"], form="none" if is_solid_only else None)
         if isinstance(image, Volume):
             image = replace(image, unit=case["unit"])  # NIfTI cannot say it
-        found = draw(image, label)
+        boxes = None
+        if "boxes" in case:
+            boxes = [(self.values[box["concept"]], tuple(box["corners"])) for box in case["boxes"]]
+        found = draw(image, label, boxes)
         self.spent += len(found.png)
         return found
 
@@ -97,7 +101,8 @@ def write_report(
     far = measure.outliers(by_source)
     own += [_shift_finding(row) for row in shifts if row["shifted"]]
     own += [_outlier_finding(row) for row in far]
-    gallery = Gallery(final / "cases", withheld(plan))
+    values = {concept: value for value, concept in enumerate(concepts, 1)}
+    gallery = Gallery(final / "cases", withheld(plan), values=values)
     sheets = _sheets(gallery, by_source, advance)
     of_case = {str(case["id"]): case for case in used}
     pictures = [(row, gallery.of(of_case[row["id"]])) for row in far]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import IO, Any, cast
@@ -22,7 +23,7 @@ from rest_framework.views import APIView
 
 from fusion.bundle.download import BundleTar, view_tar
 from fusion.bundle.errors import BundleError
-from fusion.bundle.manifest import Manifest
+from fusion.bundle.manifest import manifest_of
 from fusion.bundle.views import VIEWS
 from fusion.models import BASELINE_PAGE, REPORT, Bundle
 from portal.access import check_may_publish, kept_bundles, may_publish, visible_bundles
@@ -294,7 +295,7 @@ class BundleDownload(Download):
             if not bundle.has("manifest.json"):
                 raise Http404(f"manifest.json: no file of bundle {bundle_id[:12]}")
             with opened("manifest.json") as file:
-                manifest = Manifest.model_validate_json(file.read())
+                manifest = manifest_of(json.load(file))
             root = f"{folder[:12]}-{view}"
             try:
                 tar = view_tar(manifest, view, files, opened, root)

@@ -24,7 +24,7 @@ def test_a_fresh_bundle_passes_every_check(built_once, kind):
     report = verify_bundle(built_once[kind])
 
     assert report.ok, [(c.code, c.detail) for c in report.checks if not c.ok]
-    assert len(report.checks) == 14
+    assert len(report.checks) == 15
 
 
 @pytest.mark.parametrize("dimension", ["3D", "2D"])

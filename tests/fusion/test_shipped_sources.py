@@ -175,6 +175,23 @@ def test_boxes_of_the_publishers_layout_say_what_is_there(name, tmp_path):
     assert {n: present(row, 1) for n, row in rows.items()} == LAYOUTS[name]["boxed"]
 
 
+@pytest.mark.parametrize("name", BOXED)
+def test_boxes_of_the_publishers_layout_are_read_as_boxes(name, tmp_path):
+    wanted = broadest(SHIPPED[name].concepts("segmentation"))
+
+    made, _ = built(name, "detection", wanted, tmp_path)
+
+    rows = rows_of(made)
+    assert {n: sorted({box["concept"] for box in row["boxes"]}) for n, row in rows.items()} == (
+        LAYOUTS[name]["boxed"]
+    )
+    assert {n: [box["corners"] for box in row["boxes"]] for n, row in rows.items()} == (
+        LAYOUTS[name]["corners"]
+    )
+    assert all(row["annotated"] for row in rows.values())
+    assert not any(box["derived"] for row in rows.values() for box in row["boxes"])
+
+
 def present(row: dict, state: int) -> list[str]:
     """The classes of a case that are in this state."""
     return sorted(c for c, one in row["classes"].items() if one == state)

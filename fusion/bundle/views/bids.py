@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from fusion.bundle.manifest import CasePart, Manifest, SourcePart
+from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest, SourcePart
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Placed, View, folds_of, images_of, label_of, suffix_of
 
@@ -30,6 +30,8 @@ def view(manifest: Manifest) -> View:
     """The view, or why BIDS cannot hold these images."""
     if manifest.plan.dimension != "3D":
         return View({"omitted": "BIDS has no place for photographs and radiographs"})
+    if isinstance(manifest, DetectionManifest):
+        return View({"omitted": "BIDS has no place for boxes"})
     cases = [case for case in manifest.cases if images_of(case)]
     if not cases:
         return View({"omitted": "no case is in this bundle's files"})

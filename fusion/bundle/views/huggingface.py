@@ -7,13 +7,20 @@ without pixels is in cases.parquet. `annotated` is in every record, so nothing i
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from fusion.bundle.manifest import CasePart, Manifest
+from fusion.bundle.manifest import (
+    BoxPart,
+    CasePart,
+    DetectionManifest,
+    Manifest,
+    boxes_by_case,
+)
 from fusion.bundle.names import PARTIAL
 from fusion.bundle.text import dump_json
 from fusion.bundle.views.view import View
@@ -43,7 +50,11 @@ def front_matter(manifest: Manifest) -> str:
     licences = {row.licence for case in manifest.cases for row in case.files} - {"CC0-1.0"}
     prefixes = {_prefix(shard.path) for shard in manifest.shards}
     size = next((name for limit, name in _SIZES if len(manifest.cases) < limit), "n>1M")
-    task = {"segmentation": "image-segmentation", "classification": "image-classification"}
+    task = {
+        "segmentation": "image-segmentation",
+        "classification": "image-classification",
+        "detection": "object-detection",
+    }
     card: dict[str, Any] = {
         "pretty_name": manifest.title,
         **_licence(licences),
@@ -86,8 +97,12 @@ def _prefix(shard: str) -> str:
 def _table(manifest: Manifest) -> bytes:
     """One row per case, without pixels; the same bytes with the same version of pyarrow."""
     rows = [_row(case) for case in manifest.cases]
+    schema, boxes = _SCHEMA, boxes_by_case(manifest)
+    if isinstance(manifest, DetectionManifest):
+        schema = schema.append(pa.field("objects", _OBJECTS))
+        rows = [row | {"objects": _objects(boxes.get(row["id"]))} for row in rows]
     out = io.BytesIO()
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, out, compression="zstd", store_schema=False)
     return out.getvalue()
 
@@ -111,6 +126,23 @@ _SCHEMA = pa.schema(
         ("shard", pa.string()),
     ]
 )
+
+
+#: As the Hub's data sets for detection have it; corners are those of the manifest.
+_OBJECTS = pa.struct(
+    [
+        ("corners", pa.list_(pa.list_(pa.float64()))),
+        ("concept", pa.list_(pa.string())),
+        ("derived", pa.list_(pa.bool_())),
+    ]
+)
+
+
+def _objects(boxes: Sequence[BoxPart] | None) -> dict[str, list[Any]] | None:
+    """None where the labels are not in the bundle."""
+    if boxes is None:
+        return None
+    return {name: [getattr(box, name) for box in boxes] for name in _OBJECTS.names}
 
 
 def _row(case: CasePart) -> dict[str, Any]:

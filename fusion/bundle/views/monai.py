@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusion.bundle.manifest import CasePart, Manifest
+from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest, boxes_by_case
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Placed, View, folds_of, images_of, label_of, suffix_of
+from fusion.imaging.boxes import DECIMALS
 
 SECTIONS = {"train": "training", "val": "validation", "test": "test"}
 
@@ -26,7 +27,7 @@ def view(manifest: Manifest) -> View:
         rows[_section(case)].append(_row(manifest, case))
     concepts = manifest.plan.concepts
     sources = sorted({source.modality or "unknown" for source in manifest.sources})
-    data = {
+    data: dict[str, Any] = {
         "name": manifest.title,
         "description": f"Bundle {manifest.bundle_id}. {CONTRACT}",
         "reference": " ".join(manifest.citations),
@@ -37,14 +38,29 @@ def view(manifest: Manifest) -> View:
         "numTraining": len(rows["training"]),
         "numTest": len(rows["test"]),
     } | {section: found for section, found in rows.items() if found}
+    if isinstance(manifest, DetectionManifest):
+        data["labels"] = {str(v): concept for v, concept in enumerate(concepts)}
+        data["description"] += f" {BOXES}"
     placed = [Placed(path, row) for case in cases for path, row in zip(*_files(case), strict=True)]
     facts = {"folder": "", "counts": {section: len(found) for section, found in rows.items()}}
-    return View(facts, {"datalist.json": json_bytes(data)}, tuple(placed))
+    files = {"datalist.json": json_bytes(data)}
+    if isinstance(manifest, DetectionManifest) and manifest.plan.dimension == "2D":
+        files |= {
+            f"coco-{section}.json": json_bytes(_coco(manifest, section))
+            for section, found in rows.items()
+            if found
+        }
+    return View(facts, files, tuple(placed))
 
 
 CONTRACT = (
     "A concept that is not in a row's `annotated` is unknown there, not absent: "
     "mask the loss with `annotated_mask`."
+)
+BOXES = (
+    "`box` holds corners in voxels of `image` as MONAI loads it (a picture's first axis is its "
+    "width), `label` the class of each, counted from 0. A row without `box` has labels that may "
+    "not be passed on."
 )
 
 
@@ -81,7 +97,50 @@ def _row(manifest: Manifest, case: CasePart) -> dict[str, Any]:
         row["label"] = paths[-1]
     elif case.classes is not None:
         row["label"] = [case.classes.get(c, -1) for c in manifest.plan.concepts]
+    if (boxes := boxes_by_case(manifest).get(case.id)) is not None:
+        row["box"] = [box.corners for box in boxes]
+        row["label"] = [manifest.plan.concepts.index(box.concept) for box in boxes]
     if isinstance(case.split, dict):
         held = sorted(fold for fold, split in folds_of(case).items() if split == "test")
         row["fold"] = sorted(case.split).index(held[0]) if held else -1
     return row
+
+
+def _coco(manifest: Manifest, section: str) -> dict[str, Any]:
+    """The pictures of a section and their boxes, as COCO writes them: x, y, width, height.
+
+    COCO cannot say that a class was not looked for: `annotated` of each image does.
+    """
+    concepts, boxes = manifest.plan.concepts, boxes_by_case(manifest)
+    cases = [c for c in manifest.cases if images_of(c) and _section(c) == section and c.id in boxes]
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
+    for number, case in enumerate(cases, 1):
+        height, width = case.shape[:2]
+        images.append(
+            {
+                "id": number,
+                "file_name": _files(case)[0][0],
+                "height": height,
+                "width": width,
+                "annotated": case.annotated,
+            }
+        )
+        for box in boxes[case.id]:
+            x0, y0, x1, y1 = box.corners
+            size = [round(x1 - x0, DECIMALS), round(y1 - y0, DECIMALS)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": concepts.index(box.concept) + 1,
+                    "bbox": [x0, y0, *size],
+                    "area": round(size[0] * size[1], DECIMALS),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {"description": f"{manifest.title} (bundle {manifest.bundle_id})"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": v, "name": c} for v, c in enumerate(concepts, start=1)],
+    }

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from fusion.bundle.content import FOLDED
-from fusion.bundle.manifest import CasePart, Manifest
+from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest
 from fusion.bundle.pixels import decode, encode_labels
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Change, Placed, View, folds_of, images_of, label_of, suffix_of
@@ -109,6 +109,8 @@ def _reason(
     concepts: Sequence[str],
     training: Sequence[CasePart],
 ) -> str:
+    if isinstance(manifest, DetectionManifest):
+        return "nnU-Net learns label maps: it has no place for boxes"
     if manifest.plan.task != "segmentation" or not labelled:
         return "no label maps"
     if not concepts:

@@ -43,6 +43,21 @@ class Shape:
         """An outline; a box alone is none."""
         return bool(self.parts or self.runs)
 
+    def bounds(self, size: tuple[int, int]) -> Box | None:
+        """Its box, else the one around its outline; None where it has no area."""
+        scale = (size[1], size[0]) if self.is_share else (1, 1)
+        if self.box is not None:
+            x0, y0, x1, y1 = self.box
+            return x0 * scale[0], y0 * scale[1], x1 * scale[0], y1 * scale[1]
+        if self.parts:
+            points = np.concatenate([rings[0] for rings in self.parts]) * scale
+            return (*points.min(axis=0).tolist(), *points.max(axis=0).tolist())
+        rows, columns = np.nonzero(self.mask(size))
+        if not rows.size:
+            return None
+        return (float(columns.min()), float(rows.min()),
+                float(columns.max() + 1), float(rows.max() + 1))  # fmt: skip
+
     def mask(self, size: tuple[int, int]) -> Mask:
         """Pixels of a picture of `size` (rows, columns): of the outline, else of the box."""
         scale = np.array([size[1], size[0]] if self.is_share else [1, 1], float)

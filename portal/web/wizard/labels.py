@@ -21,11 +21,13 @@ from fusion.label_choices import (
 )
 from fusion.recipe import descriptions_of, parse
 from fusion.recipe_draft import (
+    CONVERTED,
     TASKS,
     Checked,
     Draft,
     DraftSource,
     check_shape,
+    conversion,
 )
 from fusion.services import labels
 from portal.web.recipes import read_text
@@ -72,15 +74,22 @@ def apply(draft: Draft, request: HttpRequest) -> Applied:
 
 
 def _convert(row: Data, task: str, written: Any) -> None:
-    """Masks serve classes by presence where there are no classes."""
-    if task == TASKS[0]:
+    """Masks serve classes by presence, and boxes by what is around them, where there are none."""
+    if row.get("convert") != CONVERTED.get(task):
         row.pop("convert", None)
-    elif isinstance(written, str):
+    if isinstance(written, str):
         found = dict(descriptions_of(row.get("dataset", ""))).get(written)
-        if found is not None and not found.classes:
-            row["convert"] = "presence"
-    elif written is not None and not written.get("classes"):
-        row["convert"] = "presence"
+        if found is None:
+            return
+        has = {"has_classes": bool(found.classes), "has_boxes": found.has_boxes}
+    elif written is None:
+        return
+    else:
+        layers = [one for one in written.get("layers") or () if isinstance(one, dict)]
+        drawn = any(one.get("kind") == "shapes" for one in layers)
+        has = {"has_classes": bool(written.get("classes")), "has_boxes": drawn}
+    if convert := conversion(task, **has):
+        row["convert"] = convert
 
 
 def _description(
