@@ -292,7 +292,9 @@ def _spoken(description: SourceDescription, task: str) -> set[str]:
 def shipped_places() -> Mapping[str, Mapping[str, Any]]:
     """Where the shipped recipes have the files of shipped descriptions: name -> location."""
     recipes = [parse(path.read_text("utf-8")) for path in example_recipes().values()]
-    return {one["description"]: one["location"] for data in recipes for one in data["sources"]}
+    sources = [one for data in recipes for one in data["sources"]]
+    # A recipe may have a description of its own, which is nobody else's.
+    return {s["description"]: s["location"] for s in sources if isinstance(s["description"], str)}
 
 
 def with_datasets(data: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
