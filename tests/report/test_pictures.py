@@ -141,3 +141,24 @@ def test_odd_images_without_labels_are_drawn_the_same_each_time(image):
 
     assert first.png == second.png
     assert Image.open(io.BytesIO(first.png)).size == (first.width, first.height)
+
+
+def test_boxes_are_drawn_at_their_edges_each_by_itself():
+    boxes = [(1, (10, 20, 50, 60)), (1, (30, 40, 90, 80)), (2, (95, 0, 95.5, 0.5))]
+
+    found = draw(Picture(np.zeros((100, 100), np.uint8)), None, boxes)
+
+    assert found.planes == ("picture", "boxes")
+    assert found.shown == (1, 2)
+    drawn = pixels(found.png)[:, -192:]
+    at = {name: int(n * 1.92) for name, n in {"left": 30, "top": 40, "inside": 45}.items()}
+    assert tuple(drawn[at["inside"], at["left"]]) == PALETTE[0]
+    assert tuple(drawn[at["top"], at["inside"]]) == PALETTE[0]
+    assert tuple(drawn[at["inside"], at["inside"]]) == (0, 0, 0)
+
+
+def test_boxes_of_a_volume_are_drawn_in_the_slices_through_them():
+    image = Volume(np.zeros((20, 20, 20), np.int16), placed((20, 20, 20), (1, 1, 1)))
+
+    assert draw(image, None, [(2, (3, 4, 5, 9, 9, 9))]).shown == (2,)
+    assert draw(image, None, []).shown == ()

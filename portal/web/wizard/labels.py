@@ -85,8 +85,8 @@ def _convert(row: Data, task: str, written: Any) -> None:
     elif written is None:
         return
     else:
-        layers = [one for one in written.get("layers") or () if isinstance(one, dict)]
-        drawn = any(one.get("kind") == "shapes" for one in layers)
+        layers = written.get("layers") if isinstance(written.get("layers"), list) else []
+        drawn = any(isinstance(one, dict) and one.get("kind") == "shapes" for one in layers)
         has = {"has_classes": bool(written.get("classes")), "has_boxes": drawn}
     if convert := conversion(task, **has):
         row["convert"] = convert
