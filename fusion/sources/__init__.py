@@ -36,6 +36,9 @@ CONNECTORS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: Connectors whose place a program can search.
+SEARCHED = ("huggingface", "zenodo", "figshare", "kaggle", "idc")
+
 
 def acquire(
     place: Place,

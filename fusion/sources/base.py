@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from fusion.errors import BuildError
 from fusion.sources.safety import FetchRules
 
 Check = Callable[[], None]
@@ -74,6 +75,31 @@ class Listing:
         return {**asdict(self), "files": [asdict(one) for one in self.files]}
 
 
+@dataclass(frozen=True)
+class Hit:
+    """What a place found: `location` may lack the version; the licence as the place spells it."""
+
+    title: str
+    url: str
+    location: Mapping[str, Any]
+    licence: str = ""
+
+
+def hits_of(
+    place: str, rows: Iterable[Mapping[str, Any]], read: Callable[[Mapping[str, Any]], Hit]
+) -> list[Hit]:
+    """What an answer's rows stand for.
+
+    Raises:
+        BuildError: source_failed, where they are none of a search.
+    """
+    try:
+        return [read(row) for row in rows]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"{place}: its answer to a search is not understood: {error!r}"
+        raise BuildError("source_failed", said) from error
+
+
 class Connector(Protocol):
     """A module of fusion.sources; its functions raise BuildError with a stable code.
 
@@ -83,6 +109,13 @@ class Connector(Protocol):
 
     def endpoint(self) -> str:
         """Address of the place, or of a server like it; all but `http` have one."""
+
+    def search(self, words: str, most: int, rules: FetchRules) -> Sequence[Hit]:
+        """The first that the place finds; only of places that can be searched by a program.
+
+        Raises:
+            BuildError: as for `listing`.
+        """
 
     def newest(self, place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
         """The location with the version that is newest now; only of places that tell it.

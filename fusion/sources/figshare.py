@@ -8,11 +8,12 @@ from typing import Any
 
 from fusion.errors import BuildError
 from fusion.recipe import Figshare, plain_path
-from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
 CREDENTIAL = "FIGSHARE_TOKEN"
+DATASET = 3  # figshare's number of that type
 
 
 def endpoint() -> str:
@@ -30,6 +31,19 @@ def whoami(rules: FetchRules) -> str:
     """
     found = get_json(f"{endpoint()}/v2/account", rules, credential=CREDENTIAL)
     return str(found.get("email") or "accepted")
+
+
+def search(words: str, most: int, rules: FetchRules) -> list[Hit]:
+    """Articles of data that figshare finds, in its own order."""
+    asked = {"search_for": words, "item_type": DATASET, "page_size": most}
+    return hits_of(
+        "figshare", get_json(f"{endpoint()}/v2/articles/search", rules, body=asked), _hit
+    )
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    place = {"kind": "figshare", "article": int(row["id"])}
+    return Hit(str(row["title"]), str(row["url_public_html"]), place)
 
 
 def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:

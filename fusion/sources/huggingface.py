@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from fusion.errors import BuildError
 from fusion.recipe import HuggingFace, plain_path
-from fusion.sources.base import Check, Listing, RemoteFile
-from fusion.sources.download import fetch_chosen
+from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
+from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
 # The client is imported in functions: it costs a second that web pages need not pay.
@@ -40,13 +41,29 @@ def client_of(rules: FetchRules, seconds: float = 60.0) -> Any:
     return HfApi(endpoint=endpoint(), token=rules.secret(CREDENTIAL) or False)
 
 
+def search(words: str, most: int, rules: FetchRules) -> list[Hit]:
+    """Datasets that the Hub finds, in its own order."""
+    query = urlencode({"search": words, "limit": most})
+    rows = get_json(f"{endpoint()}/api/datasets?{query}", rules, credential=CREDENTIAL)
+    return hits_of("Hugging Face Hub", rows, _hit)
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    tags = (str(one).partition(":") for one in row.get("tags") or ())
+    licence = next((value for key, _, value in tags if key == "license"), "")
+    repo = str(row["id"])
+    return Hit(repo, f"{HUB}/datasets/{repo}", {"kind": "huggingface", "repo_id": repo}, licence)
+
+
 def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:
     """The location with the last commit of the main branch."""
-    api, repo = client_of(rules), str(place["repo_id"])
-    bare = HuggingFace(kind="huggingface", repo_id=repo, revision="0" * 40)
-    has_token = bool(rules.secret(CREDENTIAL))
-    info = _asked(bare, lambda: api.dataset_info(repo), has_token=has_token)
-    return {**place, "revision": str(info.sha)}
+    repo = str(place["repo_id"])
+    answer = get_json(f"{endpoint()}/api/datasets/{repo}", rules, credential=CREDENTIAL)
+    try:
+        return {**place, "revision": str(answer["sha"])}
+    except (KeyError, TypeError) as error:
+        said = f"Hugging Face dataset {repo}: not understood: {error!r}"
+        raise BuildError("source_failed", said) from error
 
 
 def listing(place: HuggingFace, rules: FetchRules) -> Listing:

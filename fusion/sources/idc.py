@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from fusion.errors import BuildError
 from fusion.recipe import Idc, nearest
-from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.base import Check, Hit, Listing, RemoteFile
 from fusion.sources.bucket import objects, store
 from fusion.sources.download import THREADS, fetch_files
 from fusion.sources.safety import FetchRules
@@ -204,6 +204,19 @@ def _series(row: dict[str, Any]) -> Series:
         bytes=round(row["series_size_MB"] * _MB),
         instances=row["instanceCount"],
     )
+
+
+def search(words: str, most: int, rules: FetchRules) -> list[Hit]:  # noqa: ARG001 - the protocol's
+    """Collections with all the words in name, id or modalities; from the index: nobody is asked."""
+    wanted = words.casefold().split()
+    found = []
+    for one in collections().values():
+        text = " ".join((one.name, one.id.replace("_", " "), *one.modalities)).casefold()
+        if all(word in text for word in wanted):
+            url = f"https://portal.imaging.datacommons.cancer.gov/explore/?collection_id={one.id}"
+            place = {"kind": "idc", "release": release(), "collections": [one.id]}
+            found.append(Hit(one.name, url, place, ", ".join(one.licences)))
+    return found[:most]
 
 
 def manifest(chosen: Sequence[Series]) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 
 from fusion.errors import BuildError
 from fusion.recipe import Kaggle, plain_path
-from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
@@ -31,6 +31,18 @@ def whoami(rules: FetchRules) -> str:
     """
     found = get_json(f"{endpoint()}/api/v1/hello", rules, credential=CREDENTIAL)
     return str(found.get("userName") or "accepted")
+
+
+def search(words: str, most: int, rules: FetchRules) -> list[Hit]:
+    """Datasets that Kaggle finds, the best first; it gives them in pages of 20."""
+    url = f"{endpoint()}/api/v1/datasets/list?{urlencode({'search': words})}"
+    return hits_of("Kaggle", get_json(url, rules, credential=CREDENTIAL)[:most], _hit)
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    name = str(row["ref"])
+    place, page = {"kind": "kaggle", "dataset": name}, f"https://www.kaggle.com/datasets/{name}"
+    return Hit(str(row["title"]), page, place, str(row.get("licenseName") or ""))
 
 
 def newest(place: Mapping[str, Any], rules: FetchRules) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from fusion.errors import BuildError
 from fusion.recipe import Zenodo, plain_path
-from fusion.sources.base import Check, Listing, RemoteFile
+from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules
 
@@ -30,6 +31,24 @@ def whoami(rules: FetchRules) -> str:
     """
     get_json(f"{endpoint()}/api/deposit/depositions?size=1", rules, credential=CREDENTIAL)
     return "accepted"
+
+
+def search(words: str, most: int, rules: FetchRules) -> list[Hit]:
+    """Records of data that Zenodo finds, the best first."""
+    query = urlencode({"q": words, "type": "dataset", "size": most})
+    answer = get_json(f"{endpoint()}/api/records?{query}", rules)
+    rows = answer.get("hits", {}).get("hits") if isinstance(answer, Mapping) else None
+    return hits_of("Zenodo", rows or [], _hit)
+
+
+def _hit(row: Mapping[str, Any]) -> Hit:
+    meta, record = row["metadata"], int(row["id"])
+    return Hit(
+        str(meta["title"]),
+        f"https://zenodo.org/records/{record}",
+        {"kind": "zenodo", "record": record},
+        str((meta.get("license") or {}).get("id") or ""),
+    )
 
 
 def listing(place: Zenodo, rules: FetchRules) -> Listing:

@@ -13,12 +13,14 @@ from xml.sax.saxutils import escape
 
 import boto3
 import pytest
+from django.core.management import call_command
 
 from fusion.errors import BuildError
 from fusion.recipe import place_of
 from fusion.sources import acquire, connector, listing
 from fusion.sources.download import PEOPLE, measured_speed, paced
 from fusion.sources.safety import FetchRules
+from tests.factories import make_dataset
 from tests.fusion.servers import Site, serving
 
 FILES = {"images/scan 1.bin": os.urandom(200_000), "labels.csv": b"name,class\n"}
@@ -283,6 +285,61 @@ def test_a_listing_tells_files_sizes_and_checksums_and_fetches_none(make, name):
             assert getattr(one, case.checksum) == digest(case.checksum, FILES[path])
     assert found.credential == case.credential
     assert not any(case.site.gets(case.paths[name]) for name in FILES)
+
+
+#: Place -> its setting, where it is searched, its answer, and the location and licence of the hit.
+SEARCHES = {
+    "huggingface": (
+        "HF_ENDPOINT", "/api/datasets", [{"id": "ann/scans", "tags": ["license:mit"]}],
+        {"kind": "huggingface", "repo_id": "ann/scans"}, "mit",
+    ),
+    "zenodo": (
+        "ZENODO_URL", "/api/records",
+        {"hits": {"hits": [{"id": 42, "metadata": {"title": "S", "license": {"id": "cc0-1.0"}}}]}},
+        {"kind": "zenodo", "record": 42}, "cc0-1.0",
+    ),
+    "figshare": (
+        "FIGSHARE_URL", "/v2/articles/search",
+        [{"id": 7, "title": "S", "url_public_html": "https://figshare.com/articles/dataset/S/7"}],
+        {"kind": "figshare", "article": 7}, "",
+    ),
+    "kaggle": (
+        "KAGGLE_URL", "/api/v1/datasets/list", [{"ref": "ann/scans", "title": "S"}],
+        {"kind": "kaggle", "dataset": "ann/scans"}, "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_place_is_searched_and_its_hits_have_a_location(settings, monkeypatch, capsys, name):
+    setting, path, answer, location, licence = SEARCHES[name]
+    asked = []
+    site = Site(answers={path: lambda query, body: asked.append((query, body)) or answer})
+    settings.FETCH_NETWORKS = list(NETWORKS)
+    with serving(site) as url:
+        setattr(settings, setting, url)
+        monkeypatch.setenv(setting, url)
+        (hit,) = connector(name).search("chest scans", 5, RULES)
+        link = {"url": hit.url, "kind": "official", "source": "curation", "issue": None}
+        make_dataset("known-here", links=[link])
+        call_command("search_places", "chest", "scans", place=[name])
+        site.answers[path] = [1] if name != "zenodo" else {"hits": {"hits": [1]}}
+        with pytest.raises(BuildError, match="not understood"):
+            connector(name).search("chest", 5, RULES)
+
+    assert (dict(hit.location), hit.licence) == (location, licence)
+    assert "chest scans" in str(asked[0])
+    assert f"{hit.url}  {licence or 'no licence stated'}  catalog: known-here" in (
+        capsys.readouterr().out
+    )
+
+
+def test_collections_of_the_index_are_searched_without_asking_anybody():
+    found = connector("idc").search("4d lung ct", 5, FetchRules())
+
+    assert [one.location["collections"] for one in found] == [["4d_lung"]]
+    assert "CC BY 3.0" in found[0].licence
 
 
 @pytest.mark.parametrize("name", ["figshare", "kaggle"])
