@@ -9,10 +9,10 @@ from itertools import combinations
 from typing import Any, Literal
 
 from catalog import vocab
+from catalog.facet_values import FACETS
 from catalog.licences import CombinedLicence, combine
 from catalog.overlaps import Overlap, OverlapGraph
 from catalog.record import states_none
-from catalog.statistics import FACETS
 
 Facts = Mapping[str, Any]
 State = Literal["same", "differs", "partly unknown", "unknown"]

@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from catalog import vocab
+from catalog.facet_values import UNKNOWN
 from catalog.rules import TEXT, Profile, Rules
-from catalog.statistics import UNKNOWN, images_of
+from catalog.statistics import images_of
 
 Facts = Mapping[str, Any]
 VOLUMES = ("3D", "4D")

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from catalog.describe import plural
+from catalog.facet_values import UNKNOWN
 from catalog.rule_checks import Facts, group_of, organisation_of
 from catalog.rules import GB, Profile, Rules
-from catalog.statistics import UNKNOWN, images_of
+from catalog.statistics import images_of
 
 TOTAL = "total"
 POOL_RULES = (

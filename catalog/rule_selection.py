@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
+from catalog.facet_values import UNKNOWN
 from catalog.rule_checks import CHECKS, VOLUMES, Facts, dimensions
 from catalog.rule_pool import (
     BUDGET,
@@ -26,7 +27,6 @@ from catalog.rule_pool import (
     summarise,
 )
 from catalog.rules import Profile, Rules
-from catalog.statistics import UNKNOWN
 
 PHASES = (
     ("Harmonise", "What the images are: dimension, modality, anatomy, organisation."),

@@ -1,8 +1,9 @@
 """Figures over the catalog, each with the rule by which it counts. Pure.
 
-A dataset with two modalities counts once in each, so that shares add up to more than one; the
-number of datasets behind a figure is given beside it. Images are added only where a source states
-a count of images or volumes, never made from subjects, studies or series.
+A dataset with two modalities counts once in each and in what is broader, as a search finds it, so
+that shares add up to more than one; the number of datasets behind a figure is given beside it.
+Images are added only where a source states a count of images or volumes, never made from subjects,
+studies or series.
 """
 
 from __future__ import annotations
@@ -10,24 +11,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
+from catalog.facet_values import FACETS, UNKNOWN, found_under
 from catalog.record import NONE, states_none
 
 Facts = Mapping[str, Any]
 IMAGE_UNITS = ("image", "volume", "slide", "frame", "patch")
-UNKNOWN = "unknown"
-FACETS = {
-    "dimension": "dimensions",
-    "modality": "modalities",
-    "task": "tasks",
-    "anatomy": "anatomies",
-    "disease": "diseases",
-}
 MATRICES = (("modality", "anatomy"), ("modality", "task"))
+_FACET_OF = {field: facet for facet, field in FACETS.items()}
 EACH_ONCE = (
-    "Each dataset counts once for every value that it has; as 'none' where a source states that "
-    "there is none, and as 'unknown' where no source states any."
+    "Each dataset counts once for every value that it has and for what is broader; as 'none' where "
+    "a source states that there is none, and as 'unknown' where no source states any."
 )
 
 
@@ -61,11 +57,18 @@ class Matrix:
         return asdict(self)
 
 
+def every(datasets: Iterable[Facts]) -> dict[str, Figure | Matrix]:
+    """All figures by name."""
+    rows = list(datasets)
+    found: list[Figure | Matrix] = [coverage(rows), *figures(rows), *matrices(rows)]
+    return {figure.name: figure for figure in found}
+
+
 def figures(datasets: Iterable[Facts]) -> list[Figure]:
     """Every one-way figure."""
     rows = list(datasets)
     return [
-        *(_facet(rows, name, key) for name, key in FACETS.items()),
+        *(_facet(rows, name) for name in FACETS),
         _single(rows, "access", "How one gets the files", "access"),
         _single(rows, "licence", "Licences", "licence"),
         _single(rows, "tier", "Curated and harvested records", "tier"),
@@ -92,15 +95,13 @@ def coverage(datasets: Iterable[Facts]) -> Figure:
 
 
 def _is_known(row: Facts, field: str) -> bool:
+    if field in _FACET_OF:
+        return UNKNOWN not in found_under(row, _FACET_OF[field])
     return row[field] not in (None, []) or states_none(row, field)
 
 
-def _values(row: Facts, key: str) -> Sequence[str]:
-    return row[key] or [NONE if states_none(row, key) else UNKNOWN]
-
-
-def _facet(rows: Sequence[Facts], name: str, key: str) -> Figure:
-    counted = Counter(value for row in rows for value in _values(row, key))
+def _facet(rows: Sequence[Facts], name: str) -> Figure:
+    counted = Counter(value for row in rows for value in found_under(row, name))
     ranked = tuple(sorted(counted.items(), key=lambda pair: (-pair[1], pair[0])))
     return Figure(name, f"Datasets by {name}", EACH_ONCE, len(rows), ranked)
 
@@ -148,19 +149,22 @@ def images_of(facts: Facts) -> int | None:
 
 
 def _matrix(rows: Sequence[Facts], down: str, across: str) -> Matrix:
-    first, second = FACETS[down], FACETS[across]
     cells: Counter[tuple[str, str]] = Counter()
     covered = 0
     for row in rows:
-        pairs = {(one, other) for one in row[first] for other in row[second]}
+        pairs = set(product(_terms(row, down), _terms(row, across)))
         covered += bool(pairs)
         cells.update(pairs)
     ones = _by_size(cells, 0)
     others = _by_size(cells, 1)
     table = tuple(tuple(cells[one, other] for other in others) for one in ones)
     title = f"Datasets by {down} and {across}"
-    rule = "Each dataset counts once in every cell of which it has both values."
+    rule = "Each dataset counts once in every cell of which it has both values or narrower ones."
     return Matrix(f"{down}-{across}", title, rule, covered, ones, others, table)
+
+
+def _terms(row: Facts, facet: str) -> list[str]:
+    return [value for value in found_under(row, facet) if value not in {NONE, UNKNOWN}]
 
 
 def _by_size(cells: Mapping[tuple[str, str], int], side: int) -> tuple[str, ...]:

@@ -114,6 +114,11 @@ api = [
     path("catalog/concepts/", api_catalog.CatalogConcepts.as_view(), name="catalog-concepts"),
     path("catalog/export/", api_catalog.CatalogExport.as_view(), name="catalog-export"),
     path("catalog/statistics/", api_catalog.CatalogStatistics.as_view(), name="catalog-statistics"),
+    path(
+        "catalog/statistics/<str:figure>/",
+        api_catalog.CatalogFigure.as_view(),
+        name="catalog-figure",
+    ),
     path("catalog/findings/", api_catalog.CatalogFindings.as_view(), name="catalog-findings"),
     path("catalog/links/", api_links.LinkList.as_view(), name="links"),
     path("datasets/<slug:slug>/links/", api_links.DatasetLinks.as_view(), name="dataset-links"),

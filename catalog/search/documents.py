@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import vocab
+from catalog.facet_values import FACETS, terms_of, with_parents
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
 from catalog.record import NONE, states_none
@@ -26,15 +26,8 @@ from catalog.search.words import fold, index_words
 VERSION = 9  # raised when documents change their shape: every index is then rebuilt
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
-_LISTS = {
-    "modality": "modalities",
-    "anatomy": "anatomies",
-    "task": "tasks",
-    "dimension": "dimensions",
-    "disease": "diseases",
-}
 # Fields whose sources' own words are searched too.
-_IN_WORDS = frozenset(_LISTS.values())
+_IN_WORDS = frozenset(FACETS.values())
 
 
 @dataclass(frozen=True)
@@ -103,11 +96,10 @@ def read(text: str) -> Document:
 def document(dataset: Dataset) -> Document:
     """The document of one dataset."""
     names = [dataset.name, *dataset.aliases]
-    own = {facet: tuple(getattr(dataset, field)) for facet, field in _LISTS.items()}
-    organs = labelled_organs(dataset.record.get("classes", ()))
-    direct = {**own, "anatomy": tuple(dict.fromkeys([*own["anatomy"], *organs]))}
-    above = {facet: _with_parents(facet, terms) for facet, terms in direct.items()}
+    own = {facet: tuple(getattr(dataset, field)) for facet, field in FACETS.items()}
     classes = dataset.record.get("classes", ())  # a labelled organ is a concept too
+    direct = {facet: terms_of(facet, terms, classes) for facet, terms in own.items()}
+    above = {facet: with_parents(facet, terms) for facet, terms in direct.items()}
     stated = [*names, *classes, *(term for terms in direct.values() for term in terms)]
     year = dataset.year
     name_words = index_words(names)
@@ -150,7 +142,7 @@ def documents(datasets: Iterable[Dataset]) -> Iterable[Document]:
 
 
 def _without(dataset: Dataset, facet: str) -> tuple[str, ...]:
-    return (NONE if states_none(dataset.record, _LISTS[facet]) else UNKNOWN,)
+    return (NONE if states_none(dataset.record, FACETS[facet]) else UNKNOWN,)
 
 
 def _spelled(inside: frozenset[str], *, first_alone: bool = False) -> dict[str, tuple[str, ...]]:
@@ -173,35 +165,6 @@ def _spellings_by_word() -> Mapping[str, list[tuple[frozenset[str], str, str, bo
                 row = (frozenset(spelling), facet, term, place == 0)
                 found.setdefault(max(spelling, key=len), []).append(row)
     return found
-
-
-def _with_parents(facet: str, terms: Iterable[str]) -> tuple[str, ...]:
-    known = vocab.terms(facet)
-    found: dict[str, None] = {}
-    for term in terms:
-        found[term] = None
-        if term in known:
-            found.update(dict.fromkeys(vocab.ancestors(facet, term)))
-    return tuple(found)
-
-
-_SIDES = re.compile(r"\b(?:left|right|l|r|upper|lower|middle|lobe|normal)\b")
-_NO_ORGAN = re.compile(r"tumou?r|lesion|cancer|cyst|nodule|metasta|oedema|edema|no |non|background")
-
-
-def labelled_organs(classes: Iterable[str]) -> list[str]:
-    """Body parts among the names of a dataset's labels: "kidney_left" is a kidney."""
-    found: dict[str, None] = {}
-    for name in classes:
-        plain = fold(name)
-        if _NO_ORGAN.search(plain):
-            continue
-        term = vocab.resolve("anatomy", plain) or vocab.resolve(
-            "anatomy", " ".join(_SIDES.sub(" ", plain).split())
-        )
-        if term:
-            found[term.name] = None
-    return list(found)
 
 
 _LABELLED = {True: "yes", False: "no", None: UNKNOWN}

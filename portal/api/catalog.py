@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
+from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
@@ -19,12 +20,14 @@ from catalog.models import CatalogRevision, Dataset
 from catalog.search import Query, search
 from catalog.search.gaps import gaps
 from catalog.search.query import MAX_DEPTH, PARAMETERS
-from catalog.statistics import coverage, figures, matrices
+from catalog.statistics import coverage, every, figures, matrices
 from fusion.alignment import proposals
 from portal.api import params
 from portal.api.errors import ParameterError, ProblemOut
+from portal.figures import to_csv, to_svg
 
 MOST_NEAR = 10
+FIGURE_FORMATS = {"csv": ("text/csv", to_csv), "svg": ("image/svg+xml", to_svg)}
 
 
 def _facts(slugs: list[str] | None = None) -> list[dict[str, Any]]:
@@ -127,6 +130,36 @@ class CatalogStatistics(APIView):
                 "matrices": [matrix.as_dict() for matrix in matrices(facts)],
                 "gaps": gaps(search).as_dict(),
             }
+        )
+
+
+class CatalogFigure(APIView):
+    @extend_schema(
+        operation_id="catalog_figure",
+        parameters=[OpenApiParameter("format", str, enum=["json", *FIGURE_FORMATS])],
+        responses={
+            (200, "application/json"): OpenApiTypes.OBJECT,
+            **{(200, media): OpenApiTypes.BINARY for media, _ in FIGURE_FORMATS.values()},
+            400: ProblemOut,
+            404: ProblemOut,
+        },
+    )
+    def get(self, request: Request, figure: str) -> HttpResponse:
+        """One figure: all of it as JSON or CSV, or drawn as its page shows it."""
+        params.check_known(request.query_params, ("format",))
+        chosen = params.choice(request.query_params, "format", ("json", *FIGURE_FORMATS))
+        known = every(_facts())
+        if figure not in known:
+            expected = f"one of {', '.join(known)}"
+            raise Http404(f"figure: found {figure!r}, expected {expected}")
+        if chosen not in FIGURE_FORMATS:
+            return Response(known[figure].as_dict())
+        media, write = FIGURE_FORMATS[chosen]
+        search = request.build_absolute_uri(reverse("datasets"))
+        return HttpResponse(
+            write(known[figure], search),
+            content_type=f"{media}; charset=utf-8",
+            headers={"Content-Disposition": f'attachment; filename="{figure}.{chosen}"'},
         )
 
 

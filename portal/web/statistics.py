@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,21 +13,18 @@ from django.views.decorators.http import require_safe
 
 from catalog.audit import CODES, audit, totals
 from catalog.models import Dataset
-from catalog.statistics import FACETS, Figure, Matrix, coverage, figures, matrices
-
-ROWS_SHOWN = 15
-ACROSS_SHOWN = 14
-SEARCHABLE = {*FACETS, "access", "licence"}
+from catalog.statistics import Figure, Matrix, coverage, figures, matrices
+from portal.figures import ACROSS_SHOWN, ROWS_SHOWN, Mark, bars, lines, unit_of
 
 
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
-    """Bars and matrices; each value leads to the datasets behind it."""
+    """Bars and matrices; each mark leads to the datasets behind it."""
     facts = list(Dataset.objects.facts())
     found = totals(audit(facts))
     context = {
         "total": len(facts),
-        "coverage": _bars(coverage(facts), whole=len(facts)),
+        "coverage": _bars(coverage(facts)),
         "figures": [_bars(figure) for figure in figures(facts)],
         "matrices": [grid(matrix) for matrix in matrices(facts)],
         "findings": [(CODES[code], code, number) for code, number in found.items()],
@@ -36,64 +32,54 @@ def index(request: HttpRequest) -> HttpResponse:
     return render(request, "statistics.html", context)
 
 
-def _bars(figure: Figure, whole: int | None = None) -> dict[str, Any]:
-    """A figure with the length of each bar in per cent of the longest, or of `whole`."""
-    ordered = figure.rows if figure.name in {"year", "coverage"} else figure.rows[:ROWS_SHOWN]
-    longest = whole or max((number for _, number in ordered), default=1)
-    rows = [
-        {
-            "value": value,
-            "number": number,
-            "width": max(round(100 * number / max(longest, 1), 1), 0.3 if number else 0),
-            "share": f"{number / figure.of:.1%}" if figure.of and figure.name != "images" else "",
-            "url": _search(figure.name, value),
-        }
-        for value, number in ordered
-    ]
+def _bars(figure: Figure) -> dict[str, Any]:
+    """A figure with the length of each bar in per cent."""
+    marks = bars(figure, ROWS_SHOWN)
+    has_shares = figure.of and figure.name != "images"
     return {
         "name": figure.name,
         "title": figure.title,
         "rule": figure.rule,
         "of": figure.of,
-        "rows": rows,
-        "more": len(figure.rows) - len(rows),
+        "unit": unit_of(figure),
+        "rows": [
+            {
+                "mark": mark,
+                "width": max(round(100 * mark.share, 1), 0.3 if mark.number else 0),
+                "share": f"{mark.number / figure.of:.1%}" if has_shares else "",
+                "url": _search(mark),
+            }
+            for mark in marks
+        ],
+        "more": len(figure.rows) - len(marks),
     }
 
 
 def grid(matrix: Matrix, tone: Callable[[float], float] = float) -> dict[str, Any]:
-    """A matrix whose shades are the share of its fullest cell, in steps of ten.
-
-    `tone` is applied to a number before it is compared, as a logarithm for uneven ones.
-    """
-    down, across = matrix.name.split("-")
-    full = tone(max((cell for line in matrix.cells for cell in line), default=1))
-    lines = [
-        {
-            "value": value,
-            "cells": [
-                {
-                    "number": number,
-                    "shade": math.ceil(10 * min(tone(number) / full, 1)) if number else 0,
-                    "url": _question({down: value, across: other}),
-                }
-                for other, number in zip(matrix.across[:ACROSS_SHOWN], line, strict=False)
-            ],
-        }
-        for value, line in zip(matrix.down[:ROWS_SHOWN], matrix.cells, strict=False)
-    ]
+    """A matrix whose shades are the share of its fullest cell, in steps of ten."""
     return {
         "name": matrix.name,
         "title": matrix.title,
         "rule": matrix.rule,
         "of": matrix.of,
         "across": matrix.across[:ACROSS_SHOWN],
-        "lines": lines,
+        "lines": [
+            {
+                "value": line.value,
+                "cells": [
+                    {
+                        "number": mark.number,
+                        "across": mark.value,
+                        "shade": math.ceil(10 * mark.share),
+                        "url": _search(mark),
+                    }
+                    for mark in line.marks
+                ],
+            }
+            for line in lines(matrix, tone, ROWS_SHOWN, ACROSS_SHOWN)
+        ],
     }
 
 
-def _search(name: str, value: str) -> str:
-    return _question({name: value}) if name in SEARCHABLE or name == "year" else ""
-
-
-def _question(values: dict[str, str]) -> str:
-    return f"{reverse('datasets')}?{urlencode(values)}"
+def _search(mark: Mark) -> str:
+    return f"{reverse('datasets')}?{mark.question}" if mark.question else ""
