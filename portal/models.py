@@ -1,4 +1,4 @@
-"""Personal tokens of the API, and the keys by which a repeated request is known again."""
+"""Personal tokens of the API, saved searches, and the keys of requests that are repeated."""
 
 from __future__ import annotations
 
@@ -61,6 +61,26 @@ class ApiToken(models.Model):
         today = timezone.now().date()
         if self.used_on != today:
             ApiToken.objects.filter(pk=self.pk).update(used_on=today)
+
+
+class SavedSearch(models.Model):
+    """A search that a person keeps."""
+
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="saved_searches"
+    )
+    name = models.CharField(max_length=80)
+    query = models.CharField(max_length=2000, blank=True)  # of its address, without order or pages
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["owner", "query"], name="one_search_per_query")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class RepeatableRequest(models.Model):

@@ -19,6 +19,7 @@ from portal.api import links as api_links
 from portal.api import recipes as api_recipes
 from portal.api import rules as api_rules
 from portal.api import runs as api_runs
+from portal.api import searches as api_searches
 from portal.api import suggest as api_suggest
 from portal.api import uploads as api_uploads
 from portal.api import versions as api_versions
@@ -44,6 +45,7 @@ from portal.web import (
     recipes,
     rules,
     runs,
+    searches,
     statistics,
     uploads,
     versions,
@@ -92,6 +94,8 @@ api = [
         api_corrections.DatasetRecordFile.as_view(),
         name="dataset-record",
     ),
+    path("searches/", api_searches.SearchList.as_view(), name="searches"),
+    path("searches/<int:search_id>/", api_searches.SearchDetail.as_view(), name="search"),
     path("corrections/", api_corrections.CorrectionList.as_view(), name="corrections"),
     path(
         "corrections/<uuid:correction_id>/",
@@ -310,6 +314,17 @@ urlpatterns = [
         for action in ("keep", "delete", "describe")
     ),
     path("account/", account.index, name="account"),
+    path("account/searches/", searches.index, name="searches"),
+    path("account/searches/save/", searches.keep, name="search-save"),
+    *(
+        path(
+            f"account/searches/<int:search_id>/{action}/",
+            searches.act,
+            {"action": action},
+            name=f"search-{action}",
+        )
+        for action in ("rename", "delete")
+    ),
     path("account/credentials/", credentials.index, name="credentials"),
     path("account/credentials/<str:name>/test/", credentials.test, name="credential-test"),
     path("account/credentials/<str:name>/remove/", credentials.remove, name="credential-remove"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -20,9 +21,9 @@ from catalog.search.plan import size_words
 from catalog.search.query import SORTS
 from catalog.search.results import Hit
 from catalog.search.suggest import did_you_mean
+from portal.searches import search_params
 from portal.web.copying import as_curl, as_python
 from portal.web.facets import facet_links
-from portal.web.feed import feed_params
 from portal.web.finding import find
 from portal.web.paging import Pages, question
 from portal.web.pieces import pieces
@@ -85,7 +86,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
     written = pieces((hit.slug for hit in (*results.hits, *results.near)), *kinds)
     params, hidden = query.to_params(), to.params(query)
     address = request.build_absolute_uri(reverse("api:datasets"))
-    alone = feed_params(query)
+    alone = search_params(query)
     export = reverse("api:catalog-export")
     context: dict[str, Any] = {
         "q": query.text,
@@ -121,6 +122,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
         "hidden_for_years": _hidden(hidden, "year_from", "year_to"),
         "hidden_for_sizes": _hidden(hidden, "size_from", "size_to", "unit"),
         "feed": reverse("dataset-feed") + question(alone),
+        "kept_query": urlencode(alone),
         "api_call": as_curl(address, params),
         "python_call": as_python(address, params, "results"),
     }

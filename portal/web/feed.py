@@ -19,19 +19,14 @@ from catalog.describe import describe
 from catalog.models import CatalogRevision, Dataset
 from catalog.oai import plain
 from catalog.search import Query, QueryError
-from catalog.search.facets import TITLES
 from catalog.search.index import current_key
 from catalog.search.query import MAX_DEPTH, MAX_LIMIT
+from portal.searches import in_words, search_params
 from portal.web.finding import find
 from portal.web.paging import question
 
 AUTHOR = "Imaging-X Portal"
 SINCE = 2026  # the year in which entry ids were minted; it never changes
-
-
-def feed_params(query: Query) -> list[tuple[str, str]]:
-    """The search alone: a feed has one order and no pages."""
-    return query.replace(sort="relevance", page=1, limit=Query.limit).to_params()
 
 
 @require_safe
@@ -42,7 +37,7 @@ def index(request: HttpRequest) -> HttpResponseBase:
     except QueryError as error:
         return HttpResponse(f"{error}\n", status=400, content_type="text/plain; charset=utf-8")
     limit = query.limit if "limit" in request.GET else MAX_LIMIT
-    params = feed_params(query)
+    params = search_params(query)
     address = request.build_absolute_uri(reverse("dataset-feed") + question(params))
     etag = _etag(current_key(), address, str(limit))
     if (unchanged := get_conditional_response(request, etag=etag)) is not None:
@@ -88,9 +83,9 @@ def _etag(*parts: str) -> str:
 def _write(request: HttpRequest, query: Query, address: str, limit: int) -> str:
     total, slugs = _matching(query)
     last = _changed_last(slugs, limit)
-    page = request.build_absolute_uri(reverse("datasets") + question(feed_params(query)))
+    page = request.build_absolute_uri(reverse("datasets") + question(search_params(query)))
     feed = Atom1Feed(
-        title=plain(f"Datasets: {_in_words(query)}"),
+        title=plain(f"Datasets: {in_words(query)}"),
         subtitle=f"{len(last)} of {total} matching datasets, those that changed last",
         link=page,
         description="",
@@ -129,16 +124,3 @@ def _changed_last(slugs: Iterable[str], limit: int) -> list[Dataset]:
     wanted = list(islice((slug for slug in order.iterator() if slug in kept), limit))
     rows = Dataset.objects.in_bulk(wanted, field_name="slug")
     return [rows[slug] for slug in wanted if slug in rows]
-
-
-def _in_words(query: Query) -> str:
-    said = [
-        value if name == "q" else f"{_title(name)}: {value}" for name, value in feed_params(query)
-    ]
-    return ", ".join(said) or "all"
-
-
-def _title(name: str) -> str:
-    plain = name.removeprefix("not_")
-    title = TITLES.get(plain, name.replace("_", " ").capitalize())
-    return title if plain == name else f"Not {title.lower()}"

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 
 from fusion.models import Bundle
-from portal.models import CURATORS, ApiToken, Scope
+from portal.models import CURATORS, ApiToken, SavedSearch, Scope
 from tests.factories import make_bundle, make_run
 from tests.workers.conftest import demo_recipe
 from workers.models import Run
@@ -38,6 +38,13 @@ PRIVATE = {
     "GET /bundles/{bundle}/": (404, 200, 404, 404, 200),
     "POST /bundles/{bundle}/publish/": (404, 302, 404, 404, 302),
     "GET /account/": (302, 200, 200, 200, 200),
+    "GET /account/searches/": (302, 200, 200, 200, 200),
+    "POST /account/searches/{search}/rename/": (302, 302, 404, 404, 404),
+    "POST /account/searches/{search}/delete/": (302, 302, 404, 404, 404),
+    "GET /api/v1/searches/": (401, 200, 200, 200, 200),
+    "GET /api/v1/searches/{search}/": (401, 200, 404, 404, 404),
+    "PATCH /api/v1/searches/{search}/": (401, 400, 404, 404, 404),
+    "DELETE /api/v1/searches/{search}/": (401, 204, 404, 404, 404),
     "GET /status/": (403, 403, 403, 403, 200),
     "GET /admin/": (302, 302, 302, 302, 200),
 }
@@ -62,9 +69,11 @@ def users() -> dict[str, User | None]:
 
 
 def _answers(users, run: Run, bundle: Bundle, row: str) -> tuple[int, ...]:
-    method, address = row.format(run=run.pk, bundle=bundle.pk).split()
     found = []
     for name in WHO:
+        SavedSearch.objects.all().delete()
+        search = SavedSearch.objects.create(owner=users["owner"], name="hers", query="q=hers").pk
+        method, address = row.format(run=run.pk, bundle=bundle.pk, search=search).split()
         client = Client(REMOTE_ADDR="192.0.2.1")
         if users[name]:
             client.force_login(users[name])

@@ -50,6 +50,7 @@ def test_every_operation_keeps_to_the_schema(live_server, tmp_path):
         Dataset.objects.get(slug="first-fundus"), "year", 2012, url="https://x.org/", quote="x"
     )
     there["correction_id"] = str(correction.pk)
+    there["search_id"] = 1  # its owner's alone
     there["figure"] = "modality"
     there["harvest_id"] = begin("idc").pk
     there["number"] = CatalogRevision.objects.create(digest="d" * 64, dataset_count=3).number
