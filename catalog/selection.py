@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +16,7 @@ from catalog.faults import Fault
 from catalog.models import Dataset
 from catalog.search import similar
 from catalog.search.errors import QueryError
-from catalog.search.index import current_key
+from catalog.search.index import PerState
 from catalog.search.similar import Neighbours
 from catalog.search.words import fold
 
@@ -119,15 +118,13 @@ def _bare(name: str) -> str:
     return fold(name).replace(" ", "")
 
 
-def neighbours(key: str = "") -> Neighbours:
-    """Which datasets are like which, made once for each state of the catalog, `key` if known."""
-    return _neighbours(key or current_key())
-
-
-@lru_cache(maxsize=1)
-def _neighbours(key: str) -> Neighbours:  # noqa: ARG001 - another catalog has another key
+def _neighbours(_key: str) -> Neighbours:
     """One query over the columns that are needed."""
     in_record = {key: f"record__{key}" for key in ("relations", "modality_details")}
     columns = [in_record.get(key, key) for key in similar.KEYS]
     rows = Dataset.objects.in_order().values_list(*columns)
     return Neighbours(dict(zip(similar.KEYS, row, strict=True)) for row in rows)
+
+
+#: Which datasets are like which.
+neighbours = PerState(_neighbours)

@@ -506,6 +506,12 @@ def example_recipes() -> dict[str, Path]:
 
 
 @cache
+def shipped_recipes() -> Mapping[str, dict[str, Any]]:
+    """What `load_recipe` makes of them, by name. Read once, so nobody may change them."""
+    return MappingProxyType({name: load_recipe(path) for name, path in example_recipes().items()})
+
+
+@cache
 def shipped_descriptions() -> Mapping[str, SourceDescription]:
     """Source descriptions shipped with the portal, by the name that recipes use."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

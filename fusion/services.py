@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from catalog.rule_selection import select as select_by_rules
 from catalog.rules import Rules
 from catalog.search import QueryError
 from catalog.search.facets import closest, resolve, unknown_value
-from catalog.search.index import current_key
+from catalog.search.index import PerState
 from catalog.selection import neighbours, select, wrong_number
 from catalog.services import facts_of
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice, draw
@@ -171,12 +170,6 @@ def choice(mode: str, profile: str, task: str, *, accept_confounding: bool) -> C
     )
 
 
-def partners(key: str = "") -> Partners:
-    """Who fits whom, made once for each state of the catalog, `key` if known."""
-    return _partners(key or current_key())
-
-
-@lru_cache(maxsize=1)
 def _partners(key: str) -> Partners:
     columns = [f"record__{key}" if key in _IN_RECORD else key for key in KEYS]
     rows = Dataset.objects.in_order().values_list(*columns)
@@ -184,3 +177,7 @@ def _partners(key: str) -> Partners:
     return Partners(
         (dict(zip(KEYS, row, strict=True)) for row in rows), neighbours(key).overlaps, weights
     )
+
+
+#: Who fits whom.
+partners = PerState(_partners)

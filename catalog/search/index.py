@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Generic, TypeVar
 
 from django.db.models import Count, Max
 
@@ -16,6 +18,7 @@ from catalog.search.interpret import WordMatch, vocabulary_state
 BATCH = 500
 LARGEST_CHANGE = 0.2
 WORDS_KEPT = 10_000
+Made = TypeVar("Made")
 
 
 def current_key() -> str:
@@ -28,6 +31,26 @@ def current_key() -> str:
         rows = Dataset.objects.aggregate(number=Count("pk"), latest=Max("updated_at"))
         digest = hashlib.sha256(repr(sorted(rows.items())).encode()).hexdigest()
     return f"{digest[:16]}-{_vocabulary_digest()}"
+
+
+class PerState(Generic[Made]):
+    """What is made once for each state of the catalog: by one thread, while others wait for it."""
+
+    def __init__(self, make: Callable[[str], Made]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: tuple[str, Made] | None = None
+
+    def __call__(self, key: str = "") -> Made:
+        """For the state that `key` names, the present one if it is empty."""
+        key = key or current_key()
+        made = self._made
+        if made is None or made[0] != key:
+            with self._lock:
+                made = self._made
+                if made is None or made[0] != key:
+                    made = self._made = (key, self._make(key))
+        return made[1]
 
 
 @cache

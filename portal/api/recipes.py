@@ -17,7 +17,7 @@ from catalog.faults import FaultsError
 from fusion.errors import Problem, RecipeError
 from fusion.label_choices import read_meaning, with_meanings
 from fusion.plan import gates_of
-from fusion.recipe import Recipe, example_recipes, load_recipe, nearest
+from fusion.recipe import Recipe, example_recipes, load_recipe, nearest, shipped_recipes
 from fusion.recipe_draft import Draft, read_draft, step_of
 from fusion.services import choice, drafted, labels, outlooks
 from portal.access import user_of
@@ -121,7 +121,7 @@ class RecipeList(APIView):
     def get(self, request: Request) -> Response:
         """The shipped example recipes."""
         params.check_known(request.query_params, ())
-        found = [_described(load_recipe(path), name) for name, path in example_recipes().items()]
+        found = [_described(recipe, name) for name, recipe in shipped_recipes().items()]
         return Response({"total": len(found), "next": None, "results": found})
 
 

@@ -20,7 +20,7 @@ from catalog.record import NONE, states_none
 from catalog.search.index import current_key
 from catalog.selection import neighbours
 from fusion.acquisition import plan_of, timed
-from fusion.recipe import descriptions_of, example_recipes, load_recipe
+from fusion.recipe import descriptions_of, shipped_recipes
 from fusion.services import partners
 from portal.web.graph import graph_of
 from portal.web.paging import question
@@ -197,9 +197,8 @@ def _alike(dataset: Dataset) -> list[tuple[str, str]]:
 
 
 def _recipes_with(slug: str) -> list[tuple[str, str]]:
-    recipes = {name: load_recipe(path) for name, path in example_recipes().items()}
     return [
         (name, str(recipe["title"]))
-        for name, recipe in recipes.items()
+        for name, recipe in shipped_recipes().items()
         if any(source["dataset"] == slug for source in recipe["sources"])
     ]

@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.urls import reverse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_safe
 
@@ -19,13 +18,13 @@ from catalog.search import Query, QueryError, Results
 from catalog.search.facets import TITLES, closest
 from catalog.search.plan import size_words
 from catalog.search.query import SORTS
-from catalog.search.results import Hit
+from catalog.search.results import Hit, NearHit
 from catalog.search.suggest import did_you_mean
 from portal.searches import search_params
 from portal.web.copying import as_curl, as_python
 from portal.web.facets import facet_links
 from portal.web.finding import find
-from portal.web.paging import Pages, question
+from portal.web.paging import Pages, path_of, question
 from portal.web.pieces import pieces
 
 EXPORTS = {"csv": "CSV", "jsonl": "JSON lines", "parquet": "Parquet", "bibtex": "BibTeX"}
@@ -49,7 +48,7 @@ class Links:
     view: str
 
     def __call__(self, query: Query) -> str:
-        return question(self.params(query)) or reverse("datasets")
+        return question(self.params(query)) or path_of("datasets")
 
     def params(self, query: Query) -> list[tuple[str, str]]:
         return query.to_params() + ([("view", self.view)] if self.view != VIEWS[0] else [])
@@ -71,10 +70,11 @@ def _asked(request: HttpRequest) -> tuple[Query, str]:
 @require_safe
 def search_page(request: HttpRequest) -> HttpResponse:
     """Strict results, then near ones with what they lack; a slip in a value is a 400."""
+    paths = {"here": path_of("datasets"), "suggest": path_of("api:suggest")}
     try:
         query, view = _asked(request)
     except QueryError as error:
-        wrong = {"errors": error.errors, "q": request.GET.get("q", "")}
+        wrong = {**paths, "errors": error.errors, "q": request.GET.get("q", "")}
         return render(request, "datasets/list.html", wrong, status=400)
     to = Links(view)
     results, away = find(query)
@@ -85,10 +85,11 @@ def search_page(request: HttpRequest) -> HttpResponse:
     kinds = ("name", "facts") if view == "table" else ("card", "member")
     written = pieces((hit.slug for hit in (*results.hits, *results.near)), *kinds)
     params, hidden = query.to_params(), to.params(query)
-    address = request.build_absolute_uri(reverse("api:datasets"))
+    address = request.build_absolute_uri(path_of("api:datasets"))
     alone = search_params(query)
-    export = reverse("api:catalog-export")
+    export = path_of("api:catalog-export")
     context: dict[str, Any] = {
+        **paths,
         "q": query.text,
         "query": query,
         "results": results,
@@ -121,7 +122,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
         "hidden": _hidden(hidden, "q"),
         "hidden_for_years": _hidden(hidden, "year_from", "year_to"),
         "hidden_for_sizes": _hidden(hidden, "size_from", "size_to", "unit"),
-        "feed": reverse("dataset-feed") + question(alone),
+        "feed": path_of("dataset-feed") + question(alone),
         "kept_query": urlencode(alone),
         "api_call": as_curl(address, params),
         "python_call": as_python(address, params, "results"),
@@ -137,12 +138,15 @@ def _hidden(params: Sequence[tuple[str, str]], *own: str) -> list[tuple[str, str
 class Shown(NamedTuple):
     """A result, and the further ones of its family on this page, which are folded under it.
 
-    `pieces` are a card and a line, or the head of a table's row and the rest of it.
+    `pieces` are a card and a line, or the head of a table's row and the rest of it; `members` are
+    lines, each with what it differs in.
     """
 
-    hit: Hit
     pieces: tuple[SafeString, ...]
-    members: list[tuple[Hit, SafeString]]
+    why: str
+    differs: str
+    family: str
+    members: list[tuple[SafeString, str]]
     family_url: str = ""
 
 
@@ -168,19 +172,20 @@ def _folded(
     for hit in hits:
         if hit.slug not in written:
             continue
+        differs = "; ".join(hit.differs) if isinstance(hit, NearHit) else ""
         if fold and hit.family in heads:
-            heads[hit.family].members.append((hit, written[hit.slug][1]))
+            heads[hit.family].members.append((written[hit.slug][1], differs))
             continue
-        one = Shown(hit, written[hit.slug], [])
+        one = Shown(written[hit.slug], "; ".join(hit.why), differs, hit.family, [])
         shown.append(one)
         if hit.family:
             heads[hit.family] = one
-    return [
-        one._replace(family_url=to(query.replace(filters={**query.filters, "family": (name,)})))
-        if one.members and (name := one.hit.family)
-        else one
-        for one in shown
-    ]
+    return [_with_family_url(one, query, to) if one.members else one for one in shown]
+
+
+def _with_family_url(shown: Shown, query: Query, to: Links) -> Shown:
+    filters = {**query.filters, "family": (shown.family,)}
+    return shown._replace(family_url=to(query.replace(filters=filters)))
 
 
 def _word_chips(query: Query, results: Results, to: Links) -> list[Chip]:

@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
 from fusion.errors import BuildError, Problem, RecipeError
-from fusion.recipe import RECIPES, example_recipes, load_recipe, parse
+from fusion.recipe import RECIPES, example_recipes, load_recipe, parse, shipped_recipes
 from portal.access import SignInError, check_may_start, user_of
 from workers.own import checked_recipe
 from workers.submit import submit_run
@@ -58,7 +58,7 @@ def start(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResponse:
     known = _known_datasets()
     context = {
-        "shipped": [_card(name, path, known) for name, path in example_recipes().items()],
+        "shipped": [_card(name, recipe, known) for name, recipe in shipped_recipes().items()],
         "descriptions": sorted(path.stem for path in (RECIPES / "sources").glob("*.yaml")),
         "text": "",
         **extra,
@@ -66,8 +66,7 @@ def _page(request: HttpRequest, status: int = 200, **extra: Any) -> HttpResponse
     return render(request, "recipes/list.html", context, status=status)
 
 
-def _card(name: str, path: Path, known: set[str]) -> dict[str, Any]:
-    recipe = load_recipe(path)
+def _card(name: str, recipe: dict[str, Any], known: set[str]) -> dict[str, Any]:
     sources = [
         {
             "name": source["description"]["name"],
@@ -83,7 +82,7 @@ def _card(name: str, path: Path, known: set[str]) -> dict[str, Any]:
         if place["kind"] in {"local", "manual"}
         and not (Path(settings.DATA_ROOT) / place["path"]).is_dir()
     ]
-    text = path.read_text(encoding="utf-8")
+    text = example_path(name).read_text(encoding="utf-8")
     return {"name": name, "recipe": recipe, "sources": sources, "missing": missing, "text": text}
 
 
