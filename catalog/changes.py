@@ -113,6 +113,12 @@ def with_changes(
     return [found[ref] for ref in sorted(found)]
 
 
+def terms_text(cells: Mapping[str, str] | None) -> list[str]:
+    """The terms that an entry states, for people."""
+    found = {field: cell_text(cells, field) for field in sorted(SENSITIVE)}
+    return [f"{field.replace('_', ' of ')}: {text}" for field, text in found.items() if text]
+
+
 def cell_text(cells: Mapping[str, str] | None, field: str) -> str:
     """A changed cell for people: the value, and the source's own word where it is another."""
     if not cells:

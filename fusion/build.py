@@ -228,18 +228,15 @@ def _acquired_roots(build: Build, progress: Progress) -> dict[str, Path]:
 
 def _acquire(build: Build, progress: Progress) -> None:
     """Fetch, list and hash the files of every source."""
-    progress.stage("acquire", len(build.plan.sources))
+    progress.stage("acquire", 100)
+    share = 100 / len(build.plan.sources)
     roots = _acquired_roots(build, progress)
     lock: dict[str, Any] = {}
-    for done, source in enumerate(build.plan.sources, 1):
+    for number, source in enumerate(build.plan.sources):
         root, description = roots[source["id"]], _described(source)
         found, _ = _found(description, root, progress.check)
         used = sorted(_files_of(found, root, description))
-        rows = []
-        for path in used:
-            progress.check()
-            full = root / path
-            rows.append({"path": path, "bytes": full.stat().st_size, "sha256": file_sha256(full)})
+        rows = _hashed(root, used, progress, number * share, share)
         if not found:
             arrays = (one.file for one in description.cases.arrays)
             pattern = description.cases.template() or ", ".join(dict.fromkeys(arrays))
@@ -249,9 +246,27 @@ def _acquire(build: Build, progress: Progress) -> None:
                 f"source {source['id']}: no file below {place!r} matches {pattern!r}",
             )
         lock[source["id"]] = {"location": source["location"], "files": rows}
-        progress.advance(done)
+        progress.advance(round((number + 1) * share))
     build.save("roots.json", {i: str(root) for i, root in roots.items()})
     build.save("lock.json", {"schema": "imaging-x/lock/1", "sources": lock})
+
+
+def _hashed(
+    root: Path, paths: Sequence[str], progress: Progress, before: float, share: float
+) -> list[dict[str, Any]]:
+    """Bytes and SHA-256 of the files; `share` units of the stage, however large one file is."""
+    sizes = {path: (root / path).stat().st_size for path in paths}
+    total, read, rows = max(1, sum(sizes.values())), 0, []
+    for path, size in sizes.items():
+
+        def told(part: int, read: int = read) -> None:
+            progress.check()
+            progress.advance(int(before + share * min(1.0, (read + part) / total)))
+
+        told(0)
+        rows.append({"path": path, "bytes": size, "sha256": file_sha256(root / path, told)})
+        read += size
+    return rows
 
 
 def _described(source: Mapping[str, Any]) -> SourceDescription:

@@ -60,7 +60,7 @@ def acquire(
         BuildError: see fusion.sources.base.Connector; archive_unsafe.
     """
     if isinstance(place, LocalFolder):
-        root = local.acquire(place.path, data_root, cache)
+        root = local.acquire(place.path, data_root, cache, check)
     elif isinstance(place, Manual):
         root = manual.acquire(place, data_root, cache, check)
     else:

@@ -12,7 +12,7 @@ import tarfile
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -54,24 +54,32 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def unpack(archive: Path, cache: Path, limits: ArchiveLimits | None = None) -> Path:
+def unpack(
+    archive: Path,
+    cache: Path,
+    limits: ArchiveLimits | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> Path:
     """Folder below `cache` with the archive's files; one that is there is used again.
 
     The folder is named by the archive's SHA-256 and appears whole or not at all. An archive
     inside the archive stays a file.
 
+    Args:
+        check: called now and then; what it raises ends the unpacking, and nothing is left of it.
+
     Raises:
         BuildError: archive_unsafe for a name, link, device or size that no honest archive has;
             source_failed where it is damaged.
     """
-    folder = cache / "archives" / file_sha256(archive)
+    folder = cache / "archives" / file_sha256(archive, lambda _: check())
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name[:16]}.{secrets.token_hex(4)}.partial")
     partial.mkdir()
     try:
-        _Unpacking(archive, partial, limits or ArchiveLimits()).run()
+        _Unpacking(archive, partial, limits or ArchiveLimits(), check).run()
         if not folder.is_dir():  # another build may have been faster
             partial.replace(folder)
     except _DAMAGED as error:
@@ -148,6 +156,7 @@ class _Unpacking:
     archive: Path
     folder: Path
     limits: ArchiveLimits
+    check: Callable[[], None]
     written: int = 0
     names: Names = field(default_factory=Names)
 
@@ -183,6 +192,7 @@ class _Unpacking:
         left = size
         with target.open("xb") as out:
             while block := content.read(_BLOCK):
+                self.check()
                 left -= len(block)
                 self.written += len(block)
                 if self.written > self.limits.expanded_bytes:

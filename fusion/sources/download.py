@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.hashes import file_hash, file_sha256
 from fusion.sources.archive import SUFFIXES, is_archive, unpack
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.credentials import headers_of
@@ -72,7 +72,7 @@ def fetch_files(
     for one in files:
         _check_size(shown(one.url), one.bytes or 0, rules.largest_bytes)
     blobs = _Downloads(cache, rules).run(files, check)
-    return _assembled(blobs, cache, unpacked=unpacked)
+    return _assembled(blobs, cache, check, unpacked=unpacked)
 
 
 def fetch_chosen(
@@ -346,8 +346,7 @@ class _Download:
                 out.write(block)
                 if self.rate:
                     self._sleep(paced(self.slots, self.file.host, len(block) / self.rate))
-                if self.stop.is_set():
-                    raise StoppedError
+                self._go_on()
             out.flush()
             os.fsync(out.fileno())
         self.speeds.add(self.file.host, size - start, began)
@@ -366,13 +365,17 @@ class _Download:
         length = answer.headers.get("Content-Length", "")
         return (int(length) if length.isdigit() else None), 0
 
+    def _go_on(self) -> None:
+        if self.stop.is_set():
+            raise StoppedError
+
     def _finished(self) -> Path:
         """The partial file checked and taken among the blobs."""
-        sha256, md5 = _digests(self.partial)
+        sha256, md5 = _digests(self.partial, self._go_on)
         size = self._have()
         rows = [("sha256", self.file.sha256, sha256), ("md5", self.file.md5 or self.sent_md5, md5)]
         if self.file.git_sha1:
-            rows.append(("git sha1", self.file.git_sha1, git_sha1(self.partial)))
+            rows.append(("git sha1", self.file.git_sha1, git_sha1(self.partial, self._go_on)))
         if self.file.bytes is not None:
             rows.append(("bytes", str(self.file.bytes), str(size)))
         for kind, expected, found in rows:
@@ -423,12 +426,12 @@ class _WrongError(Exception):
     """What is here does not fit what the server has: from the start again."""
 
 
-def _assembled(blobs: Mapping[str, Path], cache: Path, *, unpacked: bool) -> Path:
+def _assembled(blobs: Mapping[str, Path], cache: Path, check: Check, *, unpacked: bool) -> Path:
     rows = sorted((path, blob.name, unpacked) for path, blob in blobs.items())
     digest = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
     folder = cache / "sets" / digest
     if folder.is_dir():
-        return _single(folder, cache, rows, unpacked=unpacked)
+        return _single(folder, cache, rows, check, unpacked=unpacked)
     partial = folder.with_name(f".{digest[:16]}.{secrets.token_hex(4)}.partial")
     try:
         for path, blob in sorted(blobs.items()):
@@ -436,7 +439,7 @@ def _assembled(blobs: Mapping[str, Path], cache: Path, *, unpacked: bool) -> Pat
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(blob, target)
             if unpacked and len(blobs) > 1 and is_archive(target):
-                inside = unpack(target, cache)
+                inside = unpack(target, cache, check=check)
                 target.unlink()
                 bare = next(s for s in SUFFIXES if target.name.lower().endswith(s))
                 into = target.with_name(target.name[: -len(bare)])
@@ -448,18 +451,18 @@ def _assembled(blobs: Mapping[str, Path], cache: Path, *, unpacked: bool) -> Pat
         raise BuildError("source_failed", f"two files of the source are called {name}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return _single(folder, cache, rows, unpacked=unpacked)
+    return _single(folder, cache, rows, check, unpacked=unpacked)
 
 
 def _single(
-    folder: Path, cache: Path, rows: list[tuple[str, str, bool]], *, unpacked: bool
+    folder: Path, cache: Path, rows: list[tuple[str, str, bool]], check: Check, *, unpacked: bool
 ) -> Path:
     """The folder; of a single archive, what is in it."""
     only = folder / rows[0][0]
     if not unpacked or len(rows) > 1 or not is_archive(only):
         return folder
     os.utime(folder)
-    return unpack(only, cache)
+    return unpack(only, cache, check=check)
 
 
 def _link(source: Any, target: Any) -> Any:
@@ -535,20 +538,18 @@ def _sent_md5(answer: httpx2.Response) -> str:
     return base64.b64decode(found[1]).hex() if found else ""
 
 
-def _digests(path: Path) -> tuple[str, str]:
+def _digests(path: Path, check: Check) -> tuple[str, str]:
     """SHA-256 and MD5 (as repositories declare it) of a file."""
-    md5 = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            md5.update(block)
-    return file_sha256(path), md5.hexdigest()
+    md5 = file_hash(path, "md5", lambda _: check())
+    return file_sha256(path, lambda _: check()), md5
 
 
-def git_sha1(path: Path) -> str:
+def git_sha1(path: Path, check: Check) -> str:
     """The hash that git gives a file's content."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
+            check()
             digest.update(block)
     return digest.hexdigest()
 

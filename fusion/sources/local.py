@@ -7,9 +7,10 @@ from pathlib import Path
 from fusion.errors import BuildError
 from fusion.recipe import nearest
 from fusion.sources.archive import is_archive, unpack
+from fusion.sources.base import Check
 
 
-def acquire(path: str, data_root: Path, cache: Path) -> Path:
+def acquire(path: str, data_root: Path, cache: Path, check: Check) -> Path:
     """The folder, read in place; of an archive, the folder in `cache` that it was unpacked to.
 
     Raises:
@@ -29,4 +30,4 @@ def acquire(path: str, data_root: Path, cache: Path) -> Path:
         )
     if not folder.resolve().is_relative_to(data_root.resolve()):
         raise BuildError("source_failed", f"folder {path!r} leads out of the data root by a link")
-    return unpack(folder, cache) if packed else folder
+    return unpack(folder, cache, check=check) if packed else folder

@@ -6,11 +6,11 @@ expected is named.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from fusion.errors import BuildError
+from fusion.imaging.hashes import file_hash
 from fusion.recipe import ExpectedFile, Manual
 from fusion.sources import local
 from fusion.sources.base import Check
@@ -36,7 +36,7 @@ def acquire(place: Manual, data_root: Path, cache: Path, check: Check) -> Path:
     wrong: list[str] = []
     for one in place.files:
         check()
-        wrong += problems_of(one, folder)
+        wrong += problems_of(one, folder, check)
     if wrong:
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise BuildError(
@@ -44,10 +44,10 @@ def acquire(place: Manual, data_root: Path, cache: Path, check: Check) -> Path:
             f"{place.path!r}: {len(wrong)} of {len(place.files)} files are not as expected: "
             f"{'; '.join(wrong[:SHOWN])}{more}: {put}",
         )
-    return local.acquire(place.path, data_root, cache)
+    return local.acquire(place.path, data_root, cache, check)
 
 
-def problems_of(file: ExpectedFile, folder: Path) -> Iterator[str]:
+def problems_of(file: ExpectedFile, folder: Path, check: Check) -> Iterator[str]:
     """What is wrong with an expected file: at most one thing, with both values."""
     path = folder / file.path
     if not path.is_file():
@@ -60,8 +60,7 @@ def problems_of(file: ExpectedFile, folder: Path) -> Iterator[str]:
     for kind in ("sha256", "md5"):
         expected = getattr(file, kind)
         if expected:
-            with path.open("rb") as opened:
-                found = hashlib.file_digest(opened, kind).hexdigest()
+            found = file_hash(path, kind, lambda _: check())
             if found != expected:
                 yield f"{file.path}: found {kind} {found}, expected {expected}"
                 return

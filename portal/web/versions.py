@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from catalog.changes import cell_text
+from catalog.changes import NEW, cell_text, terms_text
 from catalog.claims import sources
 from catalog.models import CatalogChange, CatalogRevision, Harvest, HarvestChange
 from catalog.records_io import RecordError
@@ -129,6 +129,7 @@ def _shown(row: HarvestChange) -> dict[str, Any]:
     return {
         "row": row,
         "title": _title(row.field) if row.field else "",
+        "terms": terms_text(row.after) if row.kind == NEW else [],
         "before": [text for text in before if text],
         "after": [text for text in after if text],
     }

@@ -233,7 +233,7 @@ def write_record(folder: Path, slug: str, url: str, licence: str = "") -> None:
 @pytest.mark.django_db
 @pytest.mark.parametrize("source", PAGES)
 def test_what_a_repository_states_is_claimed_for_who_has_its_address_and_never_over_curators(
-    curated, source
+    curated, source, client, capsys
 ):
     url, path, answer = PAGES[source]
     server, folder = curated["server"], curated["folder"]
@@ -247,6 +247,10 @@ def test_what_a_repository_states_is_claimed_for_who_has_its_address_and_never_o
     assert (first.state, first.new_count, first.waiting_count) == ("done", 1, 1), first.error
     assert change.slug in {"theirs", "settled"}
     assert Dataset.objects.get(slug="theirs").licence == ""  # terms wait for a curator
+
+    call_command("refresh", show=first.pk)
+    assert "access: open" in capsys.readouterr().out
+    assert "licence: CC-BY-4.0" in client.get("/harvests/waiting/").content.decode()
 
     decide([change.pk], accept=True, by="ann")
     theirs, settled = (Dataset.objects.get(slug=slug) for slug in ("theirs", "settled"))

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalog.changes import cell_text
+from catalog.changes import NEW, cell_text, terms_text
 from catalog.models import Harvest, HarvestChange
 from workers.refresh import UPSTREAMS, harvest, next_at
 
@@ -66,6 +66,6 @@ def change_line(change: HarvestChange) -> str:
     """One change in words, with the old and the new value."""
     text = f"{change.state} {change.kind} {change.ref} ({change.name})"
     if not change.field:
-        return text
+        return "; ".join([text, *(terms_text(change.after) if change.kind == NEW else ())])
     before, after = (cell_text(one, change.field) for one in (change.before, change.after))
     return f"{text}: {change.field}: {before or 'nothing'} -> {after or 'nothing'}"
