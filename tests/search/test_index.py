@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import secrets
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from catalog.search.elastic import ElasticEngine
 from catalog.search.embedded import EmbeddedEngine
 from catalog.search.engine import engine, search
 from catalog.search.errors import SearchUnavailableError
-from catalog.search.index import current_digests, current_documents, current_key
+from catalog.search.index import PerState, current_digests, current_documents, current_key
 from catalog.search.query import Query
 from tests.search.conftest import dataset
 
@@ -276,3 +278,31 @@ def test_reindex_search_counts_what_it_indexed(settings, tmp_path: Path, capsys)
     call_command("reindex_search")
     assert len(list(tmp_path.iterdir())) == 1
     assert embedded.KEPT == 2
+
+
+def test_what_is_made_for_a_state_is_made_once_however_many_ask():
+    made: list[str] = []
+    together = threading.Barrier(4)
+
+    def make(key: str) -> str:
+        made.append(key)
+        time.sleep(0.05)  # long enough for the others to ask, too
+        return f"for {key}"
+
+    known = PerState(make)
+    found: list[str] = []
+
+    def ask() -> None:
+        together.wait()
+        found.append(known("one"))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert found == ["for one"] * 4
+    assert made == ["one"]
+    assert known("two") == "for two"
+    assert made == ["one", "two"]
