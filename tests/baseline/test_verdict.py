@@ -125,6 +125,23 @@ def test_two_sources_cannot_be_shown_to_help_and_the_reason_says_so():
     assert any("all but one is the other one" in reason for reason in found.reasons)
 
 
+def test_whole_sources_left_out_give_a_gain_on_unseen_ones_but_no_verdict():
+    made = study("abc", shifted(own=0.8, other=0.5, fused=0.9, rest=0.7))
+    made = replace(
+        made,
+        records=[r for r in made.records if r.arm != "fused"],
+        results=[r for r in made.results if r.arm != "fused"],
+    )
+
+    found = gains(made, matrix(made))
+
+    assert found.mean_unseen.interval == pytest.approx((0.2, 0.2))
+    assert all(figure.value is None for figure in found.own.values())
+    verdict = judge(made, found, "small")
+    assert verdict.name == "inconclusive"
+    assert verdict.reasons[0].startswith("G of a is not known: ")
+
+
 def test_smoke_is_inconclusive_and_one_source_has_no_verdict():
     made = study("abc", shifted(own=0.8, other=0.5, fused=0.9, rest=0.7))
     one = study("a", shifted(own=0.8, other=0.5, fused=0.9, rest=0.7))
