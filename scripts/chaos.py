@@ -543,7 +543,7 @@ class Trial:
     def leases(self) -> set[str]:
         """Who holds something just now: a run or a part of one."""
         found: set[str] = set()
-        for table in self._leased_tables():
+        for table in self._tables_with("lease_until") & self._tables_with("worker"):
             rows = self.ask(f"SELECT worker FROM {table} WHERE lease_until IS NOT NULL")  # noqa: S608
             found |= {str(row[0]) for row in rows}
         return found
@@ -552,18 +552,18 @@ class Trial:
         """Names of the hosts that hold something."""
         return {token.split("/")[0] for token in self.leases()}
 
-    def _leased_tables(self) -> list[str]:
+    def _tables_with(self, column: str) -> set[str]:
         if self.has_servers:
             sql = (
-                "SELECT table_name FROM information_schema.columns "
-                "WHERE column_name = 'lease_until' AND table_name LIKE 'workers_%'"
+                "SELECT table_name FROM information_schema.columns "  # noqa: S608
+                f"WHERE column_name = '{column}' AND table_name LIKE 'workers_%'"
             )
         else:
             sql = (
-                "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c "
-                "WHERE m.type = 'table' AND c.name = 'lease_until' AND m.name LIKE 'workers_%'"
+                "SELECT m.name FROM sqlite_master m, pragma_table_info(m.name) c "  # noqa: S608
+                f"WHERE m.type = 'table' AND c.name = '{column}' AND m.name LIKE 'workers_%'"
             )
-        return [str(row[0]) for row in self.ask(sql)]
+        return {str(row[0]) for row in self.ask(sql)}
 
     # -- queues --
     @cached_property
@@ -630,7 +630,7 @@ class Trial:
 
     def left_behind(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        for table in self._leased_tables():
+        for table in sorted(self._tables_with("lease_until")):
             sql = f"SELECT COUNT(*) FROM {table} WHERE lease_until IS NOT NULL"  # noqa: S608
             if held := self.ask(sql)[0][0]:
                 found[f"leases in {table}"] = held
