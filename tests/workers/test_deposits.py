@@ -7,17 +7,25 @@ import io
 import json
 import tarfile
 from collections import Counter
+from datetime import timedelta
 
 import boto3
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.utils.timezone import now
 
 from tests.factories import FILES, make_bundle, make_run
 from tests.fusion.conftest import object_server, store
 from tests.fusion.servers import HubHandler, S3Handler, Site, ZenodoHandler, serving
 from workers.credentials import keep
-from workers.deposits import DepositError, dry_run, submit_deposit, work_on_deposit
+from workers.deposits import (
+    DepositError,
+    dry_run,
+    requeue_deposits,
+    submit_deposit,
+    work_on_deposit,
+)
 from workers.models import Deposit
 
 __all__ = ["object_server", "store"]
@@ -157,6 +165,39 @@ def test_zenodo_gets_a_draft_with_a_doi_which_a_second_try_goes_on_with(ann, bun
     assert metadata["title"] == bundle.title
     assert metadata["creators"] == [{"name": "ann"}]
     assert zenodo.answers["1"]["submitted"] is False
+
+
+def test_a_draft_whose_number_was_lost_is_found_by_the_bundle_that_it_names(ann, bundle, zenodo):
+    keep(ann, "ZENODO_TOKEN", TOKEN)
+    zenodo.faults[f"/api/files/1/{bundle.pk[:12]}.tar"] = [(400, {})]
+
+    sent(bundle, ann, "zenodo")
+    Deposit.objects.update(remote="")
+    done = sent(bundle, ann, "zenodo")
+
+    assert (done.state, done.remote, len(zenodo.answers)) == ("succeeded", "1", 1)
+
+
+def test_a_lost_message_is_sent_again_and_a_deposit_that_ends_its_workers_is_given_up(
+    ann, bundle, messages, settings
+):
+    keep(ann, "HF_TOKEN", TOKEN)
+    row = submit_deposit(bundle, ann, "huggingface", "ann/two-sources")
+    mine, long_ago = Deposit.objects.filter(pk=row.pk), now() - timedelta(hours=1)
+
+    assert requeue_deposits() == 0  # the first message may be on its way
+    mine.update(enqueued_at=long_ago)
+    assert [requeue_deposits(), requeue_deposits()] == [1, 0]
+    lost = {"state": "running", "lease_until": long_ago, "enqueued_at": long_ago}
+    mine.update(**lost, attempts=settings.RUN_MAX_ATTEMPTS)
+    assert requeue_deposits() == 1
+    work_on_deposit(row.pk)
+    row.refresh_from_db()
+
+    assert [arguments for _, arguments in messages()] == [[str(row.pk)]] * 2
+    assert (row.state, row.error_code) == ("failed", "too_many_attempts")
+    assert submit_deposit(bundle, ann, "huggingface", "ann/two-sources").pk == row.pk
+    assert mine.get().attempts == 0
 
 
 def test_s3_gets_each_file_once(ann, bundle, store, settings):
