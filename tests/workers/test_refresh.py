@@ -271,6 +271,12 @@ def test_what_a_repository_states_is_claimed_for_who_has_its_address_and_never_o
     assert Dataset.objects.get(slug="theirs").licence == "CC-BY-4.0"
     assert [one for _, one, _ in server.asked if one == path] == [path] * 3
 
+    for slug in ("theirs", "settled"):
+        write_record(folder, slug, "https://example.org/")
+    load_catalog(folder, folder / "none")
+    assert Dataset.objects.count() == 3
+    assert Dataset.objects.get(slug="theirs").licence == ""
+
 
 def relicensed(source: str, answer: dict[str, Any]) -> dict[str, Any]:
     """The same under CC BY-NC 4.0."""
