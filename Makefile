@@ -12,7 +12,7 @@ export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export MALLOC_TOP_PAD_ ?= 67108864
 
-.PHONY: help setup setup-dev sample demo up test check bench chaos tour search-eval lock clean
+.PHONY: help setup setup-dev sample demo up test check bench load chaos tour search-eval lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ check: setup-dev  ## ruff, mypy, import-linter, migrations, deploy check
 
 bench: setup-dev  ## ratios against peers, measured in the same run
 	for script in scripts/bench_*.py; do $(BIN)/python $$script; done
+
+load: setup-dev sample  ## 200 visitors at once on the portal that `make up` starts (ARGS)
+	$(BIN)/python scripts/load.py --data $(DATA) $(ARGS)
 
 chaos: setup-dev  ## break servers, workers, disks and networks under real runs (ARGS: --list)
 	$(BIN)/python scripts/chaos.py $(ARGS)
