@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +19,8 @@ from fusion.imaging.errors import CaseError
 from fusion.imaging.io import PICTURE_SUFFIXES, VIDEO_SUFFIXES, read_image, video_facts
 from fusion.imaging.io.dicom_header import IDENTIFYING, facts_of, is_dicom, open_dicom, open_image
 from fusion.imaging.io.limits import LIMITS
+from fusion.imaging.text import rows_of_letters
+from fusion.imaging.volume import Picture, Volume
 
 ALERT, WARNING, NOTE = "alert", "warning", "note"  # tells who, may tell who, worth a look
 #: code -> how serious it is, and what it says.
@@ -34,6 +37,7 @@ FINDINGS: Mapping[str, tuple[str, str]] = MappingProxyType({
     "burned_in_possible": (
         WARNING, "pictures of a kind that often has text burned in; the header does not say"
     ),
+    "text_seen": (WARNING, "marks like letters stand in a row in pictures: text may be burned in"),
     "face_possible": (WARNING, "images of heads: a face can be rendered unless it was removed"),
     "picture_text": (WARNING, "pictures carry an author, a comment or a serial number"),
     "sidecar_identity": (WARNING, "JSON files have keys that name a person, a place or a day"),
@@ -159,6 +163,9 @@ def _in_dicom(full: Path) -> Iterator[tuple[str, str]]:
         yield "face_possible", part
     if header.get("Rows"):
         open_image(full, LIMITS)
+        if facts.modality in _TEXT_SHOWN:
+            with suppress(CaseError):  # it opens, but is no picture of ours: nothing is said of it
+                yield from _in_pixels(read_image(full, channel=0))
 
 
 def _in_volume(full: Path, path: str) -> Iterator[tuple[str, str]]:
@@ -177,8 +184,13 @@ def _in_volume(full: Path, path: str) -> Iterator[tuple[str, str]]:
         yield "nifti_text", "an extension"
 
 
+def _in_pixels(image: Volume | Picture) -> Iterator[tuple[str, str]]:
+    if isinstance(image, Picture) and (rows := rows_of_letters(image.array)):
+        yield "text_seen", "one row" if rows == 1 else "several rows"
+
+
 def _in_picture(full: Path, _: str) -> Iterator[tuple[str, str]]:
-    read_image(full, channel=0)
+    yield from _in_pixels(read_image(full, channel=0))
     from PIL import Image
 
     try:

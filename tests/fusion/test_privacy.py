@@ -8,7 +8,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from fusion.privacy import FINDINGS, look, report
 from tests.uploads import dicom, png
@@ -80,6 +80,20 @@ def _nifti(text: bytes = b"") -> bytes:
 def test_a_file_tells_what_is_in_it_and_its_name(tmp_path, path, content, codes):
     assert _codes(tmp_path, path, content) == codes
     assert codes <= set(FINDINGS)
+
+
+def test_words_in_the_pixels_of_pictures_and_of_ultrasound_are_noticed(tmp_path):
+    image = Image.new("L", (300, 90), 30)
+    ImageDraw.Draw(image).text((10, 30), "DOE JANE", 240, ImageFont.load_default(20))
+    out, size = io.BytesIO(), {"Rows": 90, "Columns": 300, "BurnedInAnnotation": "NO"}
+    image.save(out, "PNG")
+    scan = dicom("US", **size, PixelData=image.tobytes())
+    ct = dicom("CT", **size, PixelData=image.tobytes())
+    empty = dicom("US", **size, PixelData=bytes(90 * 300))
+
+    assert _codes(tmp_path, "a.png", out.getvalue()) == {"text_seen"}
+    assert _codes(tmp_path, "a.dcm", scan) == {"text_seen"}
+    assert _codes(tmp_path, "b.dcm", ct) == _codes(tmp_path, "c.dcm", empty) == set()
 
 
 def test_values_that_identify_are_not_repeated(tmp_path):
