@@ -9,7 +9,7 @@ ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 # State: scratch of a worker, the signing key and caches. Data: folders that recipes read.
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/imagingx imagingx \
-    && install -d -o imagingx -g imagingx /var/lib/imagingx /srv/data
+    && install -d -o imagingx -g imagingx /var/lib/imagingx /srv/data /srv/uploads
 ENV HOME=/var/lib/imagingx \
     IMAGINGX_STATE_DIR=/var/lib/imagingx \
     IMAGINGX_DATA_ROOT=/srv/data \

@@ -53,12 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def search(portal: Client, options: argparse.Namespace) -> int:
-    filters: dict[str, Any] = {"limit": options.limit}
-    for word in options.filter:
-        name, sign, value = word.partition("=")
-        if not sign:
-            raise ValueError(f"--filter: found {word!r}, expected name=value")
-        filters.setdefault(name, []).append(value)
+    filters: dict[str, Any] = {"limit": options.limit, **_filters(options.filter)}
     found = portal.search(" ".join(options.text), **filters)
     if options.json:
         return _json(found)
@@ -73,6 +68,16 @@ def search(portal: Client, options: argparse.Namespace) -> int:
             near.add_row(hit["slug"], ", ".join(hit["differs"]))
         out.print(near)
     return OK
+
+
+def _filters(words: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise ValueError(f"--filter: found {word!r}, expected name=value")
+        found.setdefault(name, []).append(value)
+    return found
 
 
 def show(portal: Client, options: argparse.Namespace) -> int:
@@ -102,7 +107,8 @@ def compare(portal: Client, options: argparse.Namespace) -> int:
 
 
 def blueprint(portal: Client, options: argparse.Namespace) -> int:
-    return _json(portal.blueprint(*options.slugs, mode=options.mode, task=options.task))
+    asked = {"mode": options.mode, "task": options.task, "own": options.own}
+    return _json(portal.blueprint(*options.slugs, **asked))
 
 
 def fuse(portal: Client, options: argparse.Namespace) -> int:
@@ -223,6 +229,33 @@ def uploads(portal: Client, options: argparse.Namespace) -> int:
     return OK
 
 
+def searches(portal: Client, options: argparse.Namespace) -> int:
+    if options.save is not None:
+        return _json(portal.save_search(options.name, **_filters(options.save)))
+    if options.delete is not None:
+        portal.delete_search(options.delete)
+        return OK
+    found = list(portal.saved_searches())
+    if options.json:
+        return _json(found)
+    table = _table("id", "name", "query")
+    for one in found:
+        table.add_row(str(one["id"]), one["name"], one["query"])
+    out.print(table)
+    return OK
+
+
+def draft(portal: Client, options: argparse.Namespace) -> int:
+    found = portal.draft(*options.slugs, own=options.own, mode=options.mode, task=options.task)
+    for problem in found["problems"]:
+        err.print(f"{problem['step']}: {problem['message']}", markup=False, highlight=False)
+    return _json(found["recipe"])
+
+
+def notify(portal: Client, options: argparse.Namespace) -> int:
+    return _json(portal.notify(options.run, options.url_to_post))
+
+
 def mcp(portal: Client, options: argparse.Namespace) -> int:  # noqa: ARG001
     try:
         from imagingx.tools import make_server
@@ -329,10 +362,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--cite", choices=("text", "bibtex", "csl"), help="its citation alone")
     one = add("compare", compare, "two to six datasets side by side")
     one.add_argument("slugs", nargs="+", metavar="slug")
-    one = add("blueprint", blueprint, "what a fusion of datasets would be, as JSON")
-    one.add_argument("slugs", nargs="+", metavar="slug")
-    one.add_argument("--mode", default="")
-    one.add_argument("--task", default="")
+    for name, command, about in (
+        ("blueprint", blueprint, "what a fusion of datasets would be, as JSON"),
+        ("draft", draft, "its recipe as far as it goes, as JSON; what is to do is told beside it"),
+    ):
+        one = add(name, command, about)
+        one.add_argument("slugs", nargs="*", metavar="slug")
+        one.add_argument("--own", action="append", default=[], help="name of data you uploaded")
+        one.add_argument("--mode", default="")
+        one.add_argument("--task", default="")
     one = add("fuse", fuse, "start a fusion: a recipe file, or the name of a shipped recipe")
     one.add_argument("recipe")
     one.add_argument("--priority", choices=("low", "normal", "high"), default="normal")
@@ -362,5 +400,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     one = add("uploads", uploads, "own data on the portal")
     one.add_argument("--delete", default="", metavar="ID")
+    _of_an_account(add)
     add("mcp", mcp, "serve the portal as tools over stdio (Model Context Protocol)")
     return parser
+
+
+def _of_an_account(add: Callable[..., argparse.ArgumentParser]) -> None:
+    one = add("searches", searches, "saved searches")
+    one.add_argument("--save", nargs="+", metavar="NAME=VALUE", help="q=fundus modality=OCT")
+    one.add_argument("--name", default="", help="with --save")
+    one.add_argument("--delete", type=int, metavar="ID")
+    one = add("notify", notify, "be told when a run has ended: by mail, or by a POST to --to")
+    one.add_argument("run")
+    one.add_argument("--to", default="", dest="url_to_post", metavar="URL")

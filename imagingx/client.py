@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -137,16 +137,135 @@ class Client:
         """Figures of the catalog; `catalog` is its version."""
         return self._get("catalog/statistics/")
 
+    def figure(self, name: str, kind: str = "csv") -> str:
+        """One figure: all its numbers as `csv`, or drawn as `svg`."""
+        address = f"catalog/statistics/{quote(name, safe='')}/"
+        return self._answer("GET", address, params={"format": kind}).text
+
+    def export(self, kind: str = "jsonl", **search: Any) -> bytes:
+        """The catalog, or what a search finds: `jsonl`, `csv`, `parquet`, `bibtex`, `dcat` ..."""
+        return self._answer("GET", "catalog/export/", params={"format": kind, **search}).content
+
+    def concepts(self, text: str = "") -> list[Json]:
+        """What a label may mean: every concept, or those whose names look like `text`."""
+        return list(self._get("catalog/concepts/", {"q": text})["results"])
+
+    def suggest(self, text: str, limit: int = 8) -> Json:
+        """What the search box offers while somebody types."""
+        return self._get("suggest/", {"q": text, "limit": limit})
+
+    def versions(self) -> Iterator[Json]:
+        """The catalog's versions, the newest first."""
+        return self._pages("catalog/versions/", {})
+
+    def rules(self) -> Json:
+        """The published rules, and what each key means."""
+        return self._get("rules/")
+
+    def apply_rules(self, rules: Mapping[str, Any], profile: str = "stated") -> Json:
+        """The datasets that a rule file keeps and drops, with reasons."""
+        return dict(
+            self._answer("POST", "rules/", json=dict(rules), params={"profile": profile}).json()
+        )
+
+    def corrections(self, slug: str = "", **filters: Any) -> Iterator[Json]:
+        """Corrections that one may see, of one dataset or of all."""
+        address = f"datasets/{quote(slug, safe='')}/corrections/" if slug else "corrections/"
+        return self._pages(address, filters)
+
+    def correction(self, correction_id: str) -> Json:
+        """One correction with its history."""
+        return self._get(f"corrections/{quote(correction_id, safe='')}/")
+
+    def correct(
+        self, slug: str, field: str, value: Any, url: str, quoted: str, reason: str = ""
+    ) -> Json:
+        """Suggest a value of a dataset's fact; curators decide.
+
+        Args:
+            url, quoted: a page that states it, and in which words.
+        """
+        body = {"field": field, "value": value, "url": url, "quote": quoted, "reason": reason}
+        return self._post(f"datasets/{quote(slug, safe='')}/corrections/", body)
+
+    # Saved searches
+
+    def saved_searches(self) -> Iterator[Json]:
+        """One's own, the newest first: `name`, `query`, `page`, `feed`, `results`."""
+        return self._pages("searches/", {})
+
+    def save_search(self, name: str = "", **search: Any) -> Json:
+        """Keep a search: `q`, and filters as of `search`. The same one is kept once."""
+        return self._post("searches/", {"query": urlencode(search, doseq=True), "name": name})
+
+    def rename_search(self, search_id: int, name: str) -> Json:
+        """Give a saved search another name."""
+        return dict(self._answer("PATCH", f"searches/{search_id}/", json={"name": name}).json())
+
+    def delete_search(self, search_id: int) -> None:
+        """Forget a saved search."""
+        self._answer("DELETE", f"searches/{search_id}/")
+
     # Fuse
 
     def blueprint(
-        self, *slugs: str, mode: str = "", profile: str = "", task: str = "",
-        accept_confounding: bool = False,
+        self, *slugs: str, own: Iterable[str] = (),
+        described: Mapping[str, Mapping[str, Any]] | None = None, mode: str = "",
+        profile: str = "", task: str = "", accept_confounding: bool = False,
     ) -> Json:  # fmt: skip
-        """What a fusion would be: eligibility rules, score, overlaps, licence, labels, splits."""
-        asked = {"slug": list(slugs), "mode": mode, "profile": profile, "task": task}
+        """What a fusion would be: eligibility rules, score, overlaps, licence, labels, splits.
+
+        Args:
+            slugs: datasets of the catalog.
+            own: names of data that one has uploaded.
+            described: name -> source description of a folder.
+        """
+        asked: Json = {"slug": list(slugs), "mode": mode, "profile": profile, "task": task}
+        more: Json = {"own": list(own), "described": dict(described or {})}
+        if any(more.values()):
+            body = {**asked, **more, "accept_confounding": accept_confounding}
+            return self._post("blueprint/", body)
         asked["accept_confounding"] = "true" if accept_confounding else ""
         return self._get("blueprint/", asked)
+
+    def goal(self, modality: str, anatomy: str, task: str) -> Json:
+        """The datasets that fit each other best for a goal: `slugs`, `pool`."""
+        asked = {"modality": modality, "anatomy": anatomy, "task": task}
+        return self._get("blueprint/goal/", asked)
+
+    def best_of_rules(self, rules: Mapping[str, Any]) -> Json:
+        """The datasets that fit each other best of those that a rule file keeps."""
+        return self._post("blueprint/rules/", dict(rules))
+
+    def draft(
+        self, *slugs: str, own: Iterable[str] = (),
+        described: Mapping[str, Mapping[str, Any]] | None = None,
+        recipe: Mapping[str, Any] | None = None, mode: str = "", profile: str = "",
+        task: str = "", accept_confounding: bool = False,
+    ) -> Json:  # fmt: skip
+        """The recipe of a blueprint as far as it goes: `recipe`, `problems`, `next_step`, `gates`.
+
+        Args:
+            slugs, own, described: as for `blueprint`.
+            recipe: an earlier draft; what it says of datasets that stay is kept.
+        """
+        body: Json = {
+            "slug": list(slugs), "own": list(own), "described": dict(described or {}),
+            "mode": mode, "profile": profile, "task": task,
+            "accept_confounding": accept_confounding,
+        }  # fmt: skip
+        return self._post("recipes/draft/", body | ({"recipe": dict(recipe)} if recipe else {}))
+
+    def labels(
+        self, recipe: Mapping[str, Any], meanings: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Json:
+        """What each label of a draft means, with proposals, and what comes of it in each mode.
+
+        Args:
+            meanings: source -> key of a label -> what it shall mean; `recipe` of the answer has it.
+        """
+        body = {"recipe": dict(recipe), "meanings": dict(meanings or {})}
+        return self._post("recipes/labels/", body)
 
     def recipes(self) -> list[Json]:
         """The shipped example recipes."""
@@ -181,6 +300,24 @@ class Client:
         """`pause`, `resume`, `retry` or `cancel` a run."""
         return self._post(f"runs/{quote(run_id, safe='')}/{quote(action, safe='')}/", None)
 
+    def set_priority(self, run_id: str, priority: str) -> Json:
+        """Let a run go before others or after them: `low`, `normal` or `high`."""
+        address = f"runs/{quote(run_id, safe='')}/priority/"
+        return self._post(address, {"priority": priority})
+
+    def notices(self, run_id: str) -> list[Json]:
+        """Who is told when a run has ended, and what came of it; one's own alone."""
+        return list(self._get(f"runs/{quote(run_id, safe='')}/notices/")["results"])
+
+    def notify(self, run_id: str, url: str = "") -> Json:
+        """Be told when a run has ended: by a signed POST to `url`, else by mail."""
+        body = {"kind": "hook", "url": url} if url else {"kind": "mail"}
+        return self._post(f"runs/{quote(run_id, safe='')}/notices/", body)
+
+    def forget_notice(self, run_id: str, notice_id: int) -> None:
+        """Not to be told any more."""
+        self._answer("DELETE", f"runs/{quote(run_id, safe='')}/notices/{notice_id}/")
+
     def follow(self, run_id: str, every_s: float = 2.0) -> Iterator[Json]:
         """The run, whenever something about it has changed, until it has ended."""
         tag, address = "", f"runs/{quote(run_id, safe='')}/"
@@ -203,6 +340,18 @@ class Client:
     def bundle(self, bundle_id: str) -> Json:
         """One bundle: recipe, summary, baseline."""
         return self._get(f"bundles/{quote(bundle_id, safe='')}/")
+
+    def baseline(self, bundle_id: str) -> Json:
+        """What its baseline found: metrics, verdict, findings."""
+        return self._get(f"bundles/{quote(bundle_id, safe='')}/baseline/")
+
+    def deposits(self, bundle_id: str) -> list[Json]:
+        """Where a bundle was sent, and how far that is."""
+        return list(self._get(f"bundles/{quote(bundle_id, safe='')}/deposits/")["results"])
+
+    def withdraw(self, bundle_id: str) -> Json:
+        """Hide a published bundle again."""
+        return self._post(f"bundles/{quote(bundle_id, safe='')}/withdraw/", None)
 
     def deposit(self, bundle_id: str, place: str, target: str = "", *, send: bool = False) -> Json:
         """Send a bundle to `huggingface`, `zenodo` or `s3`; without `send`: what would be sent."""

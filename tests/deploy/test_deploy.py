@@ -125,6 +125,32 @@ def test_one_beat_says_what_is_due_and_may_write_its_schedule(compose: dict[str,
     assert str(schedule.parent) in told["volumes"]
 
 
+def test_web_and_workers_see_one_folder_of_uploads(compose: dict[str, Any]):
+    for name in ("web", "worker", "worker-gpu"):
+        service = compose["services"][name]
+        folder = service["environment"]["IMAGINGX_UPLOAD_DIR"]
+        assert f"uploads:{folder}" in service["volumes"], name
+    assert f"/{Path(folder).name}" in (ROOT / "Dockerfile").read_text()
+    settings = next(one for one in objects() if one["kind"] == "ConfigMap")["data"]
+    claims = {_name(one): one for one in objects() if one["kind"] == "PersistentVolumeClaim"}
+    pods = [
+        one["spec"]["template"]["spec"]
+        for one in objects()
+        if _name(one) in {"imagingx-web", "imagingx-worker", "imagingx-worker-gpu"}
+        and one["kind"] == "Deployment"
+    ]
+    assert len(pods) == 3
+    for pod in pods:
+        (mount,) = (
+            row for row in pod["containers"][0]["volumeMounts"]
+            if row["mountPath"] == settings["IMAGINGX_UPLOAD_DIR"]
+        )  # fmt: skip
+        (volume,) = (row for row in pod["volumes"] if row["name"] == mount["name"])
+        claim = claims[volume["persistentVolumeClaim"]["claimName"]]
+        assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+        assert not mount.get("readOnly")
+
+
 def test_probes_ask_for_pages_that_exist(compose: dict[str, Any]):
     text = json.dumps([*containers(), compose["services"]["web"]["healthcheck"]])
     paths = set(re.findall(r"/(?:healthz|readyz)\b", text))
