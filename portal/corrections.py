@@ -10,11 +10,11 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
 from django.utils.crypto import salted_hmac
 from django.utils.timezone import now
-from rest_framework.throttling import BaseThrottle
 
 from catalog import curation
 from catalog.models import Correction, Dataset
 from portal.access import SignInError, is_curator, user_of
+from portal.visitor import address_of
 
 DAY = timedelta(days=1)
 
@@ -32,7 +32,7 @@ def propose(request: Any, dataset: Dataset, given: dict[str, Any]) -> tuple[Corr
     """
     user, origin = user_of(request), ""
     if user is None:  # the address itself is not kept
-        origin = salted_hmac("corrections", BaseThrottle().get_ident(request)).hexdigest()
+        origin = salted_hmac("corrections", address_of(request)).hexdigest()
     since = now() - DAY
     own = Correction.objects.filter(proposer=user, origin=origin, created_at__gt=since).count()
     most = settings.CORRECTIONS_A_DAY

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
 from portal.access import user_of
+from portal.visitor import address_of
 
 
 class RateLimit(SimpleRateThrottle):
@@ -39,4 +40,4 @@ class RateLimit(SimpleRateThrottle):
 
     def get_cache_key(self, request: Request, view: Any) -> str:  # noqa: ARG002
         user = user_of(request)
-        return f"rate:user:{user.pk}" if user else f"rate:address:{self.get_ident(request)}"
+        return f"rate:user:{user.pk}" if user else f"rate:address:{address_of(request)}"

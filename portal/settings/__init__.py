@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +53,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django_htmx",
     "corsheaders",
+    "axes",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -76,6 +78,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "portal.middleware.ApiManners",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "portal.urls"
 WSGI_APPLICATION = "portal.wsgi.application"
@@ -283,6 +286,10 @@ METRICS_NETWORKS = env.networks("IMAGINGX_METRICS_NETWORKS")
 
 # Accounts.
 REQUIRE_SIGN_IN = env.flag("IMAGINGX_REQUIRE_SIGN_IN")
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -294,6 +301,18 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
+# Wrong passwords are counted for a name at an address (docs/operating.md).
+AXES_FAILURE_LIMIT = env.integer("IMAGINGX_SIGN_IN_ATTEMPTS")
+AXES_ENABLED = AXES_FAILURE_LIMIT > 0
+AXES_COOLOFF_TIME = timedelta(minutes=env.integer("IMAGINGX_SIGN_IN_WAIT_MINUTES", minimum=1))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "portal.web.account.locked_out"
+AXES_CLIENT_IP_CALLABLE = "portal.visitor.address_or_none"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # the wait that was told is not made longer
+AXES_DISABLE_ACCESS_LOG = True  # who signs in when, and from where, is kept of failures alone
+AXES_VERBOSE = False
+
 # Mail, and other notices of the end of a run (docs/operating.md).
 _mail = urlsplit(env.url("IMAGINGX_MAIL_URL", ("smtp", "smtps")))
 EMAIL_HOST, EMAIL_USE_SSL = _mail.hostname or "", _mail.scheme == "smtps"
@@ -304,7 +323,11 @@ EMAIL_TIMEOUT = 15
 DEFAULT_FROM_EMAIL = env.text("IMAGINGX_MAIL_FROM")
 NOTICE_RETRY_SECONDS = 30  # first wait after a notice that did not arrive; doubles
 
-# Web.
+# Web. Proxies: whose word is taken for a visitor's address (portal/visitor.py).
+PROXIES = int(env.flag("IMAGINGX_HTTPS"))
+if env.text("IMAGINGX_PROXIES"):
+    PROXIES = env.integer("IMAGINGX_PROXIES")
+PROXY_NETWORKS = env.networks("IMAGINGX_PROXY_NETWORKS")
 CONTACT = env.text("IMAGINGX_CONTACT")
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "login", "runs", "home"
 STATIC_URL = "static/"
@@ -353,7 +376,6 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "DEFAULT_THROTTLE_CLASSES": ["portal.api.throttle.RateLimit"],
-    "NUM_PROXIES": 1 if env.flag("IMAGINGX_HTTPS") else 0,
     "EXCEPTION_HANDLER": "portal.api.errors.handle",
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "portal.api.auth.TokenAuthentication",
@@ -407,6 +429,7 @@ LOGGING = {
     "loggers": {
         "elastic_transport": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},  # signed addresses
+        "axes.apps": {"level": "WARNING"},  # a greeting at each start
     },
     "root": {
         "handlers": ["console"],

@@ -45,6 +45,24 @@ _VARIABLES = (
     Variable("IMAGINGX_CSRF_TRUSTED_ORIGINS", "", "comma list of origins behind a TLS proxy"),
     Variable("IMAGINGX_HTTPS", "0", "1: cookies only over TLS, HSTS, redirect to https"),
     Variable(
+        "IMAGINGX_PROXIES",
+        "",
+        "proxies before the portal, each of which adds to X-Forwarded-For; empty: 1 with"
+        " IMAGINGX_HTTPS, else 0",
+    ),
+    Variable(
+        "IMAGINGX_PROXY_NETWORKS",
+        "",
+        "comma list of their networks: from elsewhere X-Forwarded-For is not believed; empty:"
+        " whoever connects is a proxy",
+    ),
+    Variable(
+        "IMAGINGX_SIGN_IN_ATTEMPTS",
+        "5",
+        "wrong passwords of one name from one address after which it waits; 0: no limit",
+    ),
+    Variable("IMAGINGX_SIGN_IN_WAIT_MINUTES", "15", "so long"),
+    Variable(
         "IMAGINGX_STATE_DIR", "var", "database, index, broker and scratch of the embedded stores"
     ),
     Variable("IMAGINGX_DATA_ROOT", "var/data", "folder below which local sources of recipes lie"),

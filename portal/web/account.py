@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
+from typing import Any
 
+from axes.models import AccessAttempt
 from django import forms
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.timezone import now
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from portal.access import is_curator, user_of
 from portal.models import ApiToken, Scope
+from portal.visitor import address_or_none
 
 MOST_TOKENS = 50
 
@@ -22,6 +30,21 @@ class TokenForm(forms.Form):
     scopes = forms.MultipleChoiceField(
         choices=Scope.choices, widget=forms.CheckboxSelectMultiple, initial=[Scope.READ]
     )
+
+
+def locked_out(
+    request: HttpRequest, _: HttpResponse, credentials: Mapping[str, Any] | None
+) -> HttpResponse:
+    """The sign-in page once a name was tried too often from an address: how long it waits."""
+    given = credentials or {}
+    name = given.get("username") or request.POST.get("username", "")
+    rows = AccessAttempt.objects.filter(username=name, ip_address=address_or_none(request))
+    last = rows.aggregate(at=Max("attempt_time"))["at"] or now()
+    seconds = max(1, ceil((last + settings.AXES_COOLOFF_TIME - now()).total_seconds()))
+    context = {"minutes": ceil(seconds / 60), "next": ""}
+    response = render(request, "login.html", context, status=HTTPStatus.TOO_MANY_REQUESTS)
+    response["Retry-After"] = str(seconds)
+    return response
 
 
 @login_required
