@@ -429,7 +429,7 @@ LOGGING = {
     "loggers": {
         "elastic_transport": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},  # signed addresses
-        "axes.apps": {"level": "WARNING"},  # a greeting at each start
+        "axes": {"level": "WARNING"},  # a line per sign-in otherwise
     },
     "root": {
         "handlers": ["console"],

@@ -18,6 +18,7 @@ from catalog.models import CatalogRevision, Dataset
 from catalog.refresh import begin
 from fusion.models import BASELINE_PAGE, COVER, REPORT
 from portal.models import CURATORS, ApiToken, Scope
+from portal.searches import save
 from tests.api.conftest import datasets, own_state
 from tests.factories import make_baseline, make_run
 from tests.viewed import make_viewed
@@ -92,12 +93,14 @@ def make_world(datasets, settings, tmp_path: Path):  # noqa: ARG001
             "bundle_id": bundle.pk,
             "case_id": "known",
             "correction_id": correction.pk,
+            "figure": "access",
             "harvest_id": begin("idc").pk,
             "name": "ZENODO_TOKEN",
             "notice_id": hook.pk,
             "number": 0,  # the first chart, the first file of an upload
             "path": "README.md",
             "run_id": run.pk,
+            "search_id": save(owner, "q=lung", "").pk,
             "slug": "first-fundus",
             "token_id": ApiToken.objects.issue(owner, "hers", [Scope.READ])[0].pk,
             "upload_id": upload.pk,

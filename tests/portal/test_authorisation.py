@@ -23,6 +23,8 @@ BODIES: dict[str, Any] = {
         "field": "year", "value": 2013, "url": "https://example.org/", "quote": "2013"},
     "/api/v1/runs/": {"example": "brain-tissue"},
     "/api/v1/recipes/validate/": {"example": "brain-tissue"},
+    "/api/v1/searches/": {"query": "q=fundus"},
+    "/api/v1/searches/<int:search_id>/": {"name": "another"},
     "/api/v1/uploads/": {"name": "more", "files": [{"path": "a.dcm", "bytes": 1}]},
 }  # fmt: skip
 # The tables: a status for all, or those of WHO (anonymous owner other curator staff). Runs,
@@ -33,6 +35,8 @@ GET    200 /
 GET    200 /datasets/
 GET    200 /datasets/feed/
 GET    200 /datasets/<slug:slug>/
+GET    200 /datasets/<slug:slug>/files/
+POST   422 /datasets/<slug:slug>/files/
 GET    200 /datasets/<slug:slug>/correct/
 POST   200 /datasets/<slug:slug>/correct/
 GET    200 /corrections/
@@ -99,6 +103,7 @@ POST   200 /api/v1/blueprint/rules/
 GET    200 /api/v1/catalog/concepts/
 GET    200 /api/v1/catalog/export/
 GET    200 /api/v1/catalog/statistics/
+GET    200 /api/v1/catalog/statistics/<str:figure>/
 GET    200 /api/v1/catalog/findings/
 GET    200 /api/v1/catalog/links/
 GET    200 /api/v1/datasets/<slug:slug>/links/
@@ -123,6 +128,15 @@ GET    200 /api/v1/docs/
 """
 #                 anonymous owner other curator staff
 PRIVATE = """
+GET    302 200 200 200 200 /account/searches/
+POST   302 302 302 302 302 /account/searches/save/
+POST   302 302 404 404 404 /account/searches/<int:search_id>/rename/
+POST   302 302 404 404 404 /account/searches/<int:search_id>/delete/
+GET    401 200 200 200 200 /api/v1/searches/
+POST   401 201 201 201 201 /api/v1/searches/
+GET    401 200 404 404 404 /api/v1/searches/<int:search_id>/
+PATCH  401 200 404 404 404 /api/v1/searches/<int:search_id>/
+DELETE 401 204 404 404 404 /api/v1/searches/<int:search_id>/
 POST   302 403 403 302 302 /corrections/<uuid:correction_id>/accept/
 POST   302 403 403 422 422 /corrections/<uuid:correction_id>/reject/
 POST   302 403 403 302 302 /harvests/decide/
