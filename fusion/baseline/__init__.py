@@ -19,7 +19,7 @@ from fusion.baseline.tier import SMOKE, TIERS, Tier
 __all__ = ["FOLDER", "SMOKE", "TIERS", "Tier", "run_baseline"]
 
 FOLDER = "baseline"
-_TASKS = ("segmentation", "classification")
+_TASKS = ("segmentation", "classification", "detection")
 
 
 def _nothing(*_: int) -> None:
@@ -62,6 +62,11 @@ def run_baseline(
     usable = [case for case in found if _is_usable(case, task)]
     if not usable:
         raise ValueError(f"{workdir.name}/cases: found {len(found)} cases, none fit for {task}")
+    if task == "detection" and (solid := [case.id for case in usable if case.spacing_mm]):
+        raise ValueError(
+            f"task: boxes of volumes are not trained, found {len(solid)} volumes ({solid[0]}), "
+            "expected pictures"
+        )
     cases = limited(usable, tier.cases, seed)
     arms = arms_of(cases, sources, str(plan["protocol"]), seed)
 
@@ -75,7 +80,7 @@ def run_baseline(
         lesions=frozenset(concept for concept in concepts if _is_lesion(concept)),
         cases=cases,
         arms=arms,
-        canvas=canvas_for(cases, tier, fills=task == "classification"),
+        canvas=canvas_for(cases, tier, fills=task != "segmentation"),
         seed=seed,
         tier=tier,
         target={"profile": plan.get("profile"), "spacing_mm": plan.get("spacing_mm")},
@@ -95,6 +100,8 @@ def run_baseline(
 
 
 def _is_usable(case: Case, task: str) -> bool:
+    if task == "detection":
+        return case.boxes is not None
     return case.label is not None if task == "segmentation" else bool(case.classes)
 
 
@@ -111,7 +118,8 @@ def _notes(job: Any, found: int, usable: int) -> Sequence[str]:
     what = "Volumes" if canvas.dims > 2 else "Planes"  # noqa: PLR2004
     sides = " x ".join([str(canvas.edge)] * canvas.dims)
     size = f"at most {sides} pixels" + (f" of {canvas.voxel_mm:.3g} mm" if canvas.voxel_mm else "")
-    notes = [f"{what} were brought to {size}; figures are measured there."]
+    where = "on their own pixels" if job.task == "detection" else "there"
+    notes = [f"{what} were brought to {size}; figures are measured {where}."]
     if usable < found:
         notes.append(f"{found - usable} of {found} cases have no label for this task.")
     if len(job.cases) < usable:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fusion.bundle.boxes import BOXES_ROLE
+
 FUSED, SINGLE, WITHOUT = "fused", "single:", "without:"
 _LEARNT = frozenset({"train", "val"})
 _VAL_SHARE = 5  # one group of so many, where a protocol sets no val cases aside
@@ -27,6 +29,7 @@ class Case:
         shape: extent in pixels or voxels, without channels.
         spacing_mm: of each axis, None for pictures.
         norm: how the bundle says that its intensities are scaled; None: unsaid.
+        boxes: the table of its boxes.
     """
 
     id: str
@@ -42,6 +45,7 @@ class Case:
     images: tuple[Path, ...]
     label: Path | None
     norm: Mapping[str, Any] | None = None
+    boxes: Path | None = None
 
     def role(self, fold: str | None) -> str:
         """train, val, test, or "" when the case has no part in this fold."""
@@ -98,6 +102,7 @@ def _case(path: Path) -> Case:
         images=tuple(path for role, path in files.items() if role.startswith("image")),
         label=files.get("label"),
         norm=row.get("norm"),
+        boxes=files.get(BOXES_ROLE),
     )
 
 

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from fusion.baseline import FOLDER
 from fusion.baseline.classify import Classifier
+from fusion.baseline.detect import Detector
 from fusion.baseline.device import held, settled
 from fusion.baseline.fit import Room
 from fusion.baseline.grid import SOLID, Canvas, Stack, placed
 from fusion.baseline.segment import Predictor
 from fusion.baseline.weights import NETWORK, Design, read
+from fusion.bundle.boxes import PICTURE_COLUMNS
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resample, target_grid
@@ -31,27 +33,37 @@ from fusion.imaging.volume import Picture, Volume
 from fusion.norm import norm_facts
 
 Image = Volume | Picture
-_PROBABILITIES = "probabilities.csv"
+_PROBABILITIES, _BOXES = "probabilities.csv", "boxes.csv"
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one image: a label map on its grid, or the probability of each class."""
+    """Of one image: a label map on its grid, the probability of each class, or boxes."""
 
-    label: Image | None
-    probability: dict[str, float] | None
+    label: Image | None = None
+    probability: dict[str, float] | None = None
+    boxes: tuple[FoundBox, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """A box in pixels of the image that was given: x0, y0, x1, y1; pixel n covers n to n + 1."""
+
+    concept: str
+    corners: tuple[float, ...]
+    confidence: float
 
 
 def predict_files(
     folder: Path, images: Sequence[Sequence[Path]], out: Path, *, device: str = "auto"
 ) -> list[Path]:
-    """Predict images and write a label map of each, or one table of probabilities.
+    """Predict images and write a label map of each, or one table of probabilities or boxes.
 
     Args:
         folder: a bundle, or its `baseline/`.
         images: files of each case, one per channel; any format that a recipe may use.
-        out: folder of `<name>.nii.gz`, `<name>.png` or probabilities.csv. Value v of a label map
-            is the v-th concept of network.json.
+        out: folder of `<name>.nii.gz`, `<name>.png`, probabilities.csv or boxes.csv. Value v of
+            a label map is the v-th concept of network.json.
         device: auto, cpu or cuda.
 
     Returns:
@@ -64,7 +76,7 @@ def predict_files(
     names = [_stem(files[0]) for files in images]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"images: found {twice[0]!r} twice, expected names of their own")
-    written, rows = [], []
+    written, rows, boxes = list[Path](), list[Sequence[str]](), list[Sequence[str]]()
     with held(device) as place:
         model = Model.read(folder, place)
         out.mkdir(parents=True, exist_ok=True)
@@ -74,8 +86,14 @@ def predict_files(
                 written.append(_write(found.label, out / name))
             if found.probability is not None:
                 rows.append([name, *(f"{p:.6f}" for p in found.probability.values())])
-    if rows:
-        written.append(_table(out, model.design.concepts, rows))
+            boxes += [
+                [name, box.concept, *(f"{c:.2f}" for c in box.corners), f"{box.confidence:.6f}"]
+                for box in found.boxes or ()
+            ]
+    if model.design.task == "classification":
+        written.append(_table(out / _PROBABILITIES, model.design.concepts, rows))
+    if model.design.task == "detection":
+        written.append(_table(out / _BOXES, ["concept", *PICTURE_COLUMNS, "confidence"], boxes))
     return written
 
 
@@ -94,10 +112,9 @@ def _write(label: Image, path: Path) -> Path:
     return path
 
 
-def _table(out: Path, concepts: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
+def _table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Path:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([["image", *concepts], *rows])
-    path = out / _PROBABILITIES
+    csv.writer(text, lineterminator="\n").writerows([["image", *columns], *rows])
     path.write_text(text.getvalue(), encoding="utf-8")
     return path
 
@@ -140,15 +157,18 @@ class Model:
         )
         if design.task == "classification":
             learner = Classifier(design.concepts, design.exclusive, design.canvas, {})
-            return Prediction(None, learner.probabilities(self.net, stack, self.predictor))
+            found = learner.probabilities(self.net, stack, self.predictor)
+            return Prediction(probability=found)
+        if design.task == "detection":
+            return Prediction(boxes=self._boxes(stack, first.array.shape))
         label = self._label(stack, first)
         if isinstance(first, Picture):
-            return Prediction(Picture(label), None)
+            return Prediction(Picture(label))
         mask = replace(first, array=label, unit="unknown", flags=())
         native = channels[0]
         if not isinstance(native, Volume):
             raise TypeError(f"{name}: a volume became of {type(native).__name__}")
-        return Prediction(resample(mask, native.grid, interpolation="one_hot"), None)
+        return Prediction(resample(mask, native.grid, interpolation="one_hot"))
 
     def _check(self, channels: Sequence[Image], name: str) -> None:
         expected = max(1, len(self.design.channels))
@@ -181,6 +201,18 @@ class Model:
             kind = np.int16 if self.design.unit == "hu" else np.float32
             return resample(turned, grid, smooth=True, fill=fill, dtype=kind)
         return turned if turned.grid.same_as(grid) else resample(turned, grid)
+
+    def _boxes(self, stack: Stack, shape: tuple[int, ...]) -> tuple[FoundBox, ...]:
+        """On the picture that was given: it was only made smaller or larger, and padded."""
+        design = self.design
+        finder = Detector(design.concepts, design.canvas, {})
+        found = finder.detected(self.net, stack, shape, self.predictor)
+        return tuple(
+            FoundBox(design.concepts[k], tuple(corners), confidence)
+            for corners, k, confidence in zip(
+                found.boxes.tolist(), found.classes.tolist(), found.confidence.tolist(), strict=True
+            )
+        )
 
     def _label(self, stack: Stack, image: Image) -> npt.NDArray[np.uint8]:
         """Label map on the image's voxels: the likeliest concept above one half."""

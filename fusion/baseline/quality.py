@@ -159,9 +159,6 @@ def failure(row: CaseResult) -> tuple[float, str] | None:
         said = row.probability[concept]
         return 1 - far[concept], f"{concept} is {word}, the network says {said:.2f}"
     if row.boxes:
-        wrong = 0
-        for box in row.boxes.values():
-            hits = sum(hit for _, hit in box.predicted)
-            wrong += len(box.predicted) - hits + box.reference - hits
-        return -float(wrong), f"{wrong} boxes missed or invented"
+        wrong = sum(box.wrong for box in row.boxes.values())
+        return 0.0 - wrong, f"{wrong} boxes missed or invented"
     return None

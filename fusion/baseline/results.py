@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = "results.jsonl"
+SURE = 0.5  # confidence from which on a box is counted as said
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,12 @@ class BoxScore:
 
     predicted: tuple[tuple[float, bool], ...]
     reference: int
+
+    @property
+    def wrong(self) -> int:
+        """Boxes missed, and boxes said where there is none, with a confidence of one half."""
+        said = [hit for confidence, hit in self.predicted if confidence >= SURE]
+        return self.reference + len(said) - 2 * sum(said)
 
 
 @dataclass(frozen=True)

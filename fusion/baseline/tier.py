@@ -23,7 +23,8 @@ class Tier:
         volume_edge: working size of volumes that are learnt whole, in voxels.
         patch: largest input in pixels; `patch_3d` in voxels; multiples of 8.
         features: of the U-Net's levels; `features_3d` for volumes.
-        learning_rate: of planes, and of classes; `learning_rate_3d` of patches of a volume.
+        learning_rate: of planes, and of classes; `learning_rate_3d` of patches of a volume,
+            `learning_rate_boxes` of boxes.
         seconds: for all networks together; one that outlives its share is cut short, or fails.
     """
 
@@ -46,6 +47,7 @@ class Tier:
     features_3d: tuple[int, ...] = (8, 16, 32, 64)
     learning_rate: float = 3e-3
     learning_rate_3d: float = 1e-2
+    learning_rate_boxes: float = 1e-3
     seconds: float = 600.0
 
     def steps_of(self, networks: int) -> int:

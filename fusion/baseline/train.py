@@ -19,6 +19,7 @@ from torch import nn
 from fusion.baseline import weights
 from fusion.baseline.cases import FUSED, Arm, Case
 from fusion.baseline.classify import Classifier, is_exclusive
+from fusion.baseline.detect import Detector
 from fusion.baseline.device import (
     held,
     name_of,
@@ -43,6 +44,7 @@ from fusion.baseline.tier import Tier
 from fusion.imaging.parallel import in_order
 
 JOB, CHECKPOINTS = "job.json", "checkpoints"
+Learner = Segmenter | Classifier | Detector
 
 
 @dataclass(frozen=True)
@@ -314,10 +316,12 @@ class Runner:
             fold=arm.fold or "",
         )
 
-    def _learner(self) -> Segmenter | Classifier:
+    def _learner(self) -> Learner:
         job = self.job
         if job.task == "segmentation":
             return Segmenter(job.concepts, job.lesions, job.canvas, self.stacks)
+        if job.task == "detection":
+            return Detector(job.concepts, job.canvas, self.stacks, job.cases)
         exclusive = is_exclusive(job.cases, job.concepts)
         return Classifier(job.concepts, exclusive, job.canvas, self.stacks)
 
@@ -352,7 +356,7 @@ class Runner:
     def _keep_pictures(
         self,
         net: nn.Module,
-        learner: Segmenter | Classifier,
+        learner: Learner,
         result: ArmResult,
         predictor: Predictor,
     ) -> None:
@@ -360,7 +364,7 @@ class Runner:
         cases = {case.id: case for case in self.job.cases}
         for name in worst_of(result.cases):
             pair = None
-            if isinstance(learner, Segmenter):
+            if not isinstance(learner, Classifier):
                 pair = learner.pair(net, cases[name], predictor)
             arrays = slice_of(self.stacks[name], self.job.canvas, self.job.concepts, pair)
             write_picture(self.folder, name, arrays)
@@ -368,7 +372,7 @@ class Runner:
     def _save(
         self,
         net: nn.Module,
-        learner: Segmenter | Classifier,
+        learner: Learner,
         record: ArmRecord,
         network: Mapping[str, Any],
         window: Sequence[float] | None,

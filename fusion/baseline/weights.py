@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from fusion.baseline.classify import dense_net
+from fusion.baseline.detect import retina_net
 from fusion.baseline.grid import Canvas, Stack
 from fusion.baseline.segment import unet
 from fusion.imaging.intensity import pooled, strided
 
 WEIGHTS, NETWORK = "weights.safetensors", "network.json"
 SCHEMA = "imaging-x/network/1"
-_NETWORKS = {"segmentation": unet, "classification": dense_net}
+_NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "segmentation": unet,
+    "classification": dense_net,
+    "detection": retina_net,
+}
 _SAMPLE = 4096  # values of a case that stand for its foreground
 _BODY = -0.5  # thousands of HU: above it lies the body
 

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from fusion.baseline.tier import Tier
+from fusion.bundle.boxes import Box, encode_boxes
 
 QUICK = Tier(steps=16, fewest_steps=8, validations=2)
 LEARNING = Tier(steps=100, fewest_steps=60)
@@ -33,6 +34,23 @@ class Work:
         if label is not None:
             Image.fromarray(label.astype(np.uint8)).save(folder / "label.png")
         return self._write(folder, row, has_label=label is not None)
+
+    def boxed(self, source: str, split: Any, **more: Any) -> str:
+        """One grey picture of 60 x 48 with up to three discs and a box around each.
+
+        Discs of value 1 are bright, those of value 2 dark; `concepts` names the values.
+        """
+        concepts = more.pop("concepts", ["disc"])
+        image, boxes = discs(len(self.cases), (60, 48), len(concepts))
+        folder, row = self._case(source, split, "png", image.shape, **more)
+        Image.fromarray(image).save(folder / "image.png")
+        named = [Box(concepts[value - 1], corners) for value, corners in boxes]
+        said = [box for box in named if box.concept in row["annotated"]]
+        (folder / "label_boxes.csv").write_bytes(encode_boxes(said, is_volume=False))
+        self._write(folder, row, has_label=False)
+        row["files"].append({"role": "label_boxes", "path": "label_boxes.csv"})
+        (folder / "case.json").write_text(json.dumps(row))
+        return row["id"]
 
     def volume(self, source: str, split: Any, **more: Any) -> str:
         """One volume of 40 x 34 x 12 at 1 x 1.5 x 4 mm; only its middle planes hold a disc."""
@@ -108,6 +126,29 @@ def disc(seed: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     label = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 <= radius**2
     image = rng.integers(0, 60, shape) + 150 * label
     return image.astype(np.uint8), label.astype(np.uint8)
+
+
+def discs(
+    seed: int, shape: tuple[int, int], values: int = 1
+) -> tuple[np.ndarray, list[tuple[int, tuple[float, ...]]]]:
+    """Grey picture uint8 with none to three discs that lie apart; value and x0, y0, x1, y1."""
+    rng = np.random.default_rng([seed, 5])
+    rows, columns = np.indices(shape)
+    image, found = rng.integers(80, 140, shape), []
+    taken = np.zeros(shape, bool)
+    for _ in range(rng.integers(0, 4)):
+        radius = rng.uniform(4, 8)
+        centre = [rng.uniform(radius + 1, size - radius - 1) for size in shape]
+        far = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2
+        if taken[far <= (radius + 3) ** 2].any():
+            continue
+        label, value = far <= radius**2, int(rng.integers(1, values + 1))
+        image[label] += 100 if value == 1 else -75
+        taken |= label
+        at, along = np.flatnonzero(label.any(axis=1)), np.flatnonzero(label.any(axis=0))
+        corners = along[0], at[0], along[-1] + 1, at[-1] + 1
+        found.append((value, tuple(float(one) for one in corners)))
+    return image.astype(np.uint8), found
 
 
 def plan(*sources: str, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fusion.imaging.errors import CaseError
 class Command(BaseCommand):
     help = (
         "Predict IMAGES with the weights of a bundle's baseline: label maps on their own grids, "
-        "or a table of probabilities"
+        "or a table of probabilities or of boxes"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
