@@ -1,10 +1,12 @@
 """All routes: pages by noun, the API below /api/v1/."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.sitemaps import views as sitemaps
 from django.urls import include, path
 from django.views.decorators.http import require_safe
+from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from portal.api import blueprints as api_blueprints
@@ -295,7 +297,15 @@ urlpatterns = [
         viewer.slice_png,
         name="bundle-slice",
     ),
-    path("login/", LoginView.as_view(template_name="login.html"), name="login"),
+    path(
+        "login/",
+        LoginView.as_view(
+            template_name="login.html",
+            extra_context=account.WAYS_IN,
+            http_method_names=["get", "head", "options", *account.PASSWORD_METHODS],
+        ),
+        name="login",
+    ),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
     path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
@@ -338,6 +348,19 @@ urlpatterns = [
     path("status/", operations.status, name="status"),
     path("api/v1/", include((api, "api"))),
 ]
+
+if settings.OIDC_ISSUER:
+    from portal.web import oidc
+
+    at = {"provider_id": settings.OIDC_ISSUER}
+    urlpatterns += [
+        path("login/oidc/", oidc.begin, name="oidc-begin"),
+        # The name under which allauth looks for the address that it tells the provider.
+        path("login/oidc/callback/", oidc.callback, at, name="openid_connect_callback"),
+    ]
+if not settings.LOCAL_SIGN_IN:
+    sign_in = RedirectView.as_view(pattern_name="login", query_string=True)
+    urlpatterns.insert(0, path("admin/login/", sign_in))
 
 handler400 = "portal.errors.bad_request"
 handler404 = "portal.errors.not_found"

@@ -22,7 +22,13 @@ from fusion.sources.credentials import KINDS
 
 #: In the order in which a line shows them.
 FIELDS = ("request", "run", "upload", "stage", "chunk", "source", "case", "worker", "attempt")
-SECRETS = ("SECRET_KEY", "METRICS_TOKEN", "EMAIL_HOST_PASSWORD", *KINDS)
+SECRETS = (
+    "SECRET_KEY",
+    "METRICS_TOKEN",
+    "EMAIL_HOST_PASSWORD",
+    "OIDC_CLIENT_SECRET",
+    *KINDS,
+)
 HIDDEN = "***"
 _opened: set[str] = set()  # credentials of users that this process has read
 _SHORTEST_SECRET = 4  # what is shorter would hide half of the words

@@ -290,6 +290,32 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
 ]
+# By OpenID Connect (portal/oidc.py); without an issuer nothing of it is loaded.
+OIDC_ISSUER = env.issuer("IMAGINGX_OIDC_ISSUER")
+OIDC_CLIENT_ID = env.text("IMAGINGX_OIDC_CLIENT_ID")
+OIDC_CLIENT_SECRET = env.text("IMAGINGX_OIDC_CLIENT_SECRET")
+OIDC_NAME = env.text("IMAGINGX_OIDC_NAME") or urlsplit(OIDC_ISSUER).hostname or ""
+OIDC_CURATOR_GROUP = env.text("IMAGINGX_OIDC_CURATOR_GROUP")
+OIDC_GROUPS_CLAIM = env.text("IMAGINGX_OIDC_GROUPS_CLAIM")
+LOCAL_SIGN_IN = env.flag("IMAGINGX_LOCAL_SIGN_IN")
+env.check_whole(
+    ("IMAGINGX_OIDC_ISSUER", "IMAGINGX_OIDC_CLIENT_ID", "IMAGINGX_OIDC_CLIENT_SECRET"),
+    ("IMAGINGX_OIDC_NAME", "IMAGINGX_OIDC_CURATOR_GROUP", "IMAGINGX_LOCAL_SIGN_IN"),
+)
+if OIDC_ISSUER:
+    INSTALLED_APPS += [
+        "allauth.account",
+        "allauth.socialaccount",
+        "allauth.socialaccount.providers.openid_connect",
+    ]
+    MIDDLEWARE.append("allauth.account.middleware.AccountMiddleware")
+    AUTHENTICATION_BACKENDS.append("portal.oidc.OidcBackend")
+    if not LOCAL_SIGN_IN:
+        AUTHENTICATION_BACKENDS.remove("django.contrib.auth.backends.ModelBackend")
+    ACCOUNT_ADAPTER = "portal.oidc.Accounts"
+    SOCIALACCOUNT_ADAPTER = "portal.oidc.Provider"
+    ACCOUNT_EMAIL_VERIFICATION = "none"  # the provider says what it has verified
+    ACCOUNT_RATE_LIMITS = False  # of forms that are not there
 SESSION_COOKIE_AGE = 14 * 24 * 3600
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}

@@ -13,10 +13,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent.parent
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
+_LONGEST_ISSUER = 200  # accounts are kept under it
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,28 @@ _VARIABLES = (
         "wrong passwords of one name from one address after which it waits; 0: no limit",
     ),
     Variable("IMAGINGX_SIGN_IN_WAIT_MINUTES", "15", "so long"),
+    Variable(
+        "IMAGINGX_LOCAL_SIGN_IN",
+        "1",
+        "0: passwords open nothing, the admin included; needs IMAGINGX_OIDC_ISSUER",
+    ),
+    Variable(
+        "IMAGINGX_OIDC_ISSUER",
+        "",
+        "issuer of an OpenID Connect provider, as it stands in its ID tokens; empty: accounts of"
+        " the portal alone",
+    ),
+    Variable("IMAGINGX_OIDC_CLIENT_ID", "", "id under which the provider knows the portal"),
+    Variable("IMAGINGX_OIDC_CLIENT_SECRET", "", "secret that goes with it"),
+    Variable(
+        "IMAGINGX_OIDC_NAME", "", "what the provider is called on pages; empty: the issuer's host"
+    ),
+    Variable(
+        "IMAGINGX_OIDC_CURATOR_GROUP",
+        "",
+        "value of the groups claim that makes a curator; empty: the provider makes none",
+    ),
+    Variable("IMAGINGX_OIDC_GROUPS_CLAIM", "groups", "claim that lists a person's groups"),
     Variable(
         "IMAGINGX_STATE_DIR", "var", "database, index, broker and scratch of the embedded stores"
     ),
@@ -381,6 +406,39 @@ def url(name: str, schemes: tuple[str, ...]) -> str:
         msg = f"{name}: found scheme {found!r}, expected one of {', '.join(schemes)}"
         raise ImproperlyConfigured(msg)
     return value
+
+
+def issuer(name: str) -> str:
+    """Empty, or an issuer of OpenID Connect: https, or http on this machine."""
+    value = text(name)
+    if not value:
+        return ""
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    safe = host and (parts.scheme == "https" or (parts.scheme == "http" and host in _LOCAL))
+    if not safe or parts.query or parts.fragment or parts.username or len(value) > _LONGEST_ISSUER:
+        msg = (
+            f"{name}: found {value[:_LONGEST_ISSUER]!r}, expected an https address without a query"
+            f" of at most {_LONGEST_ISSUER} characters, as https://login.example.org"
+        )
+        raise ImproperlyConfigured(msg)
+    return value
+
+
+def check_whole(needed: tuple[str, ...], others: tuple[str, ...]) -> None:
+    """Either all of `needed` are given, or none of them and none of `others`.
+
+    Raises:
+        ImproperlyConfigured: something is missing.
+    """
+    given = [name for name in (*needed, *others) if text(name) != VARIABLES[name].default]
+    absent = [name for name in needed if name not in given]
+    if given and absent:
+        msg = f"{', '.join(absent)}: found nothing, expected a value with {', '.join(given)}"
+        raise ImproperlyConfigured(msg)
 
 
 def folder(name: str, default: Path | None = None) -> Path:

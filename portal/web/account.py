@@ -23,6 +23,9 @@ from portal.models import ApiToken, Scope
 from portal.visitor import address_or_none
 
 MOST_TOKENS = 50
+#: What the sign-in page offers.
+WAYS_IN = {"local_sign_in": settings.LOCAL_SIGN_IN, "oidc_name": settings.OIDC_NAME}
+PASSWORD_METHODS = ("post", "put") if settings.LOCAL_SIGN_IN else ()
 
 
 class TokenForm(forms.Form):
@@ -41,7 +44,7 @@ def locked_out(
     rows = AccessAttempt.objects.filter(username=name, ip_address=address_or_none(request))
     last = rows.aggregate(at=Max("attempt_time"))["at"] or now()
     seconds = max(1, ceil((last + settings.AXES_COOLOFF_TIME - now()).total_seconds()))
-    context = {"minutes": ceil(seconds / 60), "next": ""}
+    context = {"minutes": ceil(seconds / 60), "next": "", **WAYS_IN}
     response = render(request, "login.html", context, status=HTTPStatus.TOO_MANY_REQUESTS)
     response["Retry-After"] = str(seconds)
     return response
