@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import vocab
-from catalog.facet_values import FACETS, terms_of, with_parents
+from catalog.facet_values import FACETS, UNKNOWN, terms_of, with_parents
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
 from catalog.record import NONE, states_none
-from catalog.search.facets import CONCEPTS, FIRST_YEAR, UNKNOWN
+from catalog.search.facets import CONCEPTS, FIRST_YEAR
 from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 

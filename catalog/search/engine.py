@@ -10,9 +10,10 @@ from typing import Protocol
 
 from django.conf import settings
 
+from catalog.facet_values import UNKNOWN
 from catalog.record import NONE
 from catalog.search.documents import Document
-from catalog.search.facets import FACETS, TITLES, UNKNOWN, known_values
+from catalog.search.facets import FACETS, TITLES, known_values
 from catalog.search.index import current_digests, current_documents, current_key
 from catalog.search.interpret import (
     Interpretation,

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from rapidfuzz import fuzz, process
 
 from catalog import vocab
+from catalog.facet_values import UNKNOWN
 from catalog.faults import Fault
 from catalog.licences import LICENCES
 from catalog.platforms import platforms
 from catalog.record import NONE
 
-UNKNOWN = "unknown"
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "modality": "Modality",

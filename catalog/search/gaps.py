@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from catalog import vocab
+from catalog.facet_values import UNKNOWN
 from catalog.record import NONE
-from catalog.search.facets import UNKNOWN
 from catalog.search.query import Query
 from catalog.search.results import Results
 from catalog.statistics import Matrix

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from catalog.facet_values import UNKNOWN
 from catalog.models import Dataset
 from catalog.record import NONE
 from catalog.search import Facet, Query
-from catalog.search.facets import UNKNOWN
 from catalog.search.gaps import gaps
 from catalog.search.index import current_key
 from portal.access import kept_bundles, visible_runs
