@@ -10,9 +10,16 @@ from typing import Any
 
 import pytest
 
+from workers import logs
 from workers.logs import AddFields, JsonLine, OneLine, bind, bound
 
 FORGED = "a title\n2026-01-01 00:00:00,000 INFO workers.runner run 1: all is well\x1b[2J\u2028x"
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process hides what it once opened for good; another test's key may be "test"."""
+    monkeypatch.setattr(logs, "_opened", set())
 
 
 def written(formatter: logging.Formatter, message: str, **extra: Any) -> str:
