@@ -11,6 +11,8 @@ BESIDE := --dist loadfile --no-loadscope-reorder --maxprocesses 4
 export MALLOC_MMAP_MAX_ ?= 0
 export MALLOC_TRIM_THRESHOLD_ ?= 17179869184
 export MALLOC_TOP_PAD_ ?= 67108864
+# Workers and their children start often: each would compile all that it imports, twice the work.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-dev sample demo up test check bench load chaos tour search-eval lock clean
 
