@@ -26,7 +26,7 @@ class Bundle(models.Model):
     title = models.CharField(max_length=300)
     build = models.CharField(max_length=20)  # private or shareable
     recipe = models.JSONField()
-    summary = models.JSONField()  # fusion.build.summarise(): sources, cases, splits, exclusions
+    summary = models.JSONField()  # what fusion.bundle.summary makes of it
     baseline = models.JSONField(null=True)  # baseline.json
     files = (
         models.JSONField()

@@ -255,9 +255,9 @@ def lock_of(folder: Path) -> Path:
 def product_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
     """The whole case as a build does it, and how it grows with processes."""
     from fusion import pool
-    from fusion.build import harmonise_one
     from fusion.imaging.parallel import core_count
     from fusion.pool import in_children, share_cores
+    from fusion.stages.harmonise import harmonise_one
 
     pool.CHILDREN_KEPT = 2
     plan, source = plan_of()
@@ -316,7 +316,7 @@ def resident(mark: str) -> int:
 
 def measure_memory(folder: Path) -> None:
     """In a fresh process: warm up on a small case, then one large case; prints the growth."""
-    from fusion.build import harmonise_one
+    from fusion.stages.harmonise import harmonise_one
 
     plan, source = plan_of()
     lock = folder / "lock.json"

@@ -121,7 +121,7 @@ def make_measured() -> dict[str, Any]:
 
 
 def make_summary(**changes: Any) -> dict[str, Any]:
-    """What fusion.build.summarise says of a small bundle."""
+    """What fusion.bundle.summary.summarise says of a small bundle."""
     return {
         "sources": [
             {

@@ -24,7 +24,8 @@ from workers.stages import build_of, come_up_to, remove_folder
 from workers.submit import enqueue, enqueue_chunks
 
 if TYPE_CHECKING:
-    from fusion.build import Build, CaseWork
+    from fusion.build import Build
+    from fusion.stages.harmonise import CaseWork
 
 logger = logging.getLogger(__name__)
 CHUNKED = frozenset({"harmonise"})
@@ -40,8 +41,8 @@ def make_chunks(run: Run, lease: Lease, build: Build, progress: DatabaseProgress
 
     Rows, messages and the end of the lease are one transaction: it happens once.
     """
-    from fusion.build import case_works
     from fusion.pool import share_cores
+    from fusion.stages.harmonise import case_works
 
     if run.chunks.filter(stage=run.stage).exists():
         return _open_again(run, lease)
@@ -187,8 +188,9 @@ def _is_poison(chunk: RunChunk) -> bool:
 
 
 def _do(chunk: RunChunk, lease: ChunkLease, heartbeat: Heartbeat) -> None:
-    from fusion.build import case_works, full_disk_told, harmonise_cases
+    from fusion.build import full_disk_told
     from fusion.pool import share_cores
+    from fusion.stages.harmonise import case_works, harmonise_cases
 
     build = build_of(chunk.run)
     come_up_to(chunk.run, build, chunk.stage, heartbeat.check)

@@ -54,7 +54,7 @@ def publish(
     Raises:
         BuildError: `finished` is not there and was not published before either.
     """
-    from fusion.build import summarise
+    from fusion.bundle.summary import summarise
 
     storage = storages["bundles"]
     if isinstance(storage, FileSystemStorage):

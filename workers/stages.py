@@ -18,7 +18,8 @@ from workers.models import Run, RunChunk
 from workers.results import StageFiles, case_results, shared_storage
 
 if TYPE_CHECKING:
-    from fusion.build import Build, CaseWork, Progress
+    from fusion.build import Build, Progress
+    from fusion.stages.harmonise import CaseWork
 
 _POLL_SECONDS = 0.2
 #: Stages whose work lies in more than the files that other hosts get.
@@ -107,7 +108,7 @@ def gather(run: Run, build: Build, progress: Progress) -> None:
     Raises:
         BuildError: source_failed, when too many of a source are excluded.
     """
-    from fusion.build import case_works, finish_harmonise, harmonise_cases
+    from fusion.stages.harmonise import case_works, finish_harmonise, harmonise_cases
 
     rows = [
         row

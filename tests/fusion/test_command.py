@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 from PIL import Image
 
-from fusion.build import summarise
+from fusion.bundle.summary import summarise
 from tests.fusion.test_real_cases import made_source
 
 pytestmark = pytest.mark.django_db

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import SimpleITK as sitk
 
-from fusion.build import STAGES, Build, run_stage, summarise
+from fusion.build import STAGES, Build, run_stage
+from fusion.bundle.summary import summarise
 from fusion.bundle.verify import verify_bundle
 from fusion.plan import make_plan
 from fusion.recipe import check_recipe

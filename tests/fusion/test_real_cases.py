@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion.build import STAGES, Build, run_stage, summarise
+from fusion.build import STAGES, Build, run_stage
+from fusion.bundle.summary import summarise
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError
 from fusion.plan import make_plan

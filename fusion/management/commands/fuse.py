@@ -19,8 +19,9 @@ from catalog.models import Dataset
 from catalog.overlaps import OverlapGraph
 from catalog.services import facts_of, overlap_graph
 from fusion.baseline.document import PRIMARY_NAMES, figures_of, why_no_figure
-from fusion.build import STAGES, Build, run_all, summarise
+from fusion.build import STAGES, Build, run_all
 from fusion.bundle.errors import BundleError
+from fusion.bundle.summary import summarise
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
 from fusion.recipe import FactsOf, check_recipe, example_recipes, load_recipe
