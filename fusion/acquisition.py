@@ -20,7 +20,8 @@ from catalog.licences import licence
 from catalog.places import FIGSHARE, HUB, ZENODO
 from catalog.platforms import ELSEWHERE, platform_of
 from fusion.errors import BuildError
-from fusion.recipe import Idc, place_of, shipped_descriptions
+from fusion.locations import Idc, place_of
+from fusion.recipe_files import shipped_descriptions
 from fusion.sources import CONNECTORS, configured_rules, connector, listing
 from fusion.sources.archive import SUFFIXES
 from fusion.sources.credentials import KINDS, kind_of

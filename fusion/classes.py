@@ -13,8 +13,8 @@ import numpy as np
 
 from fusion.arrays import label_at
 from fusion.cases import FoundCase
+from fusion.errors import nearest
 from fusion.imaging.errors import CaseError
-from fusion.recipe import nearest
 from fusion.source import IGNORE, OTHER, ClassLabels, SourceDescription, concepts_in, parts_of
 from fusion.tables import need_columns, rows_of
 

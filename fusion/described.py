@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from catalog import concepts, vocab
-from fusion.recipe import PROPOSED
+from fusion.recipe_check import PROPOSED
 from fusion.recipe_draft import check_shape
 from fusion.source import SourceDescription
 

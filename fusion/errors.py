@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+
+from rapidfuzz import fuzz, process
 
 
 @dataclass(frozen=True)
@@ -39,3 +41,9 @@ class BuildError(RuntimeError):
 
 class CancelledError(Exception):
     """The user asked for the run to stop."""
+
+
+def nearest(word: str, valid: Collection[str]) -> str:
+    """The valid value that looks most like `word`, as a hint; empty when none does."""
+    hit = process.extractOne(word, sorted(valid), scorer=fuzz.ratio, score_cutoff=60)
+    return f"; did you mean {hit[0]!r}?" if hit else ""

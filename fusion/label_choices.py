@@ -24,7 +24,8 @@ from fusion.plan import (
     spoken_concepts,
     targets_of,
 )
-from fusion.recipe import PROPOSED, Member, Recipe
+from fusion.recipe import Member, Recipe
+from fusion.recipe_check import PROPOSED
 from fusion.recipe_draft import SCHEMA, Draft, DraftSource
 from fusion.source import BOTH, IGNORE, ClassLabels, Layer, SourceDescription, parts_of
 

@@ -22,7 +22,6 @@ from fusion.described import described_facts
 from fusion.label_choices import Labels, labels_of
 from fusion.models import Upload
 from fusion.partners import KEYS, Goal, GoalFound, Partners
-from fusion.recipe import parse
 from fusion.recipe_draft import (
     BELOW_ROOT,
     Draft,
@@ -32,6 +31,7 @@ from fusion.recipe_draft import (
     read_draft,
     with_datasets,
 )
+from fusion.recipe_files import parse
 from fusion.sources.archive import is_archive
 
 _IN_RECORD = frozenset({"modality_details", "classes", "spacing", "annotation", "relations"})

@@ -207,7 +207,7 @@ def chain_table(folder: Path, rounds: int) -> list[tuple[str, float, float]]:
 def plan_of() -> tuple[Any, dict[str, Any]]:
     """The plan of a build over these cases, and its one source."""
     from fusion.plan import make_plan
-    from fusion.recipe import check_recipe
+    from fusion.recipe_check import check_recipe
 
     values = {str(value): concept for value, concept in enumerate(CONCEPTS, 1)}
     description = {

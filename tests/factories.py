@@ -14,7 +14,7 @@ from catalog.services import dataset_values
 from fusion.baseline.evaluate import not_run
 from fusion.build import STAGES
 from fusion.models import Bundle
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from workers.models import Run, RunCase, RunStage
 
 FILES = {"README.md": b"# A bundle\n", "shards/train-000000.tar": bytes(range(256)) * 37}

@@ -10,10 +10,12 @@ from catalog.models import Dataset
 from catalog.search import QueryError
 from catalog.search.facets import closest
 from catalog.services import facts_of, overlap_graph
-from fusion.errors import Problem, RecipeError
+from fusion.errors import Problem, RecipeError, nearest
 from fusion.models import Upload
-from fusion.recipe import PROPOSED, Recipe, check_recipe, nearest, parse, resolve
+from fusion.recipe import Recipe
+from fusion.recipe_check import PROPOSED, check_recipe
 from fusion.recipe_draft import Checked, Draft, check_draft, check_shape, read_draft
+from fusion.recipe_files import parse, resolve
 
 
 def own_data(owner: Any) -> dict[str, Upload]:

@@ -16,8 +16,8 @@ from django.db.models import Sum
 from catalog.services import facts_of
 from fusion.cases import find_cases
 from fusion.errors import BuildError
+from fusion.locations import place_of
 from fusion.models import Bundle
-from fusion.recipe import place_of
 from fusion.source import SourceDescription
 from fusion.sources import listing
 from fusion.sources.archive import is_archive

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from workers.credentials import rules_of_run
 from workers.models import Run, RunChunk
 from workers.results import StageFiles, case_results, shared_storage

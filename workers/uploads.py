@@ -29,8 +29,10 @@ from catalog.models import Dataset
 from fusion.errors import BuildError, RecipeError
 from fusion.imaging.errors import CaseError
 from fusion.imaging.hashes import file_sha256
+from fusion.locations import SAFE_ID
 from fusion.models import Upload
-from fusion.recipe import SAFE_ID, check_description, parse
+from fusion.recipe_check import check_description
+from fusion.recipe_files import parse
 from fusion.sources.archive import ArchiveLimits, Names, is_archive, unpack_checked
 from fusion.sources.own import folder_of, tree_digest
 from workers.clock import now

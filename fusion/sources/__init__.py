@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import cast
 
-from fusion.recipe import LocalFolder, Manual, Place
+from fusion.locations import LocalFolder, Manual, Place
 from fusion.sources import local, manual
 from fusion.sources.base import Check, Connector, Listing
 from fusion.sources.credentials import kind_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import BuildError
-from fusion.recipe import Figshare, plain_path
+from fusion.locations import Figshare, plain_path
 from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules

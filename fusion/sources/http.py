@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.recipe import Http
+from fusion.locations import Http
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.download import fetch_files
 from fusion.sources.safety import FetchRules

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from fusion.errors import BuildError
-from fusion.recipe import HuggingFace, plain_path
+from fusion.locations import HuggingFace, plain_path
 from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules

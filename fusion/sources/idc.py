@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from fusion.errors import BuildError
-from fusion.recipe import Idc, nearest
+from fusion.errors import BuildError, nearest
+from fusion.locations import Idc
 from fusion.sources.base import Check, Hit, Listing, RemoteFile
 from fusion.sources.bucket import objects, store
 from fusion.sources.download import THREADS, fetch_files

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.errors import BuildError
-from fusion.recipe import nearest
+from fusion.errors import BuildError, nearest
 from fusion.sources.archive import is_archive, unpack
 from fusion.sources.base import Check
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fusion.errors import BuildError
 from fusion.imaging.hashes import file_hash
-from fusion.recipe import ExpectedFile, Manual
+from fusion.locations import ExpectedFile, Manual
 from fusion.sources import local
 from fusion.sources.base import Check
 

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fusion.errors import BuildError
-from fusion.recipe import OpenNeuro, plain_path
+from fusion.locations import OpenNeuro, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.bucket import objects, store
 from fusion.sources.download import fetch_files, get_json

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import BuildError
-from fusion.recipe import OwnData
+from fusion.locations import OwnData
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.safety import FetchRules
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fusion.errors import BuildError
-from fusion.recipe import PhysioNet, plain_path
+from fusion.locations import PhysioNet, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.download import fetch_chosen, get_bytes, get_json
 from fusion.sources.safety import FetchRules

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusion.errors import BuildError
-from fusion.recipe import S3
+from fusion.locations import S3
 from fusion.sources.base import Check, Listing
 from fusion.sources.bucket import objects, refusal, store
 from fusion.sources.download import fetch_chosen

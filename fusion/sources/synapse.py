@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion.errors import BuildError
-from fusion.recipe import Synapse, plain_path
+from fusion.locations import Synapse, plain_path
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.download import THREADS, fetch_chosen, get_json
 from fusion.sources.safety import FetchRules

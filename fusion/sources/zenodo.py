@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fusion.errors import BuildError
-from fusion.recipe import Zenodo, plain_path
+from fusion.locations import Zenodo, plain_path
 from fusion.sources.base import Check, Hit, Listing, RemoteFile, hits_of
 from fusion.sources.download import fetch_chosen, get_json
 from fusion.sources.safety import FetchRules

@@ -12,8 +12,8 @@ from fusion.errors import BuildError
 from fusion.found import as_case, found_cases, from_bytes
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io import image_parts
+from fusion.locations import place_of
 from fusion.pool import in_children
-from fusion.recipe import place_of
 from fusion.source import SourceDescription
 from fusion.sources import acquire
 from fusion.stages.base import Build, Progress

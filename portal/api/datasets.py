@@ -25,7 +25,7 @@ from catalog.search.results import NearHit
 from catalog.search.suggest import did_you_mean
 from fusion.acquisition import Plan, narrowed, plan_of, timed
 from fusion.errors import BuildError
-from fusion.recipe import descriptions_of
+from fusion.recipe_files import descriptions_of
 from portal.access import SignInError, user_of
 from portal.acquisition import asked_plan
 from portal.api import params

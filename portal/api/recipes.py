@@ -14,11 +14,12 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from catalog.faults import FaultsError
-from fusion.errors import Problem, RecipeError
+from fusion.errors import Problem, RecipeError, nearest
 from fusion.label_choices import read_meaning, with_meanings
 from fusion.plan import gates_of
-from fusion.recipe import Recipe, example_recipes, load_recipe, nearest, shipped_recipes
+from fusion.recipe import Recipe
 from fusion.recipe_draft import Draft, read_draft, step_of
+from fusion.recipe_files import example_recipes, load_recipe, shipped_recipes
 from fusion.services import choice, drafted, labels, outlooks
 from portal.access import user_of
 from portal.api import params

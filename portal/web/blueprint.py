@@ -24,8 +24,9 @@ from catalog.selection import named
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice
 from fusion.compatibility import Score
 from fusion.errors import RecipeError
-from fusion.recipe import check_description, parse
+from fusion.recipe_check import check_description
 from fusion.recipe_draft import STEPS
+from fusion.recipe_files import parse
 from fusion.services import blueprint, choice, goal, partners, set_of_rules
 from portal.access import user_of
 from portal.web.copying import as_curl, as_python

@@ -20,7 +20,7 @@ from catalog.record import NONE, states_none
 from catalog.search.index import current_key
 from catalog.selection import neighbours
 from fusion.acquisition import plan_of, timed
-from fusion.recipe import descriptions_of, shipped_recipes
+from fusion.recipe_files import descriptions_of, shipped_recipes
 from fusion.services import partners
 from portal.web.graph import graph_of
 from portal.web.paging import question

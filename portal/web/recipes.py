@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from catalog.models import Dataset
 from fusion.errors import BuildError, Problem, RecipeError
-from fusion.recipe import RECIPES, example_recipes, load_recipe, parse, shipped_recipes
+from fusion.recipe_files import RECIPES, example_recipes, load_recipe, parse, shipped_recipes
 from portal.access import SignInError, check_may_start, user_of
 from workers.own import checked_recipe
 from workers.submit import submit_run

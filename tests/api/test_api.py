@@ -12,7 +12,7 @@ from openapi_spec_validator import validate
 
 from catalog.search import engine
 from fusion.build import STAGES
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.factories import make_case, make_run
 from workers.models import Run
 

@@ -12,7 +12,8 @@ from fusion.baseline import run_baseline
 from fusion.build import STAGES, Build, run_stage
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.baseline.made import QUICK
 from tests.fusion.test_real_cases import Silent
 from tests.fusion.test_recipe import KNOWN

@@ -38,7 +38,7 @@ from fusion.bundle.verify import verify_bundle
 from fusion.errors import CancelledError
 from fusion.imaging.boxes import overlaps
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.baseline.made import Work, discs, plan
 from tests.fusion.test_real_cases import Silent
 

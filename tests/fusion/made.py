@@ -13,7 +13,7 @@ import numpy as np
 
 from fusion.build import STAGES, Build, run_stage
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.test_real_cases import Silent
 
 RAS = np.diag([1.0, 1.0, 1.0, 1.0])

@@ -6,7 +6,7 @@ import pytest
 
 from fusion.acquisition import count_by_connector, narrowed, plan_of, timed
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources.idc import collection_ids, collections
 from tests.factories import make_facts
 

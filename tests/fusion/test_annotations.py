@@ -14,7 +14,7 @@ from fusion.bundle.read_bundle import Bundle
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.test_real_cases import Silent
 
 SIZE = (24, 31)

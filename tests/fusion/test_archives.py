@@ -12,7 +12,7 @@ import pytest
 
 from fusion.errors import BuildError
 from fusion.imaging.hashes import file_sha256
-from fusion.recipe import LocalFolder
+from fusion.locations import LocalFolder
 from fusion.sources import acquire
 from fusion.sources.archive import ArchiveLimits, unpack
 

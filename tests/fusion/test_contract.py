@@ -16,7 +16,7 @@ import pytest
 from django.core.management import call_command
 
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire, connector, listing
 from fusion.sources.download import PEOPLE, measured_speed, paced
 from fusion.sources.safety import FetchRules

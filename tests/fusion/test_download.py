@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fusion.errors import BuildError, CancelledError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire
 from fusion.sources.safety import FetchRules
 from tests.conftest import ROOT
@@ -209,7 +209,7 @@ def test_a_cancelled_run_keeps_what_it_has(site, url, tmp_path):
 
 
 CHILD = """
-import sys; from pathlib import Path; from fusion.recipe import place_of
+import sys; from pathlib import Path; from fusion.locations import place_of
 from fusion.sources import acquire; from fusion.sources.safety import FetchRules
 cache, *urls = sys.argv[1:]
 place = place_of({"kind": "http", "files": [{"url": one} for one in urls]})

@@ -13,7 +13,8 @@ from PIL import Image
 from fusion.cases import find_cases
 from fusion.draft import draft
 from fusion.errors import RecipeError
-from fusion.recipe import check_recipe, parse
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import parse
 from fusion.source import SourceDescription
 from fusion.tables import look_up
 

@@ -17,7 +17,7 @@ from fusion.build import STAGES, Build, run_all, run_stage
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError, CancelledError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.made import (
     RAS,
     block,

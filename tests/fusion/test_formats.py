@@ -11,7 +11,7 @@ from fusion.build import STAGES, Build, run_stage
 from fusion.bundle.summary import summarise
 from fusion.bundle.verify import verify_bundle
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.test_real_cases import Silent
 
 KNOWN = {"ct", "msd", "made"}

@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.made import (
     block,
     body,

@@ -13,8 +13,10 @@ import pytest
 from fusion.build import Build, run_stage
 from fusion.errors import CancelledError
 from fusion.imaging.hashes import file_sha256
+from fusion.locations import ExpectedFile, Manual
 from fusion.plan import make_plan
-from fusion.recipe import ExpectedFile, Manual, check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from fusion.sources import acquire
 from fusion.sources.archive import unpack
 from fusion.sources.download import _digests, git_sha1

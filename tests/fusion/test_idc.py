@@ -6,7 +6,7 @@ import boto3
 import pytest
 
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire, idc, listing
 from fusion.sources.safety import FetchRules
 from tests.fusion.servers import Site, serving

@@ -9,7 +9,7 @@ import pytest
 
 from fusion.acquisition import asked, narrowed, plan_of
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire, listing
 from fusion.sources.openneuro import BUCKET
 from fusion.sources.safety import FetchRules

@@ -14,7 +14,7 @@ from fusion.errors import BuildError
 from fusion.imaging.hashes import file_sha256
 from fusion.imaging.io import read_image, write_nifti
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.made import block, fuse, member, person, recipe, write_source
 from tests.fusion.test_real_cases import Silent
 

@@ -17,7 +17,8 @@ from catalog.records_io import FOLDER
 from fusion.build import STAGES, Build, run_stage
 from fusion.imaging.io import label_names, read_image, write_nifti
 from fusion.plan import Plan, make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe, shipped_descriptions
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe, shipped_descriptions
 from tests.fusion.test_real_cases import Silent
 
 SLUGS = {path.stem for path in FOLDER.glob("*.yaml")}

@@ -14,7 +14,8 @@ from fusion.bundle.summary import summarise
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.fusion.test_recipe import KNOWN
 
 

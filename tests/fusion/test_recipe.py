@@ -8,7 +8,8 @@ import pytest
 
 from fusion.errors import RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe, parse, resolve
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe, parse, resolve
 
 KNOWN = {
     "stare",

@@ -9,7 +9,7 @@ from catalog.overlaps import OverlapGraph
 from fusion.blueprint import Choice, draw
 from fusion.errors import RecipeError
 from fusion.label_choices import labels_of, meaning_text, read_meaning, with_meanings
-from fusion.recipe import check_recipe, example_recipes, load_description, parse, resolve
+from fusion.recipe_check import check_recipe
 from fusion.recipe_draft import (
     check_draft,
     draft_recipe,
@@ -19,6 +19,7 @@ from fusion.recipe_draft import (
     step_of,
     with_datasets,
 )
+from fusion.recipe_files import example_recipes, load_description, parse, resolve
 from tests.factories import make_facts
 
 CT = {"modalities": ["CT"], "anatomies": ["Abdomen"], "tasks": ["Segmentation"],

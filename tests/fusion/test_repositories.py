@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire, listing
 from fusion.sources.safety import FetchRules
 from tests.fusion.servers import Site, serving

@@ -14,7 +14,8 @@ from PIL import Image
 from fusion.build import STAGES, Build, run_stage
 from fusion.errors import BuildError
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from fusion.results import ResultFolder
 from tests.fusion.test_real_cases import Silent, made_source
 from tests.fusion.test_recipe import KNOWN

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from fusion.build import STAGES, Build, run_stage
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from portal.management.commands.demo import RECIPE
 from tests.fusion.test_real_cases import Silent
 from tests.fusion.test_recipe import KNOWN

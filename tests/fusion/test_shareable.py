@@ -16,7 +16,7 @@ from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
 from fusion.rebuild import rebuild
-from fusion.recipe import check_recipe
+from fusion.recipe_check import check_recipe
 from tests.fusion.made import Built, brain, fuse, member, recipe, write_nifti, write_source
 from tests.fusion.test_real_cases import Silent
 from tests.imaging.test_dicom import write_slice

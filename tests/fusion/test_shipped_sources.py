@@ -14,7 +14,9 @@ from catalog.record import resolve
 from catalog.records_io import FOLDER, parse_record
 from fusion.build import STAGES, Build, run_stage
 from fusion.plan import make_plan
-from fusion.recipe import Member, check_recipe, differences, shipped_descriptions
+from fusion.recipe import Member
+from fusion.recipe_check import check_recipe, differences
+from fusion.recipe_files import shipped_descriptions
 from tests.fusion.made_layouts import make_layout
 from tests.fusion.test_real_cases import Silent
 

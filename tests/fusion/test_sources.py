@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusion.errors import BuildError
-from fusion.recipe import place_of
+from fusion.locations import place_of
 from fusion.sources import acquire, listing
 from fusion.sources.download import measured_speed
 from fusion.sources.huggingface import whoami

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 
 from fusion.errors import BuildError
-from fusion.recipe import S3, Http, HttpFile, place_of
+from fusion.locations import S3, Http, HttpFile, place_of
 from fusion.sources import acquire
 from fusion.sources.safety import FetchRules
 from fusion.sources.safety import client as guarded

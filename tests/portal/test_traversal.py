@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from fusion.recipe import ExpectedFile, HttpFile, LocalFolder, Manual
+from fusion.locations import ExpectedFile, HttpFile, LocalFolder, Manual
 
 CANARY = b"canary-71c0d9-outside"
 UPS = ["..", "%2e%2e", "%252e%252e", ".%2e", "%c0%ae%c0%ae", "..;", "%uff0e%uff0e"]

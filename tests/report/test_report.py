@@ -14,7 +14,8 @@ from defusedxml import ElementTree
 from fusion.build import STAGES, Build, run_stage
 from fusion.bundle.verify import verify_bundle
 from fusion.plan import make_plan
-from fusion.recipe import check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from fusion.report import measure
 from fusion.report.write import FOLDER, REPORT_FILE, write_report
 from tests.fusion.test_real_cases import Silent

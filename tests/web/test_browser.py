@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.web.look import VIEWS, assert_accessible, look_as
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(1200)]

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from fusion.recipe import example_recipes, load_description, parse
+from fusion.recipe_files import example_recipes, load_description, parse
 from portal.web.wizard.views import PAGES
 from tests.factories import make_dataset
 from workers.models import Run

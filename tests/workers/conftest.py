@@ -23,7 +23,7 @@ from PIL import Image
 
 from catalog.models import Dataset
 from fusion.build import STAGES
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.conftest import ROOT, MakeOnce, missing
 from tests.fusion.test_real_cases import made_source
 from workers.chunks import work_on_chunk

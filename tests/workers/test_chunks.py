@@ -14,7 +14,7 @@ from django.conf import settings as configured
 from django.utils.timezone import now
 from PIL import Image
 
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.fusion.test_real_cases import made_source
 from tests.workers.conftest import bring
 from workers.chunks import UNIT_BYTES, cut, needed_results, requeue_lost_chunks, work_on_chunk

@@ -12,7 +12,7 @@ from django.utils.timezone import now
 
 from fusion.codes import FINDINGS
 from fusion.errors import BuildError
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.fusion.test_real_cases import made_source
 from tests.workers.conftest import bring, demo_recipe
 from workers.models import Run

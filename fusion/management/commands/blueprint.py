@@ -15,7 +15,7 @@ from catalog.search import QueryError
 from fusion.blueprint import MODES, PROFILES, Blueprint
 from fusion.errors import RecipeError
 from fusion.partners import LIMIT
-from fusion.recipe import load_description
+from fusion.recipe_files import load_description
 from fusion.services import blueprint, choice, goal, partners
 
 

@@ -24,7 +24,8 @@ from fusion.bundle.errors import BundleError
 from fusion.bundle.summary import summarise
 from fusion.errors import BuildError, RecipeError
 from fusion.plan import make_plan
-from fusion.recipe import FactsOf, check_recipe, example_recipes, load_recipe
+from fusion.recipe_check import FactsOf, check_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from fusion.results import ResultFolder
 
 

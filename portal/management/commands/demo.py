@@ -13,7 +13,7 @@ from django.db import connections
 
 from fusion.bundle.verify import verify_bundle
 from fusion.models import Bundle
-from fusion.recipe import example_recipes, load_recipe
+from fusion.recipe_files import example_recipes, load_recipe
 from portal.stores import prepare
 from portal.summary import summary_lines
 from portal.supervise import Child, stop, stopping_signals

@@ -19,7 +19,6 @@ from fusion.label_choices import (
     read_meaning,
     with_meanings,
 )
-from fusion.recipe import descriptions_of, parse
 from fusion.recipe_draft import (
     CONVERTED,
     TASKS,
@@ -29,6 +28,7 @@ from fusion.recipe_draft import (
     check_shape,
     conversion,
 )
+from fusion.recipe_files import descriptions_of, parse
 from fusion.services import labels
 from portal.web.recipes import read_text
 from portal.web.wizard.form import (

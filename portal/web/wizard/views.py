@@ -22,8 +22,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from catalog.search import QueryError
 from fusion.blueprint import FEWEST, MOST
 from fusion.errors import BuildError, Problem, RecipeError
-from fusion.recipe import parse, resolve
 from fusion.recipe_draft import STEPS, Checked, Draft, read_draft
+from fusion.recipe_files import parse, resolve
 from fusion.services import choice, drafted
 from portal.access import SignInError, check_may_start, user_of
 from portal.web.paging import LONGEST_ADDRESS, question
