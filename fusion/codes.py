@@ -35,6 +35,7 @@ FINDINGS: dict[str, str] = {
     "label_duplicate": "two cases have byte-identical labels",
     "label_conflict": "one image has two different labels",
     "near_duplicate": "two images are almost the same picture; kept in one group",
+    "similar_images": "two volumes are similar, not proven one image; kept in one split",
     "leak_review": "two images look alike across splits; a person should look",
     "looks_crowded": "too many images look alike to compare all of them as closely",
     "geometry_outlier": "grid far from the source's other cases",

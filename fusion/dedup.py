@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from itertools import combinations, pairwise
 from typing import Any
@@ -17,14 +18,10 @@ from scipy.sparse.csgraph import connected_components
 from catalog.licences import licence
 from fusion.bundle.content import split_names
 from fusion.imaging.boxes import Boxes, as_boxes, matched, moved, ras_step
+from fusion.imaging.detail import OTHER_DETAIL, SAME_DETAIL, detail_correlation, detail_of
 from fusion.imaging.hashes import Signatures, shared_slices, shows_slice
-from fusion.imaging.pairs import (
-    TooManyPairsError,
-    aligned_correlation,
-    correlations,
-    crossing_pairs,
-    near_pairs,
-)
+from fusion.imaging.pairs import TooManyPairsError, correlations, crossing_pairs, near_pairs
+from fusion.imaging.registration import aligned_correlation
 from fusion.imaging.volume import Array, Picture, Volume
 
 Row = Mapping[str, Any]
@@ -38,6 +35,10 @@ CLOSE_BITS, WEAK_BITS = 2, 6
 #: T4: at least this correlation is the same picture; below the floor alignment is not tried.
 SAME_PICTURE, ALIGNABLE = 0.99, 0.5
 MOST_PAIRS, MOST_ALIGNED = 20_000_000, 50_000
+#: Pairs of volumes whose detail is compared, at most, and volumes whose detail is in memory.
+MOST_DETAILED, _DETAILS_KEPT = 5_000, 1_000
+#: Same detail in this share: one image; below the second: another one; between, kept together.
+DETAIL_THRESHOLDS = {"T4_detail_same": SAME_DETAIL, "T4_detail_other": OTHER_DETAIL}
 THRESHOLDS = {
     "T2_slices": 5,
     "T2_containment": 0.5,
@@ -75,6 +76,7 @@ class Duplicates:
     relabelled: dict[str, list[str]] = field(default_factory=dict)  # kept -> copies, other labels
     findings: list[dict[str, Any]] = field(default_factory=list)
     unresolved: list[dict[str, Any]] = field(default_factory=list)  # T3 without T4
+    detail: dict[str, int] = field(default_factory=dict)  # pairs of volumes: same, similar, other
     hits: dict[str, int] = field(default_factory=dict)  # pairs found per tier
     merged_by: dict[str, int] = field(default_factory=dict)  # groups joined, tier after tier
     shared: list[dict[str, Any]] = field(default_factory=list)  # {a, b, tiers: {tier: n}}
@@ -143,6 +145,9 @@ class _Search:
         self.group = np.arange(self.count)  # component of each case, so far
         self.subject = np.zeros(self.count, np.int64)
         self.shared: Counter[tuple[str, str, str]] = Counter()
+        self.similar: dict[tuple[int, int], str] = {}  # volumes, and how alike
+        self.detail = lru_cache(_DETAILS_KEPT)(self._detail)
+        self.detailed = 0
 
     def run(self) -> Duplicates:
         subjects = [self._subject(case) for case in self.cases]
@@ -358,10 +363,28 @@ class _Search:
             ]
             same = _clusters((n, self.cases[n]["look"]["thumb"]) for n in places)
             different = [c for c in same if len({self.subject[n] for n in c}) > 1]
-            equal = ["look the same: equal thumbnails"] * len(different)
-            self._join("T3", different, between_sources=True, note="near_duplicate", details=equal)
-            first = {self.cases[n]["look"]["thumb"]: n for n in reversed(places)}
-            self._near(np.array(sorted(first.values()), np.int64))
+            if is_flat:
+                equal = ["look the same: equal thumbnails"] * len(different)
+                self._join(
+                    "T3", different, between_sources=True, note="near_duplicate", details=equal
+                )
+                first = {self.cases[n]["look"]["thumb"]: n for n in reversed(places)}
+                places = sorted(first.values())
+            self._near(np.array(places, np.int64))
+        self._join_similar()
+
+    def _join_similar(self) -> None:
+        """Volumes that may be one image and may be two: kept together, and said to be no more."""
+        apart = [
+            (pair, detail)
+            for pair, detail in self.similar.items()
+            if self.group[pair[0]] != self.group[pair[1]]
+        ]
+        if not apart:
+            return
+        self.out.hits["similar"] = self.out.merged_by["similar"] = 0
+        pairs, details = [pair for pair, _ in apart], [detail for _, detail in apart]
+        self._join("similar", pairs, note="similar_images", details=details)
 
     def _near(self, places: npt.NDArray[np.int64]) -> None:
         """Candidates by hash among cases of different subjects, then the second look."""
@@ -441,11 +464,20 @@ class _Search:
         """Confirmed pairs are joined; close ones without confirmation wait for a person."""
         how = ", mirrored" if mirrored else ""
         sure = scores >= SAME_PICTURE
+        group = self.group.copy()
+        for n in np.flatnonzero(sure):
+            a, b = (int(one) for one in pairs[n])
+            if not _is_flat(self.cases[a]) and group[a] != group[b]:
+                sure[n] = self._is_one(a, b, scores[n], how, mirrored=mirrored)
+                if sure[n]:
+                    group[group == group[b]] = group[a]
         details = [f"look the same: correlation {score:.3f}{how}" for score in scores[sure]]
         clusters = [tuple(pair) for pair in pairs[sure].tolist()]
         self._join("T3", clusters, between_sources=True, note="near_duplicate", details=details)
         for n in np.flatnonzero(~sure & (bits <= CLOSE_BITS)):
             a, b = (int(one) for one in pairs[n])
+            if (a, b) in self.similar:
+                continue
             detail = f"{self._named(a)} and {self._named(b)} look alike: correlation "
             self.out.unresolved.append(
                 {
@@ -455,6 +487,32 @@ class _Search:
                     "detail": f"{detail}{scores[n]:.3f}{how}",
                 }
             )
+
+    def _is_one(self, a: int, b: int, score: float, how: str, *, mirrored: bool) -> bool:
+        """Whether the detail of two volumes proves one image; what stays in doubt is noted."""
+        found, said = None, "not compared: too many pairs look alike"
+        if self.detailed < MOST_DETAILED:
+            self.detailed += 1
+            one, two = (self.detail(n) for n in (a, b))
+            thumbs = [self.access.thumb(self.cases[n]["id"]) for n in (a, b)]
+            if mirrored:
+                one, thumbs[0] = one[..., ::-1], thumbs[0][..., ::-1]
+            found = detail_correlation(one, two, (thumbs[0], thumbs[1]))
+            said = "too little to compare" if found is None else f"{found:.3f}"
+        verdict = "similar"
+        if found is not None and not OTHER_DETAIL <= found < SAME_DETAIL:
+            verdict = "same" if found >= SAME_DETAIL else "other"
+        self.out.detail[verdict] = self.out.detail.get(verdict, 0) + 1
+        if verdict == "similar":
+            detail = f"are similar, not proven same: correlation {score:.3f}{how}, of detail {said}"
+            self.similar.setdefault((a, b), detail)
+        return verdict == "same"
+
+    def _detail(self, place: int) -> Thumb:
+        image = self.access.original(self.cases[place]["id"])
+        if not isinstance(image, Volume):
+            raise TypeError(f"{self._named(place)} is {type(image).__name__}, expected a volume")
+        return detail_of(image)
 
     def _finish(self) -> None:
         smallest: dict[int, str] = {}

@@ -325,20 +325,30 @@ def look(image: Volume | Picture) -> Look:
     if isinstance(image, Picture):
         small = resize_array(_grey(image), FLAT_THUMB, "area")
         low, high = np.percentile(small, _RANGE)
+        thumb = _as_bytes(small, low, high)
     else:
-        array = to_ras(image)[0].array.transpose(2, 1, 0)
-        low, high = np.percentile(_sampled(array), _RANGE)
-        # Plane by plane: no float copy of the whole.
-        ends = np.float32(low), np.float32(high)
-        planes = (np.clip(plane.astype(np.float32), *ends) for plane in array)
-        flat = np.stack([area_resized(plane, SOLID_THUMB[1:]) for plane in planes])
-        small = area_resized(flat, SOLID_THUMB)
+        thumb = solid_thumb(image, SOLID_THUMB)
+    mirrored = thumb[..., ::-1]
+    return Look(phash(thumb), dhash(thumb), phash(mirrored), dhash(mirrored), thumb)
+
+
+def solid_thumb(volume: Volume, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """The volume made small: uint8 of `shape`, RAS with the left-right axis last."""
+    array = to_ras(volume)[0].array.transpose(2, 1, 0)
+    low, high = np.percentile(_sampled(array), _RANGE)
+    # Plane by plane: no float copy of the whole.
+    ends = np.float32(low), np.float32(high)
+    planes = (np.clip(plane.astype(np.float32), *ends) for plane in array)
+    flat = np.stack([area_resized(plane, shape[1:]) for plane in planes])
+    return _as_bytes(area_resized(flat, shape), low, high)
+
+
+def _as_bytes(small: Array, low: float, high: float) -> npt.NDArray[np.uint8]:
+    """Black at `low`, white at `high`; of one value, at the ends that are there."""
     if high <= low:
         low, high = float(small.min()), float(small.max())
     scaled = (np.clip(small, low, high) - low) * (255 / max(high - low, 1e-30))
-    thumb = np.rint(scaled).astype(np.uint8)
-    mirrored = thumb[..., ::-1]
-    return Look(phash(thumb), dhash(thumb), phash(mirrored), dhash(mirrored), thumb)
+    return np.rint(scaled).astype(np.uint8)
 
 
 def _sampled(array: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Which of many images look alike: exact joins of 64-bit hashes, and the second look (numba)."""
+"""Which of many images look alike: exact joins of 64-bit hashes, and correlation (numba)."""
 
 # Kernels take what numba infers.
-# ruff: noqa: ANN001, ANN202, C901, PLR0912, PLR0915, PLR2004, RUF046
+# ruff: noqa: ANN001, ANN202, C901, PLR2004
 # mypy: allow-untyped-defs
 from __future__ import annotations
 
@@ -18,15 +18,8 @@ Pairs = npt.NDArray[np.int64]
 
 _BITS = 64
 _ONE = np.uint64(1)
-#: Alignment searches enlargements and shifts of up to this share.
-_REACH = 0.15
-_STEPS = 12
 #: Sum of two values of a thumbnail that are both black.
-_DARK = 4
-#: A coarse picture that cannot be aligned to this correlation is not tried in detail.
-_PROMISING = 0.97
-_SETTLED = 0.02  # of a thumbnail's pixel
-_SMOOTHING = (0.25, 0.5, 0.25)
+DARK = 4
 _compiled: Callable[..., Any] = numba.njit(cache=True, nogil=True)
 
 
@@ -247,7 +240,7 @@ def _correlate(flat, pairs, mirrored):
             for c in range(columns):
                 x = np.int64(flat[a, r, columns - 1 - c] if mirrored else flat[a, r, c])
                 y = np.int64(flat[b, r, c])
-                seen = np.int64(x + y > _DARK)
+                seen = np.int64(x + y > DARK)
                 x, y = x * seen, y * seen
                 n += seen
                 s_a += x
@@ -259,138 +252,3 @@ def _correlate(flat, pairs, mirrored):
         if spread > 0:
             out[p] = (n * s_ab - s_a * s_b) / math.sqrt(spread)
     return out
-
-
-def aligned_correlation(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> float:
-    """T4: the largest correlation over enlargements and shifts per axis of up to 15 %.
-
-    Gauss-Newton from the unmoved picture; a copy that was cropped a little comes back to its place.
-
-    Args:
-        first, second: thumbnails of one shape, (H, W) or (I, J, K).
-    """
-    shape = (1,) * (3 - first.ndim) + first.shape
-    solid = [one.astype(np.float64).reshape(shape) for one in (first, second)]
-    coarse = [_halved(_halved(one) if first.ndim == 2 else one) for one in solid]
-    if (score := float(_align(*map(_smooth, coarse)))) < _PROMISING:
-        return score
-    return float(_align(*map(_smooth, solid)))
-
-
-def _halved(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Means of neighbours along axes longer than one."""
-    for axis, size in enumerate(array.shape):
-        if size > 1:
-            pairs = np.moveaxis(array, axis, 0).reshape(size // 2, 2, -1)
-            rest = tuple(n for k, n in enumerate(array.shape) if k != axis)
-            array = np.moveaxis(pairs.mean(axis=1).reshape(size // 2, *rest), 0, axis)
-    return array
-
-
-def _smooth(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A three-tap blur along axes longer than one: slopes that a step can follow."""
-    for axis, size in enumerate(array.shape):
-        if size > 1:
-            wide = np.pad(array, [(int(n == axis),) * 2 for n in range(array.ndim)], mode="edge")
-            parts = [np.take(wide, range(k, k + size), axis) * w for k, w in enumerate(_SMOOTHING)]
-            array = parts[0] + parts[1] + parts[2]
-    return array
-
-
-@_compiled
-def _align(a, b):
-    """Best correlation of a, sampled at scale * place + shift, with b."""
-    shape = a.shape
-    grad = np.zeros((3, *shape))
-    for i in range(shape[0]):
-        for j in range(shape[1]):
-            for k in range(shape[2]):
-                if shape[0] > 1:
-                    u, d = min(i + 1, shape[0] - 1), max(i - 1, 0)
-                    grad[0, i, j, k] = (a[u, j, k] - a[d, j, k]) / (u - d)
-                if shape[1] > 1:
-                    u, d = min(j + 1, shape[1] - 1), max(j - 1, 0)
-                    grad[1, i, j, k] = (a[i, u, k] - a[i, d, k]) / (u - d)
-                if shape[2] > 1:
-                    u, d = min(k + 1, shape[2] - 1), max(k - 1, 0)
-                    grad[2, i, j, k] = (a[i, j, u] - a[i, j, d]) / (u - d)
-    scale, shift = np.zeros(3), np.zeros(3)
-    mid = np.array([(shape[0] - 1) / 2, (shape[1] - 1) / 2, (shape[2] - 1) / 2])
-    best = -1.0
-    row = np.empty(8)
-    moved = np.empty(4)
-    for _ in range(_STEPS):
-        normal, right = np.zeros((8, 8)), np.zeros(8)
-        n = s_a = s_b = s_aa = s_bb = s_ab = 0.0
-        for i in range(shape[0]):
-            x = (i - mid[0]) * (1 + scale[0]) + shift[0] + mid[0]
-            if x < -1e-9 or x > shape[0] - 1 + 1e-9:
-                continue
-            i0 = min(max(int(math.floor(x)), 0), max(shape[0] - 2, 0))
-            fx = x - i0 if shape[0] > 1 else 0.0
-            i1 = min(i0 + 1, shape[0] - 1)
-            for j in range(shape[1]):
-                y = (j - mid[1]) * (1 + scale[1]) + shift[1] + mid[1]
-                if y < -1e-9 or y > shape[1] - 1 + 1e-9:
-                    continue
-                j0 = min(max(int(math.floor(y)), 0), max(shape[1] - 2, 0))
-                fy = y - j0 if shape[1] > 1 else 0.0
-                j1 = min(j0 + 1, shape[1] - 1)
-                for k in range(shape[2]):
-                    z = (k - mid[2]) * (1 + scale[2]) + shift[2] + mid[2]
-                    if z < -1e-9 or z > shape[2] - 1 + 1e-9:
-                        continue
-                    k0 = min(max(int(math.floor(z)), 0), max(shape[2] - 2, 0))
-                    fz = z - k0
-                    k1 = min(k0 + 1, shape[2] - 1)
-                    for q in range(4):
-                        g = a if q == 0 else grad[q - 1]
-                        near = (g[i0, j0, k0] * (1 - fz) + g[i0, j0, k1] * fz) * (1 - fy) + (
-                            g[i0, j1, k0] * (1 - fz) + g[i0, j1, k1] * fz
-                        ) * fy
-                        far = (g[i1, j0, k0] * (1 - fz) + g[i1, j0, k1] * fz) * (1 - fy) + (
-                            g[i1, j1, k0] * (1 - fz) + g[i1, j1, k1] * fz
-                        ) * fy
-                        moved[q] = near * (1 - fx) + far * fx
-                    value, wanted = moved[0], b[i, j, k]
-                    if value + wanted <= _DARK:
-                        continue
-                    n += 1
-                    s_a += value
-                    s_b += wanted
-                    s_aa += value * value
-                    s_bb += wanted * wanted
-                    s_ab += value * wanted
-                    row[0] = moved[1] * (i - mid[0])
-                    row[1] = moved[2] * (j - mid[1])
-                    row[2] = moved[3] * (k - mid[2])
-                    row[3], row[4], row[5] = moved[1], moved[2], moved[3]
-                    row[6], row[7] = value, 1.0
-                    for p in range(8):
-                        right[p] += row[p] * wanted
-                        for q in range(p + 1):
-                            normal[p, q] += row[p] * row[q]
-        spread = (n * s_aa - s_a * s_a) * (n * s_bb - s_b * s_b)
-        if spread <= 0:
-            break
-        best = max(best, (n * s_ab - s_a * s_b) / math.sqrt(spread))
-        for p in range(8):
-            for q in range(p):
-                normal[q, p] = normal[p, q]
-        for p in range(8):
-            normal[p, p] += 1e-6 * normal[p, p] + 1e-6
-        step = np.linalg.solve(normal, right)
-        gain = step[6]
-        if abs(gain) < 1e-6:
-            break
-        largest = 0.0
-        for axis in range(3):
-            scale[axis] += step[axis] / gain
-            shift[axis] += step[3 + axis] / gain
-            half = max(mid[axis], 1.0)
-            largest = max(largest, abs(step[axis] / gain) * half, abs(step[3 + axis] / gain))
-            if abs(scale[axis]) > _REACH or abs(shift[axis]) > _REACH * half + 1:
-                return best
-        if largest < _SETTLED:
-            break
-    return best

