@@ -23,9 +23,10 @@ from fusion.classes import class_of
 from fusion.found import ACROSS
 from fusion.imaging.boxes import as_boxes, moved, moved_back, ras_step, sizes_of
 from fusion.imaging.errors import CaseError
+from fusion.imaging.file_hash import file_sha256
 from fusion.imaging.geometry import ras_order, same_voxels, to_ras
 from fusion.imaging.harmonise import resample, resample_labels, target_grid
-from fusion.imaging.hashes import file_sha256, identify, is_blank, t1
+from fusion.imaging.hashes import identify, is_blank, t1
 from fusion.imaging.intensity import LOWEST_HU, as_hounsfield, ct_unit, rescale
 from fusion.imaging.io import image_parts, read_array, read_image, write_nifti, write_png
 from fusion.imaging.labels import value_counts

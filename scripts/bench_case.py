@@ -36,9 +36,9 @@ import SimpleITK as sitk  # noqa: N813
 from benchlib import ct_like, in_turn, medians, scratch, targets, write_nifti_gz
 
 from fusion.cases import FoundCase
+from fusion.imaging.file_hash import file_sha256
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resample, target_grid
-from fusion.imaging.hashes import file_sha256
 from fusion.imaging.io import read_image, write_nifti
 from fusion.imaging.parallel import beside
 from fusion.imaging.volume import Grid, Volume

@@ -22,15 +22,16 @@ sys.exit(f"{module} loads " + ", ".join(heavy) if heavy else 0)
 
 
 TRAINING = {"torch", "monai"}
+IMAGING = {"scipy", "nibabel", "pydicom", "SimpleITK", "numba"}
 
 
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
         ("fusion.build", TRAINING),
-        ("portal.urls", TRAINING | {"SimpleITK", "numba"}),
-        ("workers.tasks", TRAINING),
-        ("fusion.baseline", TRAINING),
+        ("portal.urls", TRAINING | IMAGING),
+        ("workers.tasks", TRAINING | IMAGING | {"pyarrow"}),
+        ("fusion.baseline", TRAINING | IMAGING),
     ],
 )
 def test_no_process_loads_a_heavy_library_before_it_is_needed(

@@ -25,7 +25,7 @@ from django.utils.timezone import now
 
 from catalog import refresh
 from catalog.harvest import format_table
-from catalog.importers import cells, idc_live, openneuro, repositories
+from catalog.importers import cells, openneuro, repositories
 from catalog.importers.entry import Entry, ImportSourceError
 from catalog.models import Harvest
 from catalog.records_io import RecordError
@@ -69,6 +69,8 @@ def _openneuro() -> Upstream:
 
 
 def _idc() -> Upstream:
+    from catalog.importers import idc_live  # on pyarrow, which other tasks do without
+
     folder = settings.IDC_INDEX_URL.rstrip("/")
     files = {name: f"{folder}/{name}" for name in idc_live.FILES}
     return Upstream(files, lambda found: (list(idc_live.entries(found)), []))

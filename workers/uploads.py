@@ -28,7 +28,7 @@ from catalog.faults import Fault, FaultsError
 from catalog.models import Dataset
 from fusion.errors import BuildError, RecipeError
 from fusion.imaging.errors import CaseError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.locations import SAFE_ID
 from fusion.models import Upload
 from fusion.recipe_check import check_description

@@ -7,7 +7,6 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from isal import igzip
 from numpy.typing import NDArray
@@ -75,7 +74,9 @@ def encode_labels(name: str, labels: NDArray[Any], like: Decoded) -> bytes:
         out = io.BytesIO()
         Image.fromarray(labels).save(out, "PNG", compress_level=6)
         return out.getvalue()
-    image = nib.Nifti1Image(labels, like.affine)
+    from nibabel import Nifti1Image  # not for web processes
+
+    image = Nifti1Image(labels, like.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(like.affine, code=1)
     image.set_sform(like.affine, code=1)
@@ -99,7 +100,9 @@ def words_beside(name: str, data: bytes) -> tuple[str, ...] | None:
 
 
 def _decode_nifti(data: bytes) -> Decoded:
-    image = nib.Nifti1Image.from_bytes(_gunzip(data) if data[:2] == _GZIP else data)
+    from nibabel import Nifti1Image
+
+    image = Nifti1Image.from_bytes(_gunzip(data) if data[:2] == _GZIP else data)
     header = image.header
     words = [
         f"{field}={text!r}"

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import axcodes2ornt
-from scipy import ndimage
 
 from fusion.imaging.transforms import Transform
 from fusion.imaging.volume import Array
@@ -59,6 +57,8 @@ def ras_step(facts: Mapping[str, Any]) -> list[Transform]:
     """The step to RAS order of an image with this `shape` and these `axcodes` (None: no step)."""
     if not facts["axcodes"]:
         return []
+    from nibabel.orientations import axcodes2ornt  # not for web processes
+
     order = axcodes2ornt(tuple(facts["axcodes"]))
     axes = np.argsort(order[:, 0]).astype(int).tolist()
     params = {"axes": axes, "flips": [bool(order[axis, 1] < 0) for axis in axes]}
@@ -105,12 +105,16 @@ def matched(one: Boxes, other: Boxes, least: float = 0.5) -> int:
 
 def around(numbers: Array) -> list[tuple[int, Corners]]:
     """(number, box) of each number above 0 in an array of whole numbers: all of its voxels."""
+    from scipy import ndimage  # not for web processes
+
     places = ndimage.find_objects(numbers)
     return [(n, _corners(place)) for n, place in enumerate(places, 1) if place is not None]
 
 
 def around_parts(mask: npt.NDArray[np.bool_]) -> list[Corners]:
     """A box around each connected part; voxels that touch by a corner are connected."""
+    from scipy import ndimage
+
     numbers, _ = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
     return [corners for _, corners in around(numbers)]
 

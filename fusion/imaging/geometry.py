@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from fusion.imaging.errors import CaseError
 from fusion.imaging.transforms import Transform, record
@@ -106,6 +105,8 @@ def without_shear(volume: Volume) -> Volume:
 
 def ras_order(grid: Grid) -> tuple[tuple[int, int, int], tuple[bool, bool, bool], Grid]:
     """Axis order and flips (after reordering) that make `grid` RAS, and the grid they give."""
+    from nibabel.orientations import inv_ornt_aff, io_orientation  # not for web processes
+
     ornt = io_orientation(grid.affine)
     source_of = np.argsort(ornt[:, 0]).astype(int)
     axes = (int(source_of[0]), int(source_of[1]), int(source_of[2]))

@@ -1,11 +1,11 @@
-"""Fingerprints that find the same image again: bytes, voxels, slices, looks."""
+"""Fingerprints that find the same image again: voxels, slices, looks; bytes: file_hash.py."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -33,33 +33,6 @@ FLAT_THUMB, SOLID_THUMB = (64, 64), (24, 24, 24)
 #: Percentiles that become black and white: a window set by somebody changes little beyond them.
 _RANGE = (1, 99)
 _SAMPLE = 1 << 20
-_BLOCK = 1 << 18  # bytes hashed at a time
-
-
-def _nothing(_bytes_read: int) -> None:
-    pass
-
-
-def file_sha256(path: Path | str, told: Callable[[int], None] = _nothing) -> str:
-    """T0: SHA-256 of the file's bytes, as hex; `told` as in `file_hash`."""
-    return file_hash(path, "sha256", told)
-
-
-def file_hash(path: Path | str, kind: str, told: Callable[[int], None] = _nothing) -> str:
-    """A hash of the file's bytes, as hex.
-
-    Args:
-        kind: its name in hashlib.
-        told: called after each block with the bytes read so far; what it raises ends the reading.
-    """
-    digest, size = hashlib.new(kind, usedforsecurity=False), 0
-    block = memoryview(bytearray(_BLOCK))
-    with Path(path).open("rb", buffering=0) as stream:
-        while read := stream.readinto(block):
-            digest.update(block[:read])
-            size += read
-            told(size)
-    return digest.hexdigest()
 
 
 def t1(image: Volume | Picture) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from fusion.imaging.volume import Array, Picture
+
+if TYPE_CHECKING:  # web processes hardly resize
+    from scipy.sparse import csr_array
 
 KINDS = ("linear", "nearest", "area")
 
@@ -80,6 +83,8 @@ def _linear(old: int, new: int) -> csr_array:
     rows = np.repeat(np.arange(new), 2)
     columns = np.minimum(np.stack([low, low + 1], axis=1).ravel(), old - 1)
     values = np.stack([1 - weight, weight], axis=1).ravel()
+    from scipy.sparse import csr_array
+
     return csr_array((values, (rows, columns)), shape=(new, old))
 
 
@@ -92,4 +97,6 @@ def _area(old: int, new: int) -> csr_array:
     columns = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[rows]
     cover = np.minimum(columns + 1, edges[rows + 1]) - np.maximum(columns, edges[rows])
     values = (cover / (old / new)).astype(np.float32)
+    from scipy.sparse import csr_array
+
     return csr_array((values, (rows, np.minimum(columns, old - 1))), shape=(new, old))

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import aff2axcodes
 
 from fusion.imaging.errors import CaseError
 
@@ -62,6 +61,8 @@ class Grid:
     @cached_property
     def axcodes(self) -> str:
         """Direction in which each axis grows, such as "RAS"."""
+        from nibabel.orientations import aff2axcodes  # web processes hardly read an image
+
         return "".join(aff2axcodes(self.affine))
 
     @cached_property

@@ -22,7 +22,7 @@ from isal import igzip, isal_zlib
 
 from fusion.errors import BuildError
 from fusion.imaging.errors import CaseError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 # The package is hardly typed.

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_hash, file_sha256
+from fusion.imaging.file_hash import file_hash, file_sha256
 from fusion.sources.archive import SUFFIXES, is_archive, unpack
 from fusion.sources.base import Check, Listing, RemoteFile
 from fusion.sources.credentials import headers_of

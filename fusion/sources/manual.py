@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_hash
+from fusion.imaging.file_hash import file_hash
 from fusion.locations import ExpectedFile, Manual
 from fusion.sources import local
 from fusion.sources.base import Check

@@ -8,7 +8,7 @@ from typing import Any
 
 from fusion.cases import FoundCase
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.source import SourceDescription
 from fusion.stages.base import Build, Progress
 from fusion.stages.sources import acquired_roots, described, found_in, paths_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fusion.bundle.text import write_json
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.plan import Plan, findings_of
 from fusion.results import Results
 from fusion.sources.safety import FetchRules

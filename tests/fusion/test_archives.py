@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.locations import LocalFolder
 from fusion.sources import acquire
 from fusion.sources.archive import ArchiveLimits, unpack

@@ -12,7 +12,7 @@ import pytest
 
 from fusion.build import Build, run_stage
 from fusion.errors import CancelledError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.locations import ExpectedFile, Manual
 from fusion.plan import make_plan
 from fusion.recipe_check import check_recipe

@@ -11,7 +11,7 @@ from fusion.build import STAGES, Build, run_stage
 from fusion.bundle.read_bundle import Bundle
 from fusion.bundle.verify import verify_bundle
 from fusion.errors import BuildError
-from fusion.imaging.hashes import file_sha256
+from fusion.imaging.file_hash import file_sha256
 from fusion.imaging.io import read_image, write_nifti
 from fusion.plan import make_plan
 from fusion.recipe_check import check_recipe

@@ -9,11 +9,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fusion.imaging.file_hash import file_sha256
 from fusion.imaging.geometry import to_ras
 from fusion.imaging.harmonise import resize_picture
 from fusion.imaging.hashes import (
     Signatures,
-    file_sha256,
     identify,
     is_blank,
     look,
