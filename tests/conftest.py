@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from filelock import FileLock
 
 from catalog.collection import read_catalog
 from fusion import pool
 
 ROOT = Path(__file__).resolve().parent.parent
+PBKDF2PasswordHasher.iterations = 1  # accounts of tests would take half a second each, twice
 pool.CHILDREN_KEPT = 2  # a child starts in seconds; most builds of tests are done in less
 
 
