@@ -86,7 +86,7 @@ def scaled(number: int) -> list[Document]:
     records = read_catalog().values()
     base = [document(Dataset(**dataset_values(record))) for record in records]
     copies: Iterator[Document] = (
-        item if turn == 0 else replace(item, slug=f"{item.slug}-{turn}")
+        item if turn == 0 else replace(item, slug=f"{turn}-{item.slug}")
         for turn in count()
         for item in base
     )

@@ -22,20 +22,30 @@ from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
 from catalog.record import UNITS
-from catalog.search.documents import PARTS, SENTENCE_END, Document, read
+from catalog.search.documents import SENTENCE_END, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch
-from catalog.search.plan import Node, Numbers, Phrase, Plan, Some, Term, Years
+from catalog.search.plan import (
+    PART_SCORES,
+    STATED_SCORE,
+    Concept,
+    Node,
+    Numbers,
+    Phrase,
+    Plan,
+    Some,
+    Term,
+    Years,
+)
 
 TEXT_FIELDS = ("name_words", "text")
 KEYWORD_FIELDS = (
     "slug",
     "exact",
     *FILTERS,
-    *(f"{part}_{name}" for part in PARTS for name in CONCEPTS),
 )
 SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 TIMEOUT_SECONDS = 10
@@ -48,9 +58,20 @@ _LN2 = 0.6931471805599453
 Clause = dict[str, Any]  # a part of a request
 Page = tuple[tuple[float, Document], ...]
 _EVERY: Clause = {"match_all": {}}
-#: What a hit brings: its slug as sort key, and the digest, which says which state of it was found.
-#: No stored field is read: unpacking those costs a fifth of a request.
-_FOUND: Clause = {"source": False, "stored_fields": "_none_", "docvalue_fields": ["digest"]}
+#: What a hit brings: its slug, and the digest, which says which state of it was found. No stored
+#: field is read: unpacking those costs a fifth of a request.
+_FOUND: Clause = {"source": False, "stored_fields": "_none_", "docvalue_fields": ["slug", "digest"]}
+#: Where a document may have a concept, apart from the part of it that is a facet's value. What it
+#: carries alone it carries itself, and what its name says its words say.
+_CARRIED = ((), ("stated",), ("stated", "direct"), ("stated", "direct", "only"))
+_WORDED = ((), ("worded",), ("worded", "named"))
+#: A document has each concept at one grade: a query then reads one posting of it, not one a place.
+GRADES = {
+    "+".join(places): sum(({"stated": STATED_SCORE} | PART_SCORES)[place] for place in places)
+    for carried in _CARRIED
+    for worded in _WORDED
+    if (places := (*carried, *worded))
+}
 _VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
 #: All facets' values are counted in one field: a document's columns are then opened once, not nine
 #: times, which is a fifth of a request.
@@ -74,6 +95,7 @@ def mappings() -> dict[str, Any]:
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
             "facets": {"type": "keyword", "index": False},
+            "concepts": {"type": "keyword", "doc_values": False},
             "said": {"type": "text", "analyzer": "whitespace"},
             "year_number": {"type": "integer"},
             **{f"count_{unit}": {"type": "long"} for unit in UNITS},
@@ -93,12 +115,23 @@ def row(item: Document) -> dict[str, Any]:
         "slug": item.slug,
         "digest": item.digest,
         "facets": [f"{facet}:{value}" for facet in FACETS for value in item.values[facet]],
+        "concepts": list(_graded(item)),
         "said": SENTENCE_END.join(item.said),
         **{f"count_{unit}": number for unit, number in item.counts.items()},
         "year_number": item.year,
         "quality": item.quality,
         "stored": item.to_json(),
     }
+
+
+def _graded(item: Document) -> Iterator[str]:
+    """Each concept of a document with its grade: "anatomy:Brain stated+direct+worded"."""
+    places: dict[str, list[str]] = {}
+    for part in ("stated", *PART_SCORES):
+        for facet in CONCEPTS:
+            for term in item.words(facet if part == "stated" else f"{part}_{facet}"):
+                places.setdefault(f"{facet}:{term}", []).append(part)
+    return (f"{concept} {'+'.join(found)}" for concept, found in places.items())
 
 
 @contextmanager
@@ -180,7 +213,12 @@ class ElasticEngine:
     def _build(self, key: str, *, mend: bool = False) -> int | None:
         """Fill a new index and swap it in; None when the catalog changed while it was read."""
         name = f"{self.alias}-{key}-{secrets.token_hex(4)}"
-        settings = {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"}
+        settings = {
+            "number_of_shards": 1,
+            "number_of_replicas": 0,
+            "refresh_interval": "-1",
+            "sort.field": "slug",  # those that score alike then come by slug, without a sort key
+        }
         self.client.indices.create(index=name, mappings=mappings(), settings=settings)
         try:
             former = self._former(key) if mend else None
@@ -293,7 +331,7 @@ class ElasticEngine:
             "should": [_clause(term) for term in plan.related],
         }
         asked = _by_quality({"bool": query})
-        body = {"query": asked, "sort": ("_score", "slug"), "size": limit, **_FOUND}
+        body = {"query": asked, "size": limit, **_FOUND}
         return self._answer(body)[1]
 
     def _answer(self, body: Mapping[str, Any]) -> tuple[Any, Page]:
@@ -301,7 +339,7 @@ class ElasticEngine:
         for _ in range(TRIES):
             answer = self._execute(body)
             hits = answer["hits"]["hits"]
-            places = [(hit["sort"][-1], hit["fields"]["digest"][0]) for hit in hits]
+            places = [(hit["fields"]["slug"][0], hit["fields"]["digest"][0]) for hit in hits]
             known = {place: self._read[place] for place in places if place in self._read}
             if new := [place[0] for place in places if place not in known]:
                 known |= self._fetch(hits[0]["_index"], new)
@@ -333,12 +371,13 @@ def request(plan: Plan) -> dict[str, Any]:
     body = {
         "query": _by_quality({"bool": asked}),
         "aggs": _facet_counts(choices),
-        "sort": (SORT_FIELDS.get(plan.sort, "_score"), "slug"),
         "from_": plan.offset,
         "size": plan.limit,
         "track_total_hits": True,
         **_FOUND,
     }
+    if plan.sort in SORT_FIELDS:
+        body["sort"] = SORT_FIELDS[plan.sort]
     if choices:
         body["post_filter"] = _all_of(choices.values())
     return body
@@ -409,6 +448,12 @@ def _translate(node: Node) -> Any:
             return Q("match_phrase", said=" ".join(words))
         case Some(nodes=nodes):
             return Q("bool", should=[_translate(inner) for inner in nodes], minimum_should_match=1)
+        case Concept(facet=facet, term=term):
+            grades = [
+                _term(Term("concepts", f"{facet}:{term} {grade}", constant=score))
+                for grade, score in GRADES.items()
+            ]
+            return Q("bool", should=grades, minimum_should_match=1)
 
 
 def _term(term: Term) -> Any:

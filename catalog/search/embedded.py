@@ -28,6 +28,7 @@ from catalog.search.facets import CONCEPTS, FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch, allowed_slips
 from catalog.search.plan import (
+    Concept,
     Constraint,
     Node,
     Numbers,
@@ -375,7 +376,7 @@ def _translate(node: Node) -> Any:
             return _numbers(node)
         case Phrase(words=words):
             return _phrase(words)
-        case Some(nodes=nodes):
+        case Some(nodes=nodes) | Concept(places=nodes):
             return _Query.boolean_query([(_SHOULD, _translate(inner)) for inner in nodes])
 
 

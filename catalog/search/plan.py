@@ -18,10 +18,10 @@ from catalog.search.syntax import Said
 from catalog.search.words import fold, variants
 
 NAME_BOOST = 3.0
-DIRECT_SCORE = 3.0  # the dataset carries the concept itself, not only a narrower one
-STATED_SCORE = 1.0
-NAMED_SCORE = 1.5  # the concept stands in the name
-ONLY_SCORE = 1.5  # the dataset has this one value of the facet alone
+STATED_SCORE = 1.0  # the dataset carries the concept or a narrower one
+#: What each part of `Document` adds: the concept itself and no narrower one, as the facet's only
+#: value, in words of the dataset, in its name.
+PART_SCORES = {"direct": 3.0, "only": 1.5, "worded": 1.0, "named": 1.5}
 SAID_SCORE = 1.0  # it says the very word that was typed
 RELATED_SCORE = 2.0  # a near match in the same larger structure or region
 EXACT_SCORE = 60.0  # the whole text is the dataset's name or an alias of it
@@ -69,7 +69,22 @@ class Some:
     nodes: tuple[Node, ...]
 
 
-Node = Term | Years | Numbers | Phrase | Some
+@dataclass(frozen=True)
+class Concept:
+    """A document has the concept in one of `places`; scores add up."""
+
+    facet: str
+    term: str
+
+    @property
+    def places(self) -> tuple[Term, ...]:
+        """It or a narrower one is carried, its words stand there, it is carried itself, ..."""
+        fields = {f"{part}_{self.facet}": score for part, score in PART_SCORES.items()}
+        fields = {self.facet: STATED_SCORE} | fields
+        return tuple(Term(field, self.term, constant=score) for field, score in fields.items())
+
+
+Node = Term | Years | Numbers | Phrase | Some | Concept
 
 
 @dataclass(frozen=True)
@@ -178,12 +193,10 @@ def _narrowest(concepts: tuple[Understood, ...]) -> list[Understood]:
 
 
 def _bonus(reading: Interpretation) -> Iterator[Term]:
-    """What raises a result without being asked for: the very words, and datasets about this alone.
+    """What raises a result without being asked for: the very words.
 
     "lumbar spine" asks for the spine, and a dataset that says lumbar comes first.
     """
-    for one in _narrowest(reading.concepts):
-        yield Term(f"only_{one.facet}", one.term, constant=ONLY_SCORE)
     for one in reading.concepts:
         own = set(fold(one.term).split())
         for word in one.source.split():
@@ -229,12 +242,9 @@ def _related(facet: str, names: tuple[str, ...]) -> tuple[Term, ...]:
 def _concept(understood: Understood) -> Constraint:
     """The concept or a narrower one; or its words in the name or among the concepts' names."""
     facet, term = understood.facet, understood.term
-    parts = ((f"direct_{facet}", DIRECT_SCORE), (f"named_{facet}", NAMED_SCORE))
-    fields = ((facet, STATED_SCORE), (f"worded_{facet}", STATED_SCORE), *parts)
-    node = Some(tuple(Term(field, term, constant=score) for field, score in fields))
     # What a dataset carries itself it carries, and a concept in its name stands in its words.
-    core = Some(tuple(Term(field, term) for field, _ in fields[:2]))
-    return Constraint(facet, term, node, _related(facet, (term,)), core)
+    core = Some((Term(facet, term), Term(f"worded_{facet}", term)))
+    return Constraint(facet, term, Concept(facet, term), _related(facet, (term,)), core)
 
 
 def _word(word: str, *, prefix: bool) -> Constraint:
@@ -244,7 +254,7 @@ def _word(word: str, *, prefix: bool) -> Constraint:
         for name, boost in (("name_words", NAME_BOOST), ("text", 1.0))
     ]
     if prefix:
-        nodes.append(Term("text", word, constant=STATED_SCORE, prefix=True))
+        nodes.append(Term("text", word, constant=SAID_SCORE, prefix=True))
     core = Some(tuple(node for node in nodes if node.field == "text"))  # it holds the name too
     return Constraint("text", word, Some(tuple(nodes)), core=core)
 
@@ -266,6 +276,8 @@ def holds(node: Node, document: Document) -> bool:
             return any(wanted in f" {text} " for text in document.said)
         case Some(nodes=nodes):
             return any(holds(inner, document) for inner in nodes)
+        case Concept(places=places):
+            return any(holds(place, document) for place in places)
 
 
 def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple[str, ...]]:

@@ -6,6 +6,7 @@ import pytest
 
 from catalog.models import Dataset
 from catalog.search.documents import document
+from catalog.search.elastic import GRADES, row
 from catalog.search.engine import Engine, search
 from catalog.search.facets import FACETS
 from catalog.search.interpret import interpret
@@ -355,10 +356,23 @@ def test_sorting(make: Make):
     ]  # fmt: skip
 
 
+def test_those_that_score_alike_come_by_slug(make: Make):
+    rows = [dataset(slug, modalities=["CT"]) for slug in ("c", "a", "d", "b")]
+    engine = make(list(map(document, rows)))
+
+    assert slugs(ask(engine, q="ct")) == ["a", "b", "c", "d"]
+
+
 def test_an_empty_catalog_answers(make: Make):
     results = ask(make([]), q="lung ct")
 
     assert (results.total, results.hits, results.near) == (0, (), ())
+
+
+def test_elasticsearch_asks_for_every_grade_that_a_concept_has(real_documents):
+    found = {one.split(" ")[-1] for item in real_documents for one in row(item)["concepts"]}
+
+    assert {"stated", "stated+direct+worded", "worded+named"} <= found <= GRADES.keys()
 
 
 @pytest.mark.parametrize("params", [one for one in QUESTIONS if "q" in one], ids=str)
