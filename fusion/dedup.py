@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import sha256
 from itertools import combinations, pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from fusion.imaging.boxes import Boxes, as_boxes, matched, moved, ras_step
 from fusion.imaging.detail import OTHER_DETAIL, SAME_DETAIL, detail_correlation, detail_of
 from fusion.imaging.hashes import Signatures, shared_slices, shows_slice
 from fusion.imaging.pairs import TooManyPairsError, correlations, crossing_pairs, near_pairs
+from fusion.imaging.parallel import in_order
 from fusion.imaging.registration import aligned_correlation
 from fusion.imaging.volume import Array, Picture, Volume
 
@@ -140,19 +142,16 @@ class _Search:
         self.single_group, self.access = single_group, access
         self.rank, self.concepts = rank, concepts
         self.out = Duplicates(hits=dict.fromkeys(TIERS, 0), merged_by=dict.fromkeys(TIERS, 0))
-        self.edges = [_EMPTY]
-        self.count = len(self.cases)
-        self.group = np.arange(self.count)  # component of each case, so far
-        self.subject = np.zeros(self.count, np.int64)
+        self.group = np.arange(len(self.cases))  # component of each case, so far
+        self.subject = np.zeros(len(self.cases), np.int64)
         self.shared: Counter[tuple[str, str, str]] = Counter()
         self.similar: dict[tuple[int, int], str] = {}  # volumes, and how alike
         self.detail = lru_cache(_DETAILS_KEPT)(self._detail)
         self.detailed = 0
 
     def run(self) -> Duplicates:
-        subjects = [self._subject(case) for case in self.cases]
-        self.subject = _coded(subjects)
-        self._join("subject", _clusters(enumerate(subjects)))
+        self.subject = _coded(self._subject(case) for case in self.cases)
+        self._join("subject", _runs(self.subject))
         self._join("cross_id", _clusters(self._tokens(_cross_ids)), between_sources=True)
         self._join("T0", _clusters(self._tokens(_file_of)), between_sources=True)
         same = _clusters((n, case["t1"]) for n, case in enumerate(self.cases))
@@ -191,10 +190,7 @@ class _Search:
         inner[0] = False
         edges = np.stack([flat[:-1], flat[1:]], axis=1)[inner[1:]]
         self.out.hits[tier] += len(edges)
-        before = len(np.unique(self.group))
-        self.edges.append(edges)
-        self._regroup()
-        self.out.merged_by[tier] += before - len(np.unique(self.group))
+        self.out.merged_by[tier] += self._merge(edges)
         if between_sources:
             self._count_between(tier, clusters)
         for n, cluster in enumerate(clusters if note else ()):
@@ -205,12 +201,24 @@ class _Search:
                 detail = details[n] if details else _TIER_SAYS[tier]
                 self._note(note, first, other, detail)
 
-    def _regroup(self) -> None:
-        edges = np.concatenate(self.edges)
-        ones = np.ones(len(edges), np.int8)
-        graph = coo_array((ones, (edges[:, 0], edges[:, 1])), shape=(self.count, self.count))
-        self.group = connected_components(graph, directed=False)[1]
-        self.edges = [edges]
+    def _merge(self, edges: Edges) -> int:
+        """Groups that an edge joins become one; returns how many fewer there are.
+
+        Only the groups that `edges` touch are looked at: many small joins cost no more than one.
+        """
+        touched, ends = np.unique(self.group[edges], return_inverse=True)
+        graph = coo_array(
+            (np.ones(len(edges), np.int8), ends.reshape(edges.shape).T), (len(touched),) * 2
+        )
+        count, joined = connected_components(graph, directed=False)
+        # Every group goes by one of those that it was made of.
+        name = np.empty(count, np.int64)
+        name[joined[::-1]] = touched[::-1]
+        if count < len(touched):
+            renamed = np.arange(len(self.group))
+            renamed[touched] = name[joined]
+            self.group = renamed[self.group]
+        return len(touched) - int(count)
 
     def _count_between(self, tier: str, clusters: Sequence[Sequence[int]]) -> None:
         for cluster in clusters:
@@ -361,15 +369,16 @@ class _Search:
                 and _is_flat(case) == is_flat
                 and case["id"] not in self.out.excluded
             ]
-            same = _clusters((n, self.cases[n]["look"]["thumb"]) for n in places)
-            different = [c for c in same if len({self.subject[n] for n in c}) > 1]
             if is_flat:
+                thumbs = _coded(self.cases[n]["look"]["thumb"] for n in places)
+                same = [[places[n] for n in run] for run in _runs(thumbs)]
+                different = [c for c in same if len({self.subject[n] for n in c}) > 1]
                 equal = ["look the same: equal thumbnails"] * len(different)
                 self._join(
                     "T3", different, between_sources=True, note="near_duplicate", details=equal
                 )
-                first = {self.cases[n]["look"]["thumb"]: n for n in reversed(places)}
-                places = sorted(first.values())
+                first = np.unique(thumbs, return_index=True)[1]
+                places = [places[n] for n in first.tolist()]
             self._near(np.array(places, np.int64))
         self._join_similar()
 
@@ -582,16 +591,29 @@ _TIER_SAYS = {"T2": "hold equal slices or channels (T2)", "label_T0": "have byte
 
 
 def _clusters(tokens: Iterable[tuple[int, str]]) -> list[list[int]]:
-    """Places with one token, where there are several."""
-    by_token: dict[str, list[int]] = {}
-    for place, token in tokens:
-        by_token.setdefault(token, []).append(place)
-    return [places for places in by_token.values() if len(places) > 1]
-
-
-def _coded(tokens: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Places with one token, where there are several; in the order in which tokens come first."""
     codes: dict[str, int] = {}
-    return np.array([codes.setdefault(token, len(codes)) for token in tokens], np.int64)
+    places, held = array("q"), array("q")
+    for place, token in tokens:
+        places.append(place)
+        held.append(codes.setdefault(token, len(codes)))
+    return [[places[n] for n in run] for run in _runs(np.asarray(held, np.int64))]
+
+
+def _coded(tokens: Iterable[str]) -> npt.NDArray[np.int64]:
+    """A number for each token, the same for equal ones; new tokens count upwards."""
+    codes: dict[str, int] = {}
+    return np.fromiter((codes.setdefault(token, len(codes)) for token in tokens), np.int64)
+
+
+def _runs(codes: npt.NDArray[np.int64]) -> list[list[int]]:
+    """Places that hold the same code, where there are several; in the order of codes."""
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    ends = np.append(starts[1:], len(codes))
+    several = np.flatnonzero(ends - starts > 1)
+    spans = zip(starts[several].tolist(), ends[several].tolist(), strict=True)
+    return [order[start:end].tolist() for start, end in spans]
 
 
 def _cross_ids(case: Row) -> list[str]:
@@ -661,11 +683,16 @@ def cohen_kappa(pairs: Sequence[tuple[str, str]]) -> float | None:
 def _candidates(hashes: Mapping[str, npt.NDArray[np.uint64]], bits: int) -> tuple[Edges, Edges]:
     """Pairs with one of the two hashes within `bits`: as they are, and with the first mirrored."""
     count = len(hashes["phash"])
-    plain = [near_pairs(hashes[name], bits, MOST_PAIRS) for name in ("phash", "dhash")]
-    turned = [
-        crossing_pairs(hashes[f"{name}_mirrored"], hashes[name], bits, MOST_PAIRS)
-        for name in ("phash", "dhash")
+    names = ("phash", "dhash")
+    joins: list[Callable[[], Edges]] = [
+        *(partial(near_pairs, hashes[n], bits, MOST_PAIRS) for n in names),
+        *(
+            partial(crossing_pairs, hashes[f"{n}_mirrored"], hashes[n], bits, MOST_PAIRS)
+            for n in names
+        ),
     ]
+    found = list(in_order(lambda n: joins[n](), len(joins)))
+    plain, turned = found[:2], found[2:]
     # Mirrored a beside b is b beside mirrored a: one order of each pair is enough.
     turned = [pairs[pairs[:, 0] < pairs[:, 1]] for pairs in turned]
     return _united(plain, count), _united(turned, count)

@@ -33,7 +33,7 @@ import nibabel as nib
 import numpy as np
 import scipy.ndimage
 import SimpleITK as sitk  # noqa: N813
-from benchlib import ct_like, in_turn, medians, scratch, targets, write_nifti_gz
+from benchlib import MIB, ct_like, in_turn, medians, resident, scratch, targets, write_nifti_gz
 
 from fusion.cases import FoundCase
 from fusion.imaging.file_hash import file_sha256
@@ -49,7 +49,6 @@ CASES = 6
 RIM = 3
 FILES = ("image.nii.gz", "label.nii.gz")
 CONCEPTS = ("spleen", "liver", "pancreas", "stomach", "aorta")
-MIB = 1 << 20
 
 
 def ours(source: Path, out: Path) -> None:
@@ -306,12 +305,6 @@ def memory_table(folder: Path) -> list[tuple[str, float, float]]:
         f"\nmemory of one whole case: {used / MIB:.0f} MiB; inputs and outputs {arrays / MIB:.0f}"
     )
     return [("inputs + outputs + 20 % over the memory used", 1.2 * arrays / used, 1)]
-
-
-def resident(mark: str) -> int:
-    """Bytes in memory now (VmRSS) or at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(mark))
 
 
 def measure_memory(folder: Path) -> None:

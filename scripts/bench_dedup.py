@@ -3,12 +3,13 @@
 
     scripts/bench_dedup.py [hashes] [cases]
 
-Peers: bands and a sort in numpy (exact), and brute force on a sample of queries, scaled.
+Peers: bands and a sort in numpy (exact), and brute force on a sample of queries, scaled. The whole
+search runs over rows of two sources with copies whose groups are known: four pictures a subject;
+2 % each are exact copies, are stored anew, look the same, or only seem to by their hashes.
 """
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -18,15 +19,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from benchlib import MIB, resident, targets
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fusion.dedup import Access, find_duplicates
+from fusion.dedup import Access, Duplicates, find_duplicates
 from fusion.imaging.pairs import near_pairs
-from fusion.imaging.volume import Picture
 
 Hashes = npt.NDArray[np.uint64]
 MAX_BITS, BANDS, SAMPLE = 4, 5, 200
+COPIES = ("T1", "T2", "T3", "none")
+ALL_BITS = 2**64 - 1
 
 
 def planted(count: int, seed: int = 1) -> Hashes:
@@ -73,49 +78,118 @@ def brute(hashes: Hashes) -> int:
     )
 
 
-def timed(name: str, work: Callable[[], Any], scale: float = 1.0) -> Any:
+def timed(name: str, work: Callable[[], Any], scale: float = 1.0) -> tuple[Any, float]:
+    """What `work` returns, and the seconds of CPU time it took, times `scale`."""
     start = time.process_time()
     answer = work()
     seconds = (time.process_time() - start) * scale
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    memory = resident("VmHWM") / 2**30
     print(f"{name:48s} {seconds:9.2f} s of CPU   {memory:5.1f} GiB at most so far")
-    return answer
+    return answer, seconds
 
 
-def rows_of(count: int) -> list[dict[str, Any]]:
-    hashes, others = planted(count), planted(count, 3)
-    return [
-        {
-            "id": f"s__{n:09d}", "source": "ab"[n % 2], "name": str(n), "subject": str(n),
-            "official_split": None, "shape": [512, 512], "present": {}, "annotated": [],
-            "classes": None, "origin": {"image": {"sha256": f"{n:064x}"}, "labels": []},
-            "t1": f"{n if n % 50 else 0:064x}", "files": [],
-            "t2": {"full": [], "trimmed": [], "exact": [f"{n:032x}"]},
-            "look": {
-                "phash": a, "dhash": b, "phash_mirrored": a ^ (2**64 - 1),
-                "dhash_mirrored": b ^ (2**64 - 1), "thumb": f"{n:032x}",
-            },
-        }
-        for n, (a, b) in enumerate(zip(hashes.tolist(), others.tolist(), strict=True))
-    ]  # fmt: skip
+class Collection:
+    """Rows of `count` pictures, whose thumbnail each asks for, and the true number of groups."""
+
+    def __init__(self, count: int) -> None:
+        rng = np.random.default_rng(3)
+        self.textures = rng.integers(0, 255, (4096, 64, 64), dtype=np.uint8)
+        hashes = [rng.integers(0, 2**64, count, dtype=np.uint64) for _ in range(2)]
+        voxels, slices, self.view = (np.arange(count) for _ in range(3))
+        part = count // 50
+        edges = [np.stack([np.arange(count), np.arange(count) // 4 * 4])]
+        for turn, tier in enumerate(COPIES):
+            old = np.arange(part) + turn * part
+            new = count // 2 + old
+            for values in hashes:
+                values[new] = values[old]
+                for _ in range(2):
+                    values[new] ^= np.uint64(1) << rng.integers(0, 64, part, dtype=np.uint64)
+            if tier != "none":
+                self.view[new] = old
+                edges.append(np.stack([old, new]))
+            if tier == "T1":
+                voxels[new] = old
+            if tier in ("T1", "T2"):
+                slices[new] = old
+        ends = np.concatenate(edges, axis=1)
+        graph = coo_array((np.ones(ends.shape[1], np.int8), tuple(ends)), shape=(count, count))
+        self.groups = connected_components(graph, directed=False)[0]
+        columns = [one.tolist() for one in (*hashes, voxels, slices)]
+        self.rows = [row_of(n, count, *of) for n, of in enumerate(zip(*columns, strict=True))]
+
+    def thumb(self, case_id: str) -> npt.NDArray[np.uint8]:
+        place = int(case_id[3:])
+        thumb: npt.NDArray[np.uint8] = self.textures[self.view[place] % len(self.textures)]
+        if self.view[place] != place:
+            thumb = thumb.copy()
+            thumb[0] ^= 7
+        return thumb
+
+    def search(self) -> Duplicates:
+        # Labels and originals are asked for by none of these tiers.
+        access = Access(self.thumb, lambda _: None, lambda _: sys.exit("an original was asked for"))
+        return find_duplicates(self.rows, {}, access)
+
+
+def row_of(n: int, count: int, phash: int, dhash: int, voxels: int, slices: int) -> dict[str, Any]:
+    source = "ab"[n >= count // 2]
+    return {
+        "id": f"{source}__{n:09d}", "source": source, "name": str(n), "subject": str(n // 4),
+        "official_split": None, "shape": [512, 512], "present": {}, "annotated": [],
+        "classes": None, "origin": {"image": {"sha256": f"{n:064x}"}, "labels": []},
+        "t1": f"{voxels:064x}", "files": [],
+        "t2": {"full": [], "trimmed": [], "exact": [f"{slices:032x}"]},
+        "look": {
+            "phash": phash, "dhash": dhash, "phash_mirrored": phash ^ ALL_BITS,
+            "dhash_mirrored": dhash ^ ALL_BITS, "thumb": f"{n:032x}",
+        },
+    }  # fmt: skip
+
+
+def joins(count: int) -> float:
+    """The join alone; returns the seconds of the peer on planted hashes."""
+    near_pairs(planted(1000), MAX_BITS)  # compiled
+    peers = []
+    for name, hashes in (("planted", planted(count)), ("crowded", crowded(count))):
+        ours, _ = timed(f"{count} {name}: near_pairs", partial(near_pairs, hashes, MAX_BITS))
+        peer, seconds = timed(f"{count} {name}: bands and sort in numpy", partial(banded, hashes))
+        if len(ours) != peer:
+            raise SystemExit(f"{name}: found {len(ours)} pairs, the peer {peer}")
+        timed(f"{count} {name}: brute force (scaled)", partial(brute, hashes), count / SAMPLE / 2)
+        peers.append(seconds)
+    return peers[0]
+
+
+def whole(count: int) -> tuple[float, float]:
+    """Seconds of CPU time, and memory beyond the rows over theirs; ends on other groups."""
+    empty = resident("VmRSS")
+    made = Collection(count)
+    Path("/proc/self/clear_refs").write_text("5")  # the highest mark starts anew
+    rows = resident("VmRSS")
+    found, seconds = timed(f"{count} cases: find_duplicates", made.search)
+    more = resident("VmHWM") - rows
+    groups = len(set(found.group_of.values()))
+    if groups != made.groups or len(found.excluded) != count // 50:
+        raise SystemExit(f"found {groups} groups, expected {made.groups}")
+    print(f"rows {(rows - empty) / MIB:.0f} MiB, beyond them {more / MIB:.0f}; {found.hits}")
+    return seconds, more / (rows - empty)
 
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    cases = int(sys.argv[2]) if len(sys.argv) > 2 else 20_000  # noqa: PLR2004
-    near_pairs(planted(1000), MAX_BITS)  # compiled
-    for name, hashes in (("planted", planted(count)), ("crowded", crowded(count))):
-        ours = timed(f"{count} {name}: near_pairs", partial(near_pairs, hashes, MAX_BITS))
-        peer = timed(f"{count} {name}: bands and sort in numpy", partial(banded, hashes))
-        if len(ours) != peer:
-            raise SystemExit(f"{name}: found {len(ours)} pairs, the peer {peer}")
-        timed(f"{count} {name}: brute force (scaled)", partial(brute, hashes), count / SAMPLE / 2)
-    rows = rows_of(cases)
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 255, (64, 64, 64), dtype=np.uint8)
-    access = Access(lambda i: noise[int(i[3:]) % 64], lambda _: None, lambda _: Picture(noise[0]))
-    found = timed(f"{cases} cases: find_duplicates", lambda: find_duplicates(rows, {}, access))
-    print(found.hits)
+    cases = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000  # noqa: PLR2004
+    peer = joins(count)
+    Collection(1000).search()  # compiled
+    few, _ = whole(cases // 10)
+    many, memory = whole(cases)
+    targets(
+        [
+            ("bands and sort of one hash / whole search, CPU time", peer / many, 0.1),
+            ("10 x time of a tenth of the cases / time of all", 10 * few / many, 0.5),
+            ("memory of the rows / memory beyond them", 1 / memory, 2),
+        ]
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 Times = dict[str, list[float]]
+MIB = 1 << 20
 #: Radii in mm and places (share of the half extent) of the structures of the label map.
 _BALLS = (
     (40, (0.3, 0.1, -0.2)),
@@ -88,3 +89,9 @@ def targets(rows: Sequence[tuple[str, float, float]]) -> None:
 def scratch() -> str | None:
     """A folder in memory where the system has one: then no disk is measured."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+
+
+def resident(mark: str) -> int:
+    """Bytes that this process has in memory now (VmRSS), or had at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(mark))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from fusion.bundle import ustar
 from fusion.bundle.errors import BundleError
@@ -24,6 +26,8 @@ from fusion.imaging.parallel import beside, in_order, thread_count
 CAP_BYTES = 256 << 20
 #: Small members are read and hashed together, about so many bytes at a time.
 BATCH = 2 << 20
+#: Batches of a shard that are read before they are written: they bound the memory.
+AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -76,18 +80,19 @@ class Shard:
     members: tuple[Member, ...]
 
 
-def distribute(samples: Sequence[Sample], cap_bytes: int = CAP_BYTES) -> list[list[Sample]]:
+def distribute(samples: Sequence[Sample], cap_bytes: int = CAP_BYTES) -> Iterator[list[Sample]]:
     """Cut samples, sorted by key, into shards of at most `cap_bytes`; a larger sample is alone."""
-    shards: list[list[Sample]] = []
+    part: list[Sample] = []
     filled = 0
     for sample in sorted(samples, key=lambda one: one.key):
         size = sample.size_bytes
-        if not shards or filled + size + len(ustar.END) > cap_bytes:
-            shards.append([])
-            filled = 0
-        shards[-1].append(sample)
+        if part and filled + size + len(ustar.END) > cap_bytes:
+            yield part
+            part, filled = [], 0
+        part.append(sample)
         filled += size
-    return shards
+    if part:
+        yield part
 
 
 def write_shards(
@@ -99,12 +104,13 @@ def write_shards(
         BundleError: a file changed since its hash was noted, or a name does not fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    planned = [
+    planned = (
         (folder / f"{prefix}-{number:06d}.tar", part)
         for number, part in enumerate(distribute(samples, cap_bytes))
-    ]
-    # Each shard keeps two threads busy: one hashes files, one the shard.
-    with ThreadPoolExecutor(max(1, thread_count() // 2)) as pool:
+    )
+    # The first shard is begun before the sizes of all files are known. Each has two threads, one
+    # for its files and one for itself; neither is always busy.
+    with ThreadPoolExecutor(thread_count()) as pool:
         return list(pool.map(lambda job: write_shard(*job), planned))
 
 
@@ -113,14 +119,13 @@ def write_shard(path: Path, samples: Sequence[Sample]) -> Shard:
     batches = _batches([(sample.key, item) for sample in samples for item in sample.items])
     with path.open("wb") as out:
         tape, members = _Tape(out), list[Member]()
-        for batch, packed in zip(
-            batches, in_order(lambda n: _pack(batches[n]), len(batches)), strict=True
-        ):
-            if packed is None:
+        packed = in_order(lambda n: _pack(*batches[n]), len(batches), ahead=AHEAD)
+        for (_, batch), held in zip(batches, packed, strict=True):
+            if held is None:
                 members.append(_stream(tape, *batch[0]))
                 continue
-            members += [replace(one, offset=tape.position + one.offset) for one in packed.members]
-            tape.write(packed.data)
+            members += held.members
+            tape.write(held.data)
         tape.write(ustar.END)
         out.flush()
         os.fsync(out.fileno())
@@ -133,7 +138,7 @@ class _Tape:
     def __init__(self, out: IO[bytes]) -> None:
         self.out, self.digest, self.position = out, hashlib.sha256(), 0
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         self.out.write(data)
         self.digest.update(data)
         self.position += len(data)
@@ -141,43 +146,50 @@ class _Tape:
 
 @dataclass(frozen=True)
 class _Packed:
-    """Some members as they lie in the archive; offsets count from the first byte."""
+    """Some members as they lie in the archive."""
 
-    data: bytearray
+    data: memoryview
     members: list[Member]
 
 
-def _batches(items: Sequence[_Keyed]) -> list[list[_Keyed]]:
-    """Small members together, up to about BATCH bytes; a larger member is alone."""
-    batches: list[list[_Keyed]] = []
-    room = 0
+def _batches(items: Sequence[_Keyed]) -> list[tuple[int, list[_Keyed]]]:
+    """Small members together, up to about BATCH bytes; a larger member is alone.
+
+    Each batch comes with its place in the shard.
+    """
+    batches: list[tuple[int, list[_Keyed]]] = []
+    room = position = 0
     for key, item in items:
         size = ustar.member_bytes(item.size_bytes)
         if not batches or size > room:
-            batches.append([])
+            batches.append((position, []))
             room = BATCH
-        batches[-1].append((key, item))
+        batches[-1][1].append((key, item))
         room -= size
+        position += size
     return batches
 
 
-def _pack(batch: Sequence[_Keyed]) -> _Packed | None:
+def _pack(position: int, batch: Sequence[_Keyed]) -> _Packed | None:
     """The members of a batch, read and hashed; None: too large to be held in memory."""
     if batch[0][1].size_bytes > BATCH:
         return None
-    # Zeros, as padding wants them; files are read to their places.
-    packed = _Packed(bytearray(sum(ustar.member_bytes(item.size_bytes) for _, item in batch)), [])
-    view, offset = memoryview(packed.data), 0
+    # Files are read to their places.
+    total = sum(ustar.member_bytes(item.size_bytes) for _, item in batch)
+    view, members, start = np.empty(total, np.uint8).data, list[Member](), 0
     for key, item in batch:
         size = item.size_bytes
-        view[offset : offset + ustar.BLOCK] = ustar.header(item.name, size)
-        data = view[offset + ustar.BLOCK :][:size]
+        begin = start + ustar.BLOCK
+        view[start:begin] = ustar.header(item.name, size)
+        end = begin + size
+        data = view[begin:end]
         written = _read_into(data, item.source)
         found = hashlib.sha256(data).hexdigest()
         _check(item, written, size, found)
-        packed.members.append(Member(key, item.name, offset + ustar.BLOCK, size, found))
-        offset += ustar.member_bytes(size)
-    return packed
+        members.append(Member(key, item.name, position + begin, size, found))
+        start += ustar.member_bytes(size)
+        view[end:start] = bytes(start - end)
+    return _Packed(view, members)
 
 
 def _read_into(data: memoryview, source: Path | bytes) -> int:
@@ -185,27 +197,35 @@ def _read_into(data: memoryview, source: Path | bytes) -> int:
     if isinstance(source, bytes):
         data[:] = source
         return len(source)
-    handle = os.open(source, os.O_RDONLY)
+    handle, beyond = os.open(source, os.O_RDONLY), bytearray(1)
     try:
-        filled = os.readv(handle, [data])
-        while filled < len(data) and (more := os.readv(handle, [data[filled:]])):
+        filled = os.readv(handle, [data, beyond])
+        while filled < len(data) and (more := os.readv(handle, [data[filled:], beyond])):
             filled += more
-        return filled + len(os.read(handle, 1))
+        return filled
     finally:
         os.close(handle)
 
 
 def _stream(tape: _Tape, key: str, item: Item) -> Member:
-    """A large member, chunk by chunk; its hash grows beside the shard's."""
+    """A large member, chunk by chunk; it is read and hashed beside the shard."""
     size = item.size_bytes
     tape.write(ustar.header(item.name, size))
     offset, digest = tape.position, hashlib.sha256()
-    source = io.BytesIO(item.source) if isinstance(item.source, bytes) else item.source.open("rb")
+    given = item.source
+    source = io.BytesIO(given) if isinstance(given, bytes) else given.open("rb", buffering=0)
     with source:
-        while chunk := source.read(CHUNK):
-            hashed = beside(partial(digest.update, chunk))
+
+        def after(chunk: bytes) -> bytes:
+            """The chunk behind this one, which is hashed."""
+            digest.update(chunk)
+            return source.read(CHUNK)
+
+        chunk = source.read(CHUNK)
+        while chunk:
+            following = beside(partial(after, chunk))
             tape.write(chunk)
-            hashed()
+            chunk = following()
     _check(item, tape.position - offset, size, digest.hexdigest())
     tape.write(bytes(ustar.padding(size)))
     return Member(key, item.name, offset, size, digest.hexdigest())

@@ -80,9 +80,13 @@ def in_slabs(work: Callable[[int, int], object], count: int) -> None:
     for_each(lambda n: work(n * count // slabs, (n + 1) * count // slabs), slabs)
 
 
-def in_order(work: Callable[[int], T], count: int) -> Iterator[T]:
-    """The results of `work(0)` to `work(count - 1)`; only a few are held at a time."""
-    ahead = 2 * thread_count() if thread_count() > 1 else 0
+def in_order(work: Callable[[int], T], count: int, ahead: int = 0) -> Iterator[T]:
+    """The results of `work(0)` to `work(count - 1)`; only a few are held at a time.
+
+    Args:
+        ahead: begun before they are asked for, at most; 0: two for each thread.
+    """
+    ahead = (ahead or 2 * thread_count()) if thread_count() > 1 else 0
     begun: deque[tuple[int, Future[T]]] = deque()
     try:
         for turn in range(count + ahead):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from fusion.bundle.content import file_of
@@ -46,7 +45,7 @@ def run(build: Build, progress: Progress) -> None:
             detail = found.excluded[case["id"]]
             named = (case["source"], case["name"])
             excluded.append(exclude(progress, named, "deduplicate", "duplicate", detail))
-    build.save("dedup.json", {**asdict(found), "rows": excluded})
+    build.save("dedup.json", {**vars(found), "rows": excluded})
     progress.advance(len(cases))
 
 
@@ -66,14 +65,17 @@ def _access(build: Build, cases: list[dict[str, Any]], progress: Progress) -> Ac
         found = read_image(folder / case_id / file["path"])
         return (to_ras(found)[0] if isinstance(found, Volume) else found).array
 
+    @cache
+    def ingested() -> dict[tuple[str, str], dict[str, Any]]:
+        return {(c["source"], c["name"]): c for c in build.load("cases.json")["cases"]}
+
     @lru_cache(maxsize=4)
     def original(case_id: str) -> Any:
         progress.check()
         row = rows[case_id]
         source = next(s for s in build.plan.sources if s["id"] == row["source"])
-        ingested = build.load("cases.json")["cases"]
-        data = next(c for c in ingested if (c["source"], c["name"]) == (row["source"], row["name"]))
         root = roots_of(build, progress)[source["id"]]
+        data = ingested()[row["source"], row["name"]]
         return read_original(described(source), root, case_of(data))
 
     return Access(thumb, label, original)
