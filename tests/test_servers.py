@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,20 +17,40 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.workers.conftest import Site, demo_recipe, sample_data, slow_recipe
+from tests.workers.conftest import SOON_FREE, Site, demo_recipe, sample_data, slow_recipe
 
 __all__ = ["sample_data"]
 pytestmark = [pytest.mark.services, pytest.mark.slow]
 
 
-@pytest.fixture
-def database(postgres_url: str) -> Iterator[str]:
-    """An empty database of its own."""
+@contextmanager
+def made_database(postgres_url: str, template: str) -> Iterator[str]:
+    """Address of a copy of `template`, for as long as it is used."""
     name = f"servers_{uuid.uuid4().hex[:10]}"
     with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"')
-        yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
-        admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        try:
+            yield urlunsplit(urlsplit(postgres_url)._replace(path=f"/{name}"))
+        finally:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_url: str, sample_data: Path, tmp_path_factory) -> Iterator[str]:
+    """Name of a database with schema and catalog, to be copied."""
+    with made_database(postgres_url, "template0") as url:
+        site = Servers(tmp_path_factory.mktemp("filled"), sample_data)
+        site.extra = {"IMAGINGX_DATABASE_URL": url}
+        site.manage("migrate", "-v0")
+        site.manage("load_catalog")
+        yield urlsplit(url).path.removeprefix("/")
+
+
+@pytest.fixture
+def database(postgres_url: str, filled: str) -> Iterator[str]:
+    """A database of its own with schema and catalog."""
+    with made_database(postgres_url, filled) as url:
+        yield url
 
 
 @pytest.fixture
@@ -115,15 +136,10 @@ def test_a_run_on_rabbitmq_survives_its_worker_and_leaves_no_message(
 ):
     site = Servers(tmp_path / "site", sample_data)
     site.state.mkdir()
-    site.extra = {"IMAGINGX_DATABASE_URL": database, "IMAGINGX_BROKER_URL": amqp}
-    recipe = demo_recipe()
+    addresses = {"IMAGINGX_DATABASE_URL": database, "IMAGINGX_BROKER_URL": amqp}
+    site.extra = addresses | SOON_FREE
     try:
-        site.manage("migrate", "-v0")
-        names = [source["dataset"] for source in recipe["sources"]]
-        made = f"Dataset(slug=s, name=s, digest='0' * 64) for s in {names}"
-        code = f"from catalog.models import Dataset; Dataset.objects.bulk_create({made})"
-        site.manage("shell", "-v0", "-c", code)
-        run = site.submit(recipe)
+        run = site.submit(demo_recipe())
         worker = site.start_worker()
         site.wait(lambda: site.state_of(run) == "running")
         site.kill(worker)
@@ -163,8 +179,6 @@ def test_the_same_bundle_comes_from_servers_as_from_the_embedded_stores(
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     try:
-        site.manage("migrate", "-v0")
-        site.manage("load_catalog")
         site.manage("reindex_search")
         found = json.loads(site.manage("search", "retinal vessel", "--json", "--limit", "5"))
         assert found["results"]
@@ -194,7 +208,7 @@ def test_two_hosts_share_a_run_of_which_one_dies_and_the_bundle_is_the_same(
     broker = urlunsplit(urlsplit(redis_url)._replace(path=f"/{number}"))
     for host in hosts:
         host.state.mkdir()
-        host.extra = {
+        host.extra = SOON_FREE | {
             "IMAGINGX_DATABASE_URL": database,
             "IMAGINGX_BROKER_URL": broker,
             "IMAGINGX_STORAGE_URL": "s3://bundles/prefix",
@@ -221,8 +235,6 @@ def test_two_hosts_share_a_run_of_which_one_dies_and_the_bundle_is_the_same(
         return Path(f"/proc/{pid}/environ").read_bytes().find(bytes(host.state)) >= 0
 
     try:
-        first.manage("migrate", "-v0")
-        first.manage("load_catalog")  # facts of the catalog go into a bundle
         for host in hosts:
             host.start_worker()
             host.wait(lambda host=host: "ready" in host.logs(), 120)

@@ -121,6 +121,10 @@ def slow_recipe(folder: Path, cases: int = 8) -> dict[str, Any]:
     return base | {"baseline": {"tier": "none"}} | made
 
 
+#: For sites whose workers are killed: what those held is free after so long.
+SOON_FREE = {"IMAGINGX_RUN_LEASE_SECONDS": "6"}
+
+
 @dataclass
 class Site:
     """A portal of its own: state folder, database file, broker, workers."""

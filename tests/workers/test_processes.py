@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.workers.conftest import Site, demo_recipe, slow_recipe
+from tests.workers.conftest import SOON_FREE, Site, demo_recipe, slow_recipe
 
 pytestmark = pytest.mark.slow
 MakeSite = Callable[[str], Site]
@@ -61,6 +61,7 @@ def test_a_worker_killed_again_and_again_still_ends_with_the_same_bundle(
     make_site: MakeSite, undisturbed: str
 ):
     site = make_site("killed")
+    site.extra = SOON_FREE
     run = site.submit(demo_recipe())
     for stage in ("harmonise", "package"):
         worker = site.start_worker()
@@ -77,6 +78,7 @@ def test_a_worker_killed_again_and_again_still_ends_with_the_same_bundle(
 
 def test_a_killed_pool_process_is_replaced_without_a_restart(make_site: MakeSite, undisturbed: str):
     site = make_site("pool")
+    site.extra = SOON_FREE
     run = site.submit(demo_recipe())
     worker = site.start_worker()
     held = "FROM workers_runchunk WHERE run_id = ? AND lease_until IS NOT NULL"
