@@ -22,6 +22,7 @@ from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.crypto import constant_time_compare
 from jwt import PyJWTError
 from requests import RequestException
 
@@ -104,10 +105,17 @@ class Provider(DefaultSocialAccountAdapter):  # type: ignore[misc]
         sociallogin.email_addresses = []
         told = sociallogin.account.extra_data
         inner, outer = told.get("id_token"), told.get("userinfo")
-        if not inner or (outer and inner.get("sub") != outer.get("sub")):
-            reason = "holds no ID token" if not inner else "speaks of two people"
-            reason = f"The answer of {settings.OIDC_NAME} {reason}."
-            raise ImmediateHttpResponse(refused(request, reason))
+        wrong = ""
+        if not inner:
+            wrong = "holds no ID token"
+        elif not _is_answer_to(sociallogin.state, inner):
+            wrong = "belongs to another sign-in"
+        elif outer and inner.get("sub") != outer.get("sub"):
+            wrong = "speaks of two people"
+        if wrong:
+            raise ImmediateHttpResponse(
+                refused(request, f"The answer of {settings.OIDC_NAME} {wrong}.")
+            )
         if not sociallogin.is_existing:
             return
         user = sociallogin.user
@@ -162,6 +170,12 @@ def _explained(
     if isinstance(exception.__cause__, PyJWTError):
         return refused(request, f"The ID token of {name} is not valid: {exception.__cause__}.")
     return refused(request, f"{name} gave no token for this sign-in.", HTTPStatus.FORBIDDEN)
+
+
+def _is_answer_to(state: dict[str, Any], id_token: dict[str, Any]) -> bool:
+    """Whether the ID token says the nonce that this sign-in was begun with."""
+    asked, told = state.get("nonce"), id_token.get("nonce")
+    return bool(asked) and constant_time_compare(str(asked), str(told))
 
 
 def _taken(sociallogin: SocialLogin) -> dict[str, Any]:

@@ -327,7 +327,9 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Wrong passwords are counted for a name at an address (docs/operating.md).
+# Wrong passwords are counted for a name at an address, and for an address (docs/operating.md).
+SIGN_IN_ATTEMPTS_PER_ADDRESS = env.integer("IMAGINGX_SIGN_IN_ATTEMPTS_PER_ADDRESS")
+AXES_HANDLER = "portal.attempts.Attempts"
 AXES_FAILURE_LIMIT = env.integer("IMAGINGX_SIGN_IN_ATTEMPTS")
 AXES_ENABLED = AXES_FAILURE_LIMIT > 0
 AXES_COOLOFF_TIME = timedelta(minutes=env.integer("IMAGINGX_SIGN_IN_WAIT_MINUTES", minimum=1))

@@ -62,7 +62,12 @@ _VARIABLES = (
     Variable(
         "IMAGINGX_SIGN_IN_ATTEMPTS",
         "5",
-        "wrong passwords of one name from one address after which it waits; 0: no limit",
+        "wrong passwords of one name from one address after which it waits; 0: no limits",
+    ),
+    Variable(
+        "IMAGINGX_SIGN_IN_ATTEMPTS_PER_ADDRESS",
+        "100",
+        "wrong passwords from one address, whatever the name, after which it waits; 0: no limit",
     ),
     Variable("IMAGINGX_SIGN_IN_WAIT_MINUTES", "15", "so long"),
     Variable(

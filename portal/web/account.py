@@ -7,20 +7,17 @@ from http import HTTPStatus
 from math import ceil
 from typing import Any
 
-from axes.models import AccessAttempt
 from django import forms
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.timezone import now
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from portal.access import is_curator, user_of
+from portal.attempts import wait
 from portal.models import ApiToken, Scope
-from portal.visitor import address_or_none
 
 MOST_TOKENS = 50
 #: What the sign-in page offers.
@@ -38,13 +35,10 @@ class TokenForm(forms.Form):
 def locked_out(
     request: HttpRequest, _: HttpResponse, credentials: Mapping[str, Any] | None
 ) -> HttpResponse:
-    """The sign-in page once a name was tried too often from an address: how long it waits."""
+    """The sign-in page once a name or an address was tried too often: how long it waits."""
     given = credentials or {}
-    name = given.get("username") or request.POST.get("username", "")
-    rows = AccessAttempt.objects.filter(username=name, ip_address=address_or_none(request))
-    last = rows.aggregate(at=Max("attempt_time"))["at"] or now()
-    seconds = max(1, ceil((last + settings.AXES_COOLOFF_TIME - now()).total_seconds()))
-    context = {"minutes": ceil(seconds / 60), "next": "", **WAYS_IN}
+    seconds, is_whole = wait(request, given.get("username") or request.POST.get("username", ""))
+    context = {"minutes": ceil(seconds / 60), "is_whole": is_whole, "next": "", **WAYS_IN}
     response = render(request, "login.html", context, status=HTTPStatus.TOO_MANY_REQUESTS)
     response["Retry-After"] = str(seconds)
     return response

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.providers.base.constants import AuthProcess
 from allauth.socialaccount.providers.openid_connect import views
@@ -34,8 +36,15 @@ def begin(request: HttpRequest) -> HttpResponse:
     ours = url_has_allowed_host_and_scheme(
         onward, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
+    nonce = secrets.token_urlsafe()  # kept with the state; the ID token must say the same
     try:
-        answer = provider.redirect(request, AuthProcess.LOGIN, next_url=onward if ours else None)
+        answer = provider.redirect(
+            request,
+            AuthProcess.LOGIN,
+            next_url=onward if ours else None,
+            auth_params={**provider.get_auth_params(), "nonce": nonce},
+            nonce=nonce,
+        )
     except NO_ANSWER as error:
         return unreachable(request, error)
     if not isinstance(answer, HttpResponseRedirect):

@@ -42,7 +42,7 @@ class Issuer:
     """The provider on a port; `tampered` replaces claims of its ID tokens, None leaves them out."""
 
     def __init__(self) -> None:
-        self.app = oidc_provider_mock.app()
+        self.app = oidc_provider_mock.app(require_nonce=True)
         self.tampered: dict[str, Any] | None = {}
         self.asked: dict[str, list[str]] = {}  # the last request for a token
         self.server = make_server("localhost", 0, self._answer, threaded=True)
@@ -345,6 +345,8 @@ def test_a_code_that_the_provider_does_not_know_opens_nothing(visitor):
         ({"aud": "another"}, "The ID token of Example <University> is not valid: Audience"),
         ({"iss": "https://evil.example"}, "The ID token of Example <University> is not valid: Inv"),
         ({"exp": 1}, "The ID token of Example <University> is not valid: Signature has expired"),
+        ({"nonce": "another"}, "The answer of Example <University> belongs to another sign-in."),
+        ({"nonce": None}, "The answer of Example <University> belongs to another sign-in."),
         ({"sub": "victim"}, "The answer of Example <University> speaks of two people."),
         (None, "The answer of Example <University> holds no ID token."),
     ],

@@ -60,6 +60,35 @@ def test_the_right_password_sets_the_count_back():
         assert sign_in("ada", RIGHT).status_code == 302
 
 
+def test_an_address_that_tries_many_names_waits_with_all_of_them(settings):
+    settings.SIGN_IN_ATTEMPTS_PER_ADDRESS = 6
+    told = [sign_in(f"name{number}", WRONG).status_code for number in range(6)]
+
+    answer = sign_in("ada", RIGHT)
+
+    assert (told, answer.status_code) == ([200] * 5 + [429], 429)
+    assert "Too many wrong passwords came from your address. Try again in 15" in answer.text
+    assert 880 < int(answer["Retry-After"]) <= 900
+    assert sign_in("ada", RIGHT, THERE).status_code == 302
+    AccessAttempt.objects.filter(username="name0").update(
+        attempt_time=now() - timedelta(minutes=14)
+    )
+    assert 40 < int(sign_in("ada", RIGHT)["Retry-After"]) <= 60  # then five are left
+    AccessAttempt.objects.filter(username="name0").update(
+        attempt_time=now() - timedelta(minutes=16)
+    )
+    assert sign_in("ada", RIGHT).status_code == 302
+    assert sign_in("name6", WRONG).status_code == 429  # an own account sets nothing back
+
+
+def test_an_address_that_nobody_knows_is_not_counted_as_one(settings):
+    settings.SIGN_IN_ATTEMPTS_PER_ADDRESS, settings.PROXIES = 3, 1  # a proxy that tells none
+    for number in range(4):
+        assert sign_in(f"name{number}", WRONG).status_code == 200
+
+    assert sign_in("ada", RIGHT).status_code == 302
+
+
 def test_an_operator_lifts_it():
     for _ in range(3):
         sign_in("ada", WRONG)
