@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 _FREE_BYTES = 1 << 30  # the smoke tier needs less; the rest is room for the CUDA context
+#: cuBLAS and cuDNN, which take memory beside torch's pool, and the CPU's allocator.
+_NO_MEMORY = ("STATUS_ALLOC_FAILED", "can't allocate memory")
 _PLANE_INPUT, _SOLID_INPUT = 4, 5  # axes of a batch
 
 
@@ -65,7 +67,7 @@ def held(wanted: str, folder: Path | None = None) -> Iterator[torch.device]:
         return
     names = [_uuid(device) for device in devices]
     chosen, lock = first_free(names, folder or Path(tempfile.gettempdir()))
-    with lock:
+    with lock, torch.cuda.device(devices[chosen]):  # what torch asks of "the" GPU is asked of it
         yield devices[chosen]
 
 
@@ -108,6 +110,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found, **cuda}
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Memory ended, of a GPU or of this machine; only torch's own pool has a class for it."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in said for words in _NO_MEMORY)
+
+
 def thread_count(wanted: int) -> int:
     """0: all cores that this process may use."""
     if wanted:
@@ -145,7 +153,10 @@ class Precision:
         """What convolutions compute in."""
         if self.place.type != "cuda":
             return torch.float32
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        with torch.cuda.device(self.place):
+            # GPUs before Ampere only emulate bf16, slower than they compute float32.
+            is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if is_native else torch.float16
 
     def cast(self) -> Any:
         """Where a network runs."""
@@ -169,7 +180,8 @@ def repeatable(seed: int, threads: int, place: torch.device) -> Iterator[None]:
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
-    with torch.random.fork_rng():
+    # Of no other GPU: asking one for its state takes memory there from whoever has it.
+    with torch.random.fork_rng([place] if place.type == "cuda" else []):
         torch.manual_seed(seed)
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(mode=True, warn_only=place.type == "cuda")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fusion.baseline.device import Precision, memory_format
+from fusion.baseline.device import Precision, is_out_of_memory, memory_format
 from fusion.baseline.tier import Tier
 
 _AHEAD = 4  # batches in memory, so that a draw that comes late is not waited for
@@ -198,34 +198,53 @@ def _step(
     """One optimiser step over the whole batch, in parts that fit."""
     net.train()
     size = len(batch.images)
-    while True:
+    value = None
+    while value is None:
         part = min(room.part, size)
         optimiser.zero_grad(set_to_none=True)
         try:
-            value = 0.0
-            for start in range(0, size, part):
-                chosen = slice(start, start + part)
-                images = torch.from_numpy(batch.images[chosen])
-                images = images.to(place, memory_format=memory_format(images))
-                with precision.cast():
-                    logits = net(images)
-                loss = plan.loss(
-                    logits.float(),
-                    plan.targets(torch.from_numpy(batch.targets[chosen]).to(place)),
-                    torch.from_numpy(batch.annotated[chosen]).to(place),
-                )
-                share = len(images) / size
-                value += share * float(loss.detach())
-                if not np.isfinite(value):
-                    raise ArmFailedError(f"loss is {value} at step {step}")
-                if loss.requires_grad:
-                    precision.backward(loss * share)
-        except torch.OutOfMemoryError:
+            value = _gradients(net, plan, batch, precision, place, part, step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Not while the error is handled: it holds on to all that the failed try had made.
+        if value is None:
+            optimiser.zero_grad(set_to_none=True)
             room.halve("part", part, step)
-            continue
-        if any(weight.grad is not None for weight in net.parameters()):
-            precision.step(optimiser)
-        return value
+    if any(weight.grad is not None for weight in net.parameters()):
+        precision.step(optimiser)
+    return value
+
+
+def _gradients(
+    net: nn.Module,
+    plan: Plan,
+    batch: Batch,
+    precision: Precision,
+    place: torch.device,
+    part: int,
+    step: int,
+) -> float:
+    """Loss of the batch, `part` inputs at a time; the gradients are added to the weights'."""
+    value, size = 0.0, len(batch.images)
+    for start in range(0, size, part):
+        chosen = slice(start, start + part)
+        images = torch.from_numpy(batch.images[chosen])
+        images = images.to(place, memory_format=memory_format(images))
+        with precision.cast():
+            logits = net(images)
+        loss = plan.loss(
+            logits.float(),
+            plan.targets(torch.from_numpy(batch.targets[chosen]).to(place)),
+            torch.from_numpy(batch.annotated[chosen]).to(place),
+        )
+        share = len(images) / size
+        value += share * float(loss.detach())
+        if not np.isfinite(value):
+            raise ArmFailedError(f"loss is {value} at step {step}")
+        if loss.requires_grad:
+            precision.backward(loss * share)
+    return value
 
 
 def _save(path: Path, state: State, parts: dict[str, Any], room: Room) -> None:
@@ -252,7 +271,9 @@ def _restore(
 ) -> None:
     content = torch.load(path, map_location=place, weights_only=True)
     for name, part in parts.items():
-        part.load_state_dict(content["parts"][name])
+        # A GPU that computes in bf16 scales nothing: to one that does, it has nothing to say.
+        if saved := content["parts"][name]:
+            part.load_state_dict(saved)
     for name, value in content["state"].items():
         setattr(state, name, value)
     room.part, room.windows, notes = content["room"]

@@ -15,7 +15,7 @@ from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 from fusion.baseline.cases import Arm, Case
-from fusion.baseline.device import Precision, memory_format
+from fusion.baseline.device import Precision, is_out_of_memory, memory_format
 from fusion.baseline.fit import Batch, Plan, Room
 from fusion.baseline.grid import SOLID, Canvas, Stack
 from fusion.baseline.masks import mask_score
@@ -145,11 +145,16 @@ class Predictor:
                 # A volume is cut into windows; planes are many already.
                 chunk = 1 if self.canvas.dims == SOLID else size
                 inputs = torch.from_numpy(images[start : start + chunk].astype(np.float32))
+                found = None
                 try:
-                    parts.append(self._slide(inputs, size, run))
-                except torch.OutOfMemoryError:
+                    found = self._slide(inputs, size, run)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                if found is None:  # not while the error holds on to what the failed try had made
                     self.room.halve("windows", size)
                     continue
+                parts.append(found)
                 start += chunk
         return np.concatenate(parts)
 

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,9 @@ from fusion.baseline import FOLDER, Tier, run_baseline
 from fusion.baseline.cases import arms_of, read_cases
 from fusion.baseline.device import first_free, ranked_by
 from fusion.baseline.fit import ArmFailedError, Batch, Plan, Room, fit
+from fusion.baseline.grid import Canvas
 from fusion.baseline.results import FILE, read_results
+from fusion.baseline.segment import Predictor
 from fusion.baseline.train import CHECKPOINTS
 from tests.baseline.made import QUICK, Work, holdout, plan
 
@@ -36,17 +40,29 @@ run_baseline(plan("a", "b"), Path(sys.argv[1]), device="cpu", threads=1, tier={L
 """
 
 
+def no_room() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+def no_room_for_a_library() -> None:
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+def no_room_in_this_machine() -> torch.Tensor:
+    return torch.empty(1 << 50)
+
+
 class Narrow(nn.Module):
     """A network on a device whose memory ends at more than `most` inputs at once."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, ends: Callable[[], object] | None = None) -> None:
         super().__init__()
-        self.most, self.seen = most, []
+        self.most, self.seen, self.ends = most, [], ends or no_room
         self.net = nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if len(images) > self.most:
-            raise torch.OutOfMemoryError(f"{len(images)} inputs, room for {self.most}")
+            self.ends()
         self.seen.append(len(images))
         return self.net(images)
 
@@ -83,6 +99,76 @@ def test_where_memory_ends_the_batch_goes_in_halves_and_teaches_the_same():
     ]
     assert halved.last_loss == pytest.approx(whole.last_loss, rel=1e-5)
     torch.testing.assert_close(narrow.net.weight, wide.net.weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ends", [no_room_for_a_library, no_room_in_this_machine])
+def test_memory_beside_that_of_torchs_own_pool_ends_in_halves_too(ends):
+    net, plan = Narrow(3, ends), easy()
+    predictor = Predictor(Canvas(2, None, 8, None, 8, 1), CPU, room := Room([], windows=4))
+
+    fitted(net, plan, room=room)
+    found = predictor.logits(net, plan.draw(1).images.astype(np.float16))
+
+    assert (set(net.seen), len(found)) == ({2}, 8)
+    assert room.notes[-1] == "out of memory with 4 windows to predict at once: 2 from then on"
+
+
+def test_another_fault_of_a_network_is_no_lack_of_memory():
+    def fault() -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        fitted(Narrow(3, fault), easy(), room=(room := Room([])))
+    assert room.notes == []
+
+
+class Steep(torch.autograd.Function):
+    """Backwards there is room for two inputs; `held` are the graphs that are still in memory."""
+
+    held: weakref.WeakSet = weakref.WeakSet()
+
+    @staticmethod
+    def forward(ctx, images):
+        ctx.size = len(images)
+        ctx.graph = type("Graph", (), {})()
+        Steep.held.add(ctx.graph)
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if ctx.size > 2:
+            no_room()
+        return gradient
+
+
+def test_what_did_not_fit_is_let_go_before_less_is_tried():
+    before = []
+
+    class Net(Narrow):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            before.append(len(Steep.held))
+            return Steep.apply(super().forward(images))
+
+    fitted(Net(8), easy(steps=1), room=(room := Room([])))
+
+    assert room.part == 2
+    assert before[:3] == [0, 0, 0]  # 8, 4 and the first 2 inputs
+
+
+def test_a_checkpoint_of_a_gpu_that_scales_nothing_is_gone_on_with_on_one_that_does(
+    tmp_path: Path, monkeypatch
+):
+    from fusion.baseline.device import Precision
+
+    def train(steps: int):
+        plan, kept = easy(steps), tmp_path / "kept.pt"
+        torch.manual_seed(0)
+        return fit(Narrow(8), plan, QUICK, lambda _: None, CPU, Room([]), kept)
+
+    assert train(2).steps == 2
+    monkeypatch.setattr(Precision, "dtype", torch.float16)
+
+    assert train(4).steps == 4
 
 
 def test_where_not_one_input_fits_the_arm_is_trained_on_the_cpu(tmp_path: Path, monkeypatch):
