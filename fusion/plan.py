@@ -364,7 +364,21 @@ def _same_kind(recipe: Recipe) -> list[Gate]:
         elif uses == "presence":
             detail = f"{member.id}: classes are made from its masks: present where there is any"
             gates.append(Gate("E04", "accepted", detail))
+    if not_trained := _untrained(recipe):
+        gates.append(Gate("E04", "warn", not_trained))
     return gates
+
+
+def _untrained(recipe: Recipe) -> str:
+    """Why the baseline of a recipe will not be run, however well its cases are read; else empty."""
+    first = recipe.sources[0].description
+    if recipe.baseline.tier == "none" or recipe.task != "detection" or first.dimension != "3D":
+        return ""
+    return (
+        f"baseline {recipe.baseline.tier}: networks for boxes of volumes are not trained, so there "
+        "will be no figures and no verdict; the bundle and its boxes are whole without (baseline: "
+        "{tier: none} says so)"
+    )
 
 
 def _channels(recipe: Recipe) -> tuple[list[str], list[Gate]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fusion.baseline.document import PRIMARY_NAMES, figures_of, why_no_figure
+from fusion.baseline.document import PRIMARY_NAMES, figures_of, verdict_words, why_no_figure
 
 SMALL_CASES = 20
 
@@ -27,4 +27,4 @@ def summary_lines(title: str, build: str, summary: Mapping[str, Any]) -> Iterato
         )
     for split, counts in summary["splits"].items():
         yield f"{split:<12}" + ", ".join(f"{source} {n}" for source, n in counts.items())
-    yield f"baseline verdict: {(baseline.get('verdict') or 'none') if baseline else 'not run'}"
+    yield f"baseline verdict: {verdict_words(baseline)}"

@@ -168,8 +168,16 @@ def figures_of(data: Mapping[str, Any], source: str) -> list[tuple[str, float]]:
 
 def why_no_figure(data: Mapping[str, Any], source: str) -> str:
     """In a few words, why `figures_of` a source is empty."""
+    if not data.get("arms"):
+        return "not run"
     arms = {arm["arm"]: arm["reason"] for arm in data.get("arms") or [] if arm["state"] != "done"}
     return arms.get(FUSED) or arms.get(WITHOUT + source) or "no test case"
+
+
+def verdict_words(data: Mapping[str, Any]) -> str:
+    """Verdict and reason in a line; `data` is empty where no baseline was asked for."""
+    said = (data.get("verdict") or "none", data.get("reason"))
+    return ": ".join(filter(None, said)) if data else "not run"
 
 
 def baseline_schema() -> dict[str, Any]:

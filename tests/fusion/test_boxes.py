@@ -380,6 +380,22 @@ def test_boxes_of_volumes_go_where_their_image_goes(tmp_path, target):
                 assert image[~inside].max() < 300
 
 
+@pytest.mark.parametrize(
+    ("dimension", "tier", "is_said"),
+    [("3D", "smoke", True), ("3D", "none", False), ("2D", "smoke", False)],
+)
+def test_a_plan_says_that_boxes_of_volumes_are_not_trained(dimension, tier, is_said):
+    layer = {"path": "labels/{name}.nii.gz", "kind": "mask", "concept": "cardiomegaly"}
+    plan = planned([layer], description={"dimension": dimension}, member={"convert": "box"},
+                   baseline={"tier": tier})  # fmt: skip
+
+    words = "networks for boxes of volumes are not trained"
+    warned = [gate["detail"] for gate in plan.gates if gate["verdict"] == "warn"]
+
+    assert any(words in detail for detail in warned) is is_said
+    assert any(words in limit for limit in plan.known_limits) is is_said
+
+
 def test_two_sources_with_other_boxes_of_one_image_are_a_conflict_and_both_can_be_kept(root):
     other = root / "other"
     other.mkdir()

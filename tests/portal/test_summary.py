@@ -29,9 +29,18 @@ def lines_of(**changes: Any) -> list[str]:
 def test_the_summary_names_exclusions_splits_and_a_missing_baseline():
     lines = lines_of()
 
-    assert "one 4 3 no_geometry 1 no test case" in lines
+    assert "one 4 3 no_geometry 1 not run" in lines
     assert {"train one 2", "test one 1", "baseline verdict: not run"} <= set(lines)
     assert any("small sample" in line for line in lines)
+
+
+def test_a_baseline_that_could_not_run_says_why_and_blames_no_source():
+    said = "not run: task: boxes of volumes are not trained"
+    told = {"verdict": "inconclusive", "reason": said, "metric": "box_ap", "matrix": [], "arms": []}
+    lines = lines_of(baseline=told)
+
+    assert "one 4 3 no_geometry 1 not run" in lines
+    assert f"baseline verdict: inconclusive: {said}" in lines
 
 
 def test_dice_is_shown_per_source_and_only_where_it_was_measured():

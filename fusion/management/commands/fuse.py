@@ -18,7 +18,7 @@ from catalog.collection import read_catalog
 from catalog.models import Dataset
 from catalog.overlaps import OverlapGraph
 from catalog.services import facts_of, overlap_graph
-from fusion.baseline.document import PRIMARY_NAMES, figures_of, why_no_figure
+from fusion.baseline.document import PRIMARY_NAMES, figures_of, verdict_words, why_no_figure
 from fusion.build import STAGES, Build, run_all
 from fusion.bundle.errors import BundleError
 from fusion.bundle.summary import summarise
@@ -158,6 +158,5 @@ def summary_table(summary: dict[str, Any]) -> Table:
         f"{split}: " + ", ".join(f"{source} {n}" for source, n in counts.items())
         for split, counts in summary["splits"].items()
     )
-    verdict = (baseline.get("verdict") or "none") if baseline else "not run"
-    table.caption = f"{splits}\nbaseline verdict: {verdict}"
+    table.caption = f"{splits}\nbaseline verdict: {verdict_words(baseline)}"
     return table
