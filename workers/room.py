@@ -76,17 +76,19 @@ def check_room(sources: Iterable[Mapping[str, Any]], owner: Any) -> int:
     bundle, fetched = asked_bytes(sources)
     waiting = Run.objects.filter(state=Run.State.QUEUED)
     check_disks(bundle + _asked(waiting), fetched)
-    ours = Bundle.objects.kept()
-    _check_storage("all users", settings.BUNDLE_BYTES, ours, Run.objects.all(), bundle)
-    mine = Run.objects.filter(owner=owner)
-    _check_storage(
-        f"user {owner}" if owner else "visitors without an account",
-        settings.BUNDLE_BYTES_PER_USER,
-        ours.filter(pk__in=mine.exclude(bundle=None).values("bundle")),
-        mine,
-        bundle,
-    )
+    taken, coming = _taken(Bundle.objects.kept(), Run.objects.all())
+    _check_storage("all users", settings.BUNDLE_BYTES, taken, coming, bundle)
+    taken, coming = taken_by(owner)
+    who = f"user {owner}" if owner else "visitors without an account"
+    _check_storage(who, settings.BUNDLE_BYTES_PER_USER, taken, coming, bundle)
     return bundle
+
+
+def taken_by(owner: Any) -> tuple[int, int]:
+    """Bytes of a user's bundles, and of those that the runs under way will have, about."""
+    runs = Run.objects.filter(owner=owner)
+    made = runs.exclude(bundle=None).values("bundle")
+    return _taken(Bundle.objects.kept().filter(pk__in=made), runs)
 
 
 def check_disks(bundle: int, fetched: int = 0) -> None:
@@ -138,16 +140,17 @@ def _asked(runs: Any) -> int:
     return runs.aggregate(n=Sum("bytes_asked"))["n"] or 0
 
 
-def _check_storage(who: str, allowed: int, bundles: Any, runs: Any, asked: int) -> None:
-    if not allowed:
-        return
-    used = bundles.aggregate(n=Sum("size_bytes"))["n"] or 0
-    coming = _asked(runs.unfinished())
-    if used + coming + asked > allowed:
+def _taken(bundles: Any, runs: Any) -> tuple[int, int]:
+    return bundles.aggregate(n=Sum("size_bytes"))["n"] or 0, _asked(runs.unfinished())
+
+
+def _check_storage(who: str, allowed: int, taken: int, coming: int, asked: int) -> None:
+    if allowed and taken + coming + asked > allowed:
         raise BuildError(
             "storage_quota",
-            f"bundles of {who}: {size(used)} used, {size(coming)} on their way, about "
-            f"{size(asked)} asked, {size(allowed)} allowed",
+            f"bundles of {who}: {size(taken)} used, {size(coming)} on their way, about "
+            f"{size(asked)} asked, {size(allowed)} allowed; an operator makes room "
+            "(manage.py keep_bundle remove) or allows more",
         )
 
 

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from portal.access import is_curator, user_of
 from portal.attempts import wait
 from portal.models import ApiToken, Scope
+from workers.room import taken_by
 
 MOST_TOKENS = 50
 #: What the sign-in page offers.
@@ -67,8 +68,22 @@ def index(request: HttpRequest) -> HttpResponse:
         "tokens": tokens.all(),
         "scopes": [(scope.value, scope.label, scope.value in chosen) for scope in Scope],
         "is_curator": is_curator(request.user),
+        "room": _room(user_of(request)),
     }
     return render(request, "account/index.html", context, status=status)
+
+
+def _room(user: Any) -> dict[str, int]:
+    """What the user's bundles take and may take, and how long private ones are kept."""
+    taken, coming = taken_by(user)
+    return {
+        "taken": taken,
+        "coming": coming,
+        "allowed": settings.BUNDLE_BYTES_PER_USER,
+        "runs": settings.RUNS_AT_ONCE_PER_USER,
+        "newest": settings.KEEP_BUNDLES,
+        "days": settings.KEEP_BUNDLE_DAYS,
+    }
 
 
 @login_required

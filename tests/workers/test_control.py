@@ -231,7 +231,8 @@ def test_a_user_over_the_storage_quota_is_refused_with_the_figures(settings: Any
     bundle = Bundle.objects.create(bundle_id="b", size_bytes=20 * 10**6, **made)
     Run.objects.create(title="r", recipe={}, state="succeeded", owner=ada, bundle=bundle)
 
-    with pytest.raises(BuildError, match=r"user ada: 20.0 MB used, 0 bytes on .* 21.0 MB allowed"):
+    said = r"user ada: 20.0 MB used, 0 bytes on .* 21.0 MB allowed; an operator makes room"
+    with pytest.raises(BuildError, match=said):
         submit_run(demo_recipe(), owner=ada)
     assert submit_run(demo_recipe()).bytes_asked > 10**6
 
@@ -240,6 +241,27 @@ def test_a_user_over_the_storage_quota_is_refused_with_the_figures(settings: Any
     settings.BUNDLE_BYTES = 10**6
     with pytest.raises(BuildError, match="on their way"):
         submit_run(demo_recipe(seed=4), owner=ada)
+
+
+@pytest.mark.django_db
+def test_users_see_what_their_bundles_take_and_how_long_they_are_kept(client: Any, settings: Any):
+    ada = User.objects.create(username="ada")
+    made = {"title": "t", "build": "private", "recipe": {}, "summary": {}, "files": []}
+    bundle = Bundle.objects.create(bundle_id="b", size_bytes=20 * 10**6, **made)
+    Run.objects.create(title="r", recipe={}, state="succeeded", owner=ada, bundle=bundle)
+    Run.objects.create(title="r", recipe={}, state="queued", owner=ada, bytes_asked=3 * 10**6)
+    client.force_login(ada)
+
+    free = client.get("/account/").text
+    settings.BUNDLE_BYTES_PER_USER, settings.RUNS_AT_ONCE_PER_USER = 21 * 10**6, 2
+    settings.KEEP_BUNDLES, settings.KEEP_BUNDLE_DAYS = 3, 90
+    bounded = client.get("/account/").text
+
+    assert "Your bundles take 20.0 MB, runs under way about 3.0 MB more." in free
+    assert "Bundles are kept until an operator removes them" in free
+    assert "take 20.0 MB of 21.0 MB, runs" in bounded
+    assert "2 of your runs at once" in bounded
+    assert "go once 3 newer ones are there of their recipe, or 90 days after they were" in bounded
 
 
 @pytest.mark.django_db(transaction=True)
