@@ -170,11 +170,15 @@ def cohort(place: Idc) -> list[Series]:
                     f"Imaging Data Commons: {key}: found {value!r}{nearest(value, known)}",
                 )
         table = table.filter(pc.is_in(table[column], pa.array(wanted, pa.large_string())))
-    chosen = sorted(map(_series, table.to_pylist()), key=lambda s: (s.collection, s.subject, s.uid))
-    if place.subjects:
-        people = list(dict.fromkeys((one.collection, one.subject) for one in chosen))
-        kept = set(people[: place.subjects])
-        chosen = [one for one in chosen if (one.collection, one.subject) in kept]
+    people: set[tuple[str, str]] = set()
+    if place.subjects:  # before rows become objects: a collection may have 200,000 of them
+        person = ["collection_id", "PatientID"]
+        everybody = table.select(person).group_by(person).aggregate([]).to_pylist()
+        people = set(sorted(map(_person, everybody))[: place.subjects])
+        ids = pa.array(sorted({subject for _, subject in people}), pa.large_string())
+        table = table.filter(pc.is_in(table["PatientID"], ids))
+    found = (row for row in table.to_pylist() if not people or _person(row) in people)
+    chosen = sorted(map(_series, found), key=lambda one: (one.collection, one.subject, one.uid))
     if missing := set(place.series) - {one.uid for one in chosen}:
         raise BuildError(
             "source_failed",
@@ -190,6 +194,11 @@ def cohort(place: Idc) -> list[Series]:
 def _values(column: str) -> frozenset[str]:
     found = _index()[column].unique().to_pylist()
     return frozenset(value for value in found if value)
+
+
+def _person(row: dict[str, Any]) -> tuple[str, str]:
+    """Ids of subjects are unique within a collection."""
+    return row["collection_id"], row["PatientID"]
 
 
 def _series(row: dict[str, Any]) -> Series:
