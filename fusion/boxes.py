@@ -89,6 +89,9 @@ def boxes_of(
         unknown = unknown_of(description, source, lacking)
         row["annotated"] = annotated_but(unknown, source, case)
     named = dict(enumerate(plan.concept_ids(), 1))
+    if unseen := sum(one.value == len(named) + 1 for one in found):
+        detail = f"{case.name}: {unseen} regions are not annotated, which boxes cannot say"
+        row["findings"].append({"code": "ignore_lost", "detail": detail})
     found = [one for one in found if named.get(one.value) in row["annotated"]]
     is_volume = isinstance(image, Volume) and flat is None
     sizes = sizes_of(shape, is_volume=is_volume)

@@ -15,7 +15,7 @@ from fusion.arrays import label_at
 from fusion.cases import FoundCase
 from fusion.errors import nearest
 from fusion.imaging.errors import CaseError
-from fusion.source import IGNORE, OTHER, ClassLabels, SourceDescription, concepts_in, parts_of
+from fusion.source import BACKGROUND, OTHER, ClassLabels, SourceDescription, concepts_in, parts_of
 from fusion.tables import need_columns, rows_of
 
 STATES: Mapping[str, int | None] = {"1": 1, "0": 0, "-1": -1, "": None}
@@ -98,7 +98,7 @@ def _states(rule: ClassLabels, root: Path, case: FoundCase) -> States:
                 "label_unmapped",
                 f"{case.name}: its label has {len(values)} columns: state exclusive: true or false",
             )
-        columns = {str(i): rule.values.get(str(i), IGNORE) for i in range(len(values))}
+        columns = {str(i): rule.values.get(str(i), BACKGROUND) for i in range(len(values))}
         row = {str(i): _number(value) for i, value in enumerate(values)}
         return _of_columns(rule, [row], columns, case.name)
     return _of_words(rule, [dict(case.fields).get(rule.field, "")], case.name)

@@ -43,6 +43,7 @@ FINDINGS: dict[str, str] = {
     "channel_resampled": "a channel lies on another grid and was taken to the first one's",
     "table_rows_unused": "a table speaks of images that are not in the source",
     "values_ignored": "voxels hold a value that the source description leaves out",
+    "ignore_lost": "voxels were not annotated, which boxes and classes made of masks cannot say",
     "table_encoding": "a table is not UTF-8; its text was read as Latin-1",
     "label_nearest": "a label went to the target grid by nearest value, to keep a structure",
     "unit_unknown": "the unit of the intensities cannot be told; a rule of the source may say it",

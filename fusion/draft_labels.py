@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from catalog.vocab import normalise
-from fusion.alignment import BACKGROUND, map_class
+from fusion.alignment import BACKGROUND as NO_CONCEPT
+from fusion.alignment import map_class
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io import label_names, read_image, read_shapes
 from fusion.imaging.volume import Array, Picture
-from fusion.source import IGNORE, Table
+from fusion.source import BACKGROUND, Table
 from fusion.tables import TABLE_SUFFIXES, Sheet, sheet
 
 SAMPLE = 5  # label files that are read
@@ -48,8 +49,8 @@ class Proposal:
 
 def propose(word: str) -> Proposal:
     """The concept that a class name means, may mean, or none."""
-    if normalise(word) in BACKGROUND:
-        return Proposal(IGNORE, repr(word))
+    if normalise(word) in NO_CONCEPT:
+        return Proposal(BACKGROUND, repr(word))
     side = re.sub(r"[_ ]L(eft)?$", "", word), re.sub(r"[_ ]R(ight)?$", "", word)
     for spelling in (word, f"left {side[0]}" if side[0] != word else "",
                      f"right {side[1]}" if side[1] != word else ""):  # fmt: skip

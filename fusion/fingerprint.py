@@ -19,7 +19,7 @@ from catalog.describe import plural
 from fusion.alignment import concepts_of
 from fusion.compatibility import band, near, scores
 from fusion.imaging.volume import Array, Picture, Volume, every
-from fusion.source import IGNORE, Layer
+from fusion.source import BACKGROUND, IGNORE, Layer
 
 Row = Mapping[str, Any]
 #: Quantiles kept of each image: every half percent, the smallest and the largest value included.
@@ -279,7 +279,7 @@ def _mapped(description: Row) -> set[int]:
         for layer in layers
         if layer.kind == "label_map"
         for value, concept in layer.table().items()
-        if concept != IGNORE
+        if concept not in {BACKGROUND, IGNORE}
     }
 
 

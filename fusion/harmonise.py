@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -95,6 +95,7 @@ def harmonise_case(
     hashed = beside(partial(_t1, images))
     others = [_beside(image, one, case, row) for one in images[1:]]
     label = boxes = None
+    ignore = _ignore(plan, description)
     if source["uses"] in BOXED:
         flat = None
         if isinstance(volume, Volume) and isinstance(image, Picture):
@@ -103,7 +104,9 @@ def harmonise_case(
     elif description.layers:
         label = _label(description, source, plan, root, case, volume, row)
     if source["uses"] == "presence":
-        counts, label = _present(plan, label), None
+        counts = _present(plan, label)
+        _tell_ignored(plan, label, row)
+        label = None
         row["classes"] = {c: int(counts[c] > 0) for c in row["annotated"]}
     # The other channels lie on the grid of the first: what is done to it is done to them.
     shared = {"flags": row["flags"], "findings": row["findings"]}
@@ -116,10 +119,12 @@ def harmonise_case(
     roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
     row["files"] = _write(folder, roles | {"label": label, "label_native": lost})
     if isinstance(image, Volume) and row["norm"]["fitted_on"] == "train":
-        np.save(folder / SAMPLE_FILE, foreground_sample(image, label))
+        np.save(folder / SAMPLE_FILE, foreground_sample(image, _without(label, ignore)))
     row |= _facts(image) | {"intensity": fingerprint.quantiles(image.array)}
     row["channels"] += len(others)
     row["present"] = _present(plan, label)
+    if ignore is not None:
+        row["ignored"] = 0 if label is None else int(np.count_nonzero(label.array == ignore))
     if boxes is not None:
         _keep_boxes(folder, row, boxes, image, plan.concept_ids())
     return row
@@ -344,7 +349,7 @@ def _harmonise(
     grid = target_grid(turned.grid, plan.spacing_mm)
     on_grid, lost = None, None
     if label is not None:  # before the image: what the round trip needs is gone by then
-        on_grid, flags = resample_labels(label, grid)
+        on_grid, flags = _label_on(grid, label, _ignore(plan, description))
         row["flags"] += flags
         row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
         _round_trip(plan, label, on_grid, case, row)
@@ -354,6 +359,42 @@ def _harmonise(
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
     steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
     return moved, on_grid, lost
+
+
+def _ignore(plan: Plan, description: SourceDescription) -> int | None:
+    """The label value where nobody annotated; None where the source never says so."""
+    return len(plan.concepts) + 1 if description.ignores else None
+
+
+def _label_on(grid: Grid, label: Volume, ignore: int | None) -> tuple[Volume, list[str]]:
+    """`resample_labels`; where the nearest voxel is ignored, so is the new one."""
+    if ignore is None:
+        return resample_labels(label, grid)
+    seen, flags = resample_labels(label.with_array(_without(label, ignore).array), grid)
+    unseen = label.with_array((label.array == ignore).astype(np.uint8))
+    inside = resample(unseen, grid, interpolation="nearest").array > 0
+    if not inside.any():
+        return seen, flags
+    return seen.with_array(np.where(inside, label.array.dtype.type(ignore), seen.array)), flags
+
+
+@overload
+def _without(label: Volume, ignore: int | None) -> Volume: ...
+@overload
+def _without(label: Image | None, ignore: int | None) -> Image | None: ...
+def _without(label: Image | None, ignore: int | None) -> Image | None:
+    """The label map with background where nobody annotated."""
+    if label is None or ignore is None:
+        return label
+    return replace(label, array=np.where(label.array == ignore, 0, label.array))
+
+
+def _tell_ignored(plan: Plan, label: Image | None, row: dict[str, Any]) -> None:
+    """Classes made of masks cannot say that a part of the image was not annotated."""
+    ignore = len(plan.concepts) + 1
+    if label is not None and (voxels := int(np.count_nonzero(label.array == ignore))):
+        detail = f"{row['name']}: {voxels} voxels are not annotated, which classes cannot say"
+        row["findings"].append({"code": "ignore_lost", "detail": detail})
 
 
 def _with_unit(
@@ -395,7 +436,7 @@ def _round_trip(
 ) -> None:
     """Dice per concept of the label taken to the grid and back: no model can score above it."""
     back = resample(on_grid, native.grid, interpolation="one_hot").array
-    size = len(plan.concepts) + 1
+    size = len(plan.concepts) + 2  # one more may be where nobody annotated
     before, after = value_counts(native.array, size), value_counts(back, size)
     pairs = zip(native.array, back, strict=True)  # plane by plane: no copy of the whole
     same = np.sum([np.bincount(one[one == other], minlength=size) for one, other in pairs], axis=0)

@@ -27,7 +27,7 @@ from fusion.plan import (
 from fusion.recipe import Member, Recipe
 from fusion.recipe_check import PROPOSED
 from fusion.recipe_draft import SCHEMA, Draft, DraftSource
-from fusion.source import BOTH, IGNORE, ClassLabels, Layer, SourceDescription, parts_of
+from fusion.source import BACKGROUND, BOTH, IGNORE, ClassLabels, Layer, SourceDescription, parts_of
 
 MODES = ("intersection", "union")
 NOTHING = frozenset({"", "?"})
@@ -181,7 +181,7 @@ def _place(data: Any, key: str) -> tuple[MutableMapping[Any, Any] | None, Any]:
 
 
 def read_meaning(text: str, place: str) -> str:
-    """What a person typed as a meaning: names of concepts, joined by +, or background.
+    """What a person typed as a meaning: names of concepts, joined by +, background or ignore.
 
     Raises:
         FaultsError: no concept is called that; the nearest one is named.
@@ -190,13 +190,13 @@ def read_meaning(text: str, place: str) -> str:
         return PROPOSED
     found = []
     for part in text.split(BOTH):
-        if part.strip().lower() == IGNORE:
-            found.append(IGNORE)
+        if part.strip().lower() in {BACKGROUND, IGNORE}:
+            found.append(part.strip().lower())
         elif (concept := concepts.resolve(part)) is not None:
             found.append(concept.id)
         else:
             near = concepts.nearest(part)
-            expected = "a concept, several joined by +, or background"
+            expected = "a concept, several joined by +, background or ignore"
             raise FaultsError([Fault(place, part.strip(), expected, near.label if near else None)])
     return BOTH.join(dict.fromkeys(found))
 
@@ -209,7 +209,7 @@ def meaning_text(meaning: str) -> str:
 
 
 def concept_label(concept_id: str) -> str:
-    """The name of a concept; an unknown one and "background" as they are."""
+    """The name of a concept; an unknown one, "background" and "ignore" as they are."""
     row = concepts.concepts().get(concept_id)
     return row.label if row else concept_id
 
@@ -260,7 +260,7 @@ def _member(source: DraftSource) -> Member | None:
         return None
     found = [*labels_in_use(source.description, "layers"),
              *labels_in_use(source.description, "classes")]  # fmt: skip
-    undecided = {one.key: IGNORE for one in found if not one.is_decided}
+    undecided = {one.key: BACKGROUND for one in found if not one.is_decided}
     decided = with_meanings(source.data, undecided)
     try:
         return source.member(SourceDescription.model_validate(decided))
@@ -302,7 +302,7 @@ def _meanings(member: Member, task: str) -> list[tuple[str, str]]:
     return [
         (concept_label(one.meaning) if one.key.endswith(".concept") else one.value, one.meaning)
         for one in rows
-        if one.meaning != IGNORE
+        if one.meaning not in {BACKGROUND, IGNORE}
     ]
 
 

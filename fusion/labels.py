@@ -37,7 +37,7 @@ from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
 from fusion.recipe import nearest
-from fusion.source import IGNORE, OTHER, Layer, Rows, SourceDescription, parts_of
+from fusion.source import BACKGROUND, IGNORE, OTHER, Layer, Rows, SourceDescription, parts_of
 from fusion.tables import need_columns, rows_of, version_of
 
 Image = Volume | Picture
@@ -53,7 +53,10 @@ def label_of(
     image: Image,
     row: dict[str, Any],
 ) -> Image:
-    """The label map on the image's own grid: value v > 0 is the plan's concept v - 1."""
+    """The label map on the image's own grid: value v > 0 is the plan's concept v - 1.
+
+    The value after all concepts is where nobody annotated.
+    """
     value_of = values_of(description, source, plan)
     if description.layers[0].kind == "probability":
         maps = [
@@ -64,6 +67,7 @@ def label_of(
         found = label_values.from_probabilities([m.array for m in maps], scale)
         lut = {0: 0} | {i + 1: value_of[la.concept] for i, la in enumerate(description.layers)}
         return _like(image, label_values.remap(found, lut))
+    ignore = value_of[IGNORE]
     merged: Array = np.zeros(_shape(image), np.uint8)
     parts = sorted(zip(description.layers, case.layers, strict=True), key=_priority)
     lacking = []
@@ -74,7 +78,7 @@ def label_of(
             if all(one is None for one in arrays):
                 lacking.append(lacking_layer(layer, files, case))
             for one, file in zip(arrays, files, strict=True):
-                level = _unite(level, one, file) if one is not None else level
+                level = _unite(level, one, file, ignore) if one is not None else level
         merged = np.where(level > 0, level, merged) if merged.any() else level
     unknown = unknown_of(description, source, lacking)
     row["annotated"] = annotated_but(unknown, source, case)
@@ -86,14 +90,21 @@ def label_of(
 def values_of(
     description: SourceDescription, source: Mapping[str, Any], plan: Plan
 ) -> dict[str, int]:
-    """The plan's value of each concept and each meaning of the source; 0 is not wanted."""
+    """The plan's value of each concept and each meaning of the source; 0 is not wanted.
+
+    IGNORE has the value after all concepts.
+    """
     targets = {c: i + 1 for i, c in enumerate(plan.concept_ids())}
     value_of = {c: targets.get(t, 0) if t else 0 for c, t in source["mapping"].items()}
     # The plan lets the concepts of one value have one target at most.
-    return value_of | {
-        meaning: max(value_of.get(part, 0) for part in parts_of(meaning))
-        for meaning in description.meanings()
-    }
+    return (
+        value_of
+        | {
+            meaning: max(value_of.get(part, 0) for part in parts_of(meaning))
+            for meaning in description.meanings()
+        }
+        | {IGNORE: len(targets) + 1}
+    )
 
 
 def unknown_of(
@@ -189,7 +200,7 @@ def _by_value(
         detail = f"{path.name}: value {value} of {counts[value]} voxels became background"
         row["findings"].append({"code": "values_ignored", "detail": detail})
     table = {0: 0} | {
-        value: value_of.get(concept, 0) if concept != IGNORE else 0
+        value: value_of.get(concept, 0) if concept != BACKGROUND else 0
         for value, concept in layer.table().items()
     }
     if OTHER in layer.values:
@@ -257,7 +268,8 @@ def _drawn(
                 "a box; state boxes: fill if it may stand for the thing" if shape.box else "no area"
             )
             raise CaseError("label_unmapped", f"{file}: {case.name}: {shape.name!r} is {what}")
-        merged = _unite(merged, _valued(shape.mask(size), value), f"{file}: {case.name}")
+        drawn_in = _valued(shape.mask(size), value)
+        merged = _unite(merged, drawn_in, f"{file}: {case.name}", value_of[IGNORE])
     return merged
 
 
@@ -326,12 +338,12 @@ def _segments(
     merged: Array = np.zeros(image.array.shape, np.uint8)
     for one in found.layers:
         values = one.with_array(label_values.remap(one.array, table))
-        merged = _unite(merged, _on_grid(values, image, file, row).array, file)
+        merged = _unite(merged, _on_grid(values, image, file, row).array, file, value_of[IGNORE])
     return merged
 
 
 def _named(layer: Layer, words: Iterable[str]) -> dict[str, str | None]:
-    ignored = dict.fromkeys(layer.ignore_values, IGNORE)
+    ignored = dict.fromkeys(layer.ignore_values, BACKGROUND)
     return {word: ({**ignored, **layer.values}).get(word) for word in words}
 
 
@@ -537,10 +549,13 @@ def _on_grid(label: Image, image: Image, file: str, row: dict[str, Any]) -> Imag
     return moved
 
 
-def _unite(merged: Array, one: Array, file: str) -> Array:
+def _unite(merged: Array, one: Array, file: str, ignore: int = 0) -> Array:
+    """Both at once; `ignore`, the largest value, wins over a concept."""
     if not merged.any():
         return one
     clash = (merged > 0) & (one > 0) & (merged != one)
+    if ignore:
+        clash &= (merged != ignore) & (one != ignore)
     if clash.any():
         raise CaseError("label_collision", f"{file}: {int(clash.sum())} voxels have two concepts")
     return np.maximum(merged, one)

@@ -13,7 +13,7 @@ from catalog import concepts
 from catalog.licences import Licence, combine, licence
 from fusion.errors import BuildError, Problem, RecipeError
 from fusion.recipe import Member, Recipe
-from fusion.source import IGNORE, ClassLabels, Layer, SourceDescription, parts_of
+from fusion.source import ClassLabels, Layer, SourceDescription, concepts_in
 
 #: Raised when the same plan gives other files; part of every bundle id.
 BUILDER_VERSION = "0.3"
@@ -294,7 +294,7 @@ def _composites(recipe: Recipe, wanted: list[str]) -> list[Gate]:
     gates = []
     for member in recipe.sources if recipe.task != "classification" else ():
         for meaning in _in_use(member, recipe.task).meanings():
-            parts = [part for part in parts_of(meaning) if part != IGNORE]
+            parts = concepts_in([meaning])
             targets = sorted({t for part in parts for t in targets_of(part, wanted)})
             if len(parts) > 1 and len(targets) > 1:
                 detail = f"{member.id}'s {meaning} would be {' and '.join(targets)} at once"

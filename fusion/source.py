@@ -18,7 +18,8 @@ from pydantic import (
     model_validator,
 )
 
-IGNORE = "background"  # a mapped value that is no concept: told apart from a forgotten one
+BACKGROUND = "background"  # a mapped value that is no concept: told apart from a forgotten one
+IGNORE = "ignore"  # a mapped value where nobody looked, or nobody could tell: neither of the two
 BOTH = "+"  # between concepts: a value that means several of them at once
 OTHER = "*"  # in label_map values: every value that is not listed
 
@@ -32,9 +33,9 @@ def parts_of(meaning: str) -> list[str]:
 
 
 def concepts_in(meanings: Iterable[str]) -> list[str]:
-    """Every concept that values mean, in order of first mention, without IGNORE."""
+    """Every concept that values mean, in order of first mention, without BACKGROUND and IGNORE."""
     named = (part for meaning in meanings for part in parts_of(meaning))
-    return [concept for concept in dict.fromkeys(named) if concept != IGNORE]
+    return [concept for concept in dict.fromkeys(named) if concept not in {BACKGROUND, IGNORE}]
 
 
 def template_fields(template: str) -> list[str]:
@@ -391,6 +392,10 @@ class Layer(Part):
     voxel, the higher wins; equal ones are a collision. ignore_values: values that are left out on
     purpose and become background.
 
+    A value, or the concept of a mask, may be `ignore`: voxels that nobody annotated. They are no
+    background: losses and metrics leave them out. Where another layer of the same priority claims
+    such a voxel, it stays ignored.
+
     A value that means several concepts at once is written "a+b". protocol: how the outlines were
     drawn, such as includes_lesion: true; sources that state different things for one concept do
     not mean the same by it.
@@ -435,22 +440,24 @@ class Layer(Part):
             raise ValueError("array names the array of one file")
         if self.kind == "colour_map":
             self.colours()
+        if any(IGNORE in (parts := parts_of(m)) and len(parts) > 1 for m in self.meanings()):
+            raise ValueError(f"a value that is {IGNORE} is nothing else besides")
         return self
 
     def colours(self) -> dict[tuple[int, int, int], str]:
-        """Red, green and blue of a colour_map -> concept id (or IGNORE)."""
-        table: dict[tuple[int, int, int], str] = {(0, 0, 0): IGNORE}
+        """Red, green and blue of a colour_map -> concept id (or BACKGROUND)."""
+        table: dict[tuple[int, int, int], str] = {(0, 0, 0): BACKGROUND}
         for key in [*self.values, *self.ignore_values]:
             if key == OTHER:
                 continue
             if not (match := re.fullmatch("#" + "([0-9a-fA-F]{2})" * 3, key)):
                 raise ValueError(f"{key!r} is no colour, expected #rrggbb")
             red, green, blue = (int(part, 16) for part in match.groups())
-            table[red, green, blue] = self.values.get(key, IGNORE)
+            table[red, green, blue] = self.values.get(key, BACKGROUND)
         return table
 
     def table(self) -> dict[int, str]:
-        """Label value -> concept id (or IGNORE), ranges written out."""
+        """Label value -> concept id (or BACKGROUND), ranges written out."""
         table: dict[int, str] = {}
         for key, concept in self.values.items():
             for part in key.split(",") if key != OTHER else ():
@@ -462,7 +469,7 @@ class Layer(Part):
         for value in map(int, self.ignore_values):
             if value in table:
                 raise ValueError(f"label value {value} is mapped and ignored")
-            table[value] = IGNORE
+            table[value] = BACKGROUND
         return table
 
     @property
@@ -473,6 +480,11 @@ class Layer(Part):
     def concepts(self) -> list[str]:
         """The concepts this layer speaks of, in order of first mention."""
         return concepts_in(self.meanings())
+
+    @property
+    def ignores(self) -> bool:
+        """It may say that voxels were not annotated."""
+        return IGNORE in self.meanings()
 
     def meanings(self) -> list[str]:
         """What its values mean, as written."""
@@ -528,6 +540,8 @@ class ClassLabels(Table):
             raise ValueError("give columns: {column: concept}, or values: {word: concept}")
         if (self.sep or self.columns or self.many_rows) and self.exclusive is None:
             raise ValueError("several classes may be named: state exclusive: true or false")
+        if IGNORE in self.meanings():
+            raise ValueError(f"{IGNORE} is of masks; list classes to leave out in ignore_values")
         if self.majority and not (self.columns and self.many_rows):
             raise ValueError("majority goes with columns and many_rows: true")
         return self
@@ -657,6 +671,11 @@ class SourceDescription(Part):
         if self.classes and task != "segmentation":
             named += self.classes.concepts()
         return list(dict.fromkeys(named))
+
+    @property
+    def ignores(self) -> bool:
+        """Its label maps may say that voxels were not annotated."""
+        return any(layer.ignores for layer in self.layers)
 
     @property
     def has_boxes(self) -> bool:

@@ -30,6 +30,7 @@ class Case:
         spacing_mm: of each axis, None for pictures.
         norm: how the bundle says that its intensities are scaled; None: unsaid.
         boxes: the table of its boxes.
+        ignores: its label map may say where nobody annotated, by the value after all concepts.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Case:
     label: Path | None
     norm: Mapping[str, Any] | None = None
     boxes: Path | None = None
+    ignores: bool = False
 
     def role(self, fold: str | None) -> str:
         """train, val, test, or "" when the case has no part in this fold."""
@@ -103,6 +105,7 @@ def _case(path: Path) -> Case:
         label=files.get("label"),
         norm=row.get("norm"),
         boxes=files.get(BOXES_ROLE),
+        ignores="ignored" in row,
     )
 
 

@@ -7,7 +7,7 @@ hold too little across them for a patch of three dimensions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import median
@@ -122,6 +122,7 @@ class Stack:
         inner: size of the image before it was padded.
         spacing: see `Canvas.spacing_of`.
         has_mm: whether `spacing` is in mm.
+        ignore: value of `labels` where nobody annotated; 0 where it has none.
     """
 
     images: npt.NDArray[np.float16]
@@ -129,6 +130,7 @@ class Stack:
     inner: Shape
     spacing: tuple[float, ...]
     has_mm: bool
+    ignore: int = 0
 
     def unpadded(self, array: Array) -> Array:
         """(..., padded) without what was padded."""
@@ -200,12 +202,12 @@ def _multiple(extent: float) -> int:
 
 def load(case: Case, canvas: Canvas, concepts: int) -> Stack:
     """Decode a case and bring it onto the canvas. Files are the build's own."""
-    label = None
+    label, most = None, concepts + int(case.ignores)
     if case.label is not None:
         label = _decoded(case.label)
-        if (largest := int(label.max(initial=0))) > concepts:
-            raise ValueError(f"{case.label.name} of {case.id}: found {largest}, most {concepts}")
-    return placed(
+        if (largest := int(label.max(initial=0))) > most:
+            raise ValueError(f"{case.label.name} of {case.id}: found {largest}, most {most}")
+    stack = placed(
         [_decoded(path) for path in case.images],
         label,
         case.spacing_mm,
@@ -213,6 +215,7 @@ def load(case: Case, canvas: Canvas, concepts: int) -> Stack:
         canvas,
         case.unit,
     )
+    return replace(stack, ignore=most if case.ignores else 0)
 
 
 def placed(

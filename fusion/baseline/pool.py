@@ -89,8 +89,9 @@ class Pool:
         labels = self.stacks[case.id].labels
         if labels is None:
             return []
-        values = [v for v in np.unique(labels) if v and self.concepts[v - 1] in case.annotated]
-        return [Places.of(labels, int(value)) for value in values]
+        shown = [int(v) for v in np.unique(labels) if 0 < v <= len(self.concepts)]
+        values = [v for v in shown if self.concepts[v - 1] in case.annotated]
+        return [Places.of(labels, value) for value in values]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from fusion.baseline.tier import Tier
 
 _WINDOWS = {2: 32, SOLID: 8}  # through the network at once
 _OVERLAP = 0.25
+_SURELY_NOT = -30.0  # a logit that adds nothing to Dice and cross-entropy
 _DICE_CE = DiceCELoss(sigmoid=True, batch=True)
 
 
@@ -56,6 +57,8 @@ class Segmenter:
         size = tier.batch_3d if solid else tier.batch
         rate = tier.learning_rate_3d if solid else tier.learning_rate
 
+        ignores = any(self.stacks[case.id].ignore for case in arm.train)
+
         def draw(step: int) -> Batch:
             windows = pool.draw(step, size)
             labels = np.stack([self.labels(w.case)[w.plane][w.within] for w in windows])
@@ -65,7 +68,8 @@ class Segmenter:
         def targets(labels: Tensor) -> Tensor:
             values = torch.arange(1, len(self.concepts) + 1, device=labels.device)
             shape = (1, -1, *[1] * (labels.ndim - 1))
-            return (labels[:, None] == values.view(shape)).float()
+            hot = (labels[:, None] == values.view(shape)).float()
+            return torch.cat([hot, (labels[:, None] > len(values)).float()], 1) if ignores else hot
 
         val = [arm.val[i] for i in spread(np.arange(len(arm.val)), tier.val_cases)]
 
@@ -105,12 +109,14 @@ class Segmenter:
     def pair(
         self, net: nn.Module, case: Case, predictor: Predictor
     ) -> tuple[dict[str, npt.NDArray[np.bool_]], dict[str, npt.NDArray[np.bool_]]]:
-        """Predicted and true mask (N, ...) of each annotated concept."""
+        """Predicted and true mask (N, ...) of each annotated concept; none where nobody looked."""
         stack, labels = self.stacks[case.id], self.labels(case)
         logits = stack.unpadded(predictor.logits(net, stack.images))
         known = [(k, c) for k, c in enumerate(self.concepts) if c in case.annotated]
         inner = stack.unpadded(labels)
-        return {c: logits[:, k] > 0 for k, c in known}, {c: inner == k + 1 for k, c in known}
+        counts = inner <= len(self.concepts)
+        guess = {c: (logits[:, k] > 0) & counts for k, c in known}
+        return guess, {c: inner == k + 1 for k, c in known}
 
     def labels(self, case: Case) -> npt.NDArray[np.uint16]:
         """The label map of a case, which it must have."""
@@ -180,9 +186,11 @@ def partial_loss(logits: Tensor, targets: Tensor, annotated: Tensor) -> Tensor:
 
     Args:
         logits: (B, K, ...).
-        targets: (B, K, ...) of 0 and 1.
+        targets: (B, K, ...) of 0 and 1; one more is 1 where nobody annotated: no gradient there.
         annotated: (B, K) of bool.
     """
+    if targets.shape[1] > logits.shape[1]:
+        logits = logits.masked_fill(targets[:, -1:] > 0, _SURELY_NOT)
     losses = [
         _DICE_CE(logits[known, k : k + 1], targets[known, k : k + 1])
         for k, known in enumerate(annotated.unbind(1))

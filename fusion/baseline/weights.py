@@ -51,7 +51,9 @@ def window_of(stacks: Sequence[Stack]) -> list[float]:
     samples = []
     for stack in stacks:
         values = stack.images[:, 0].astype(np.float32)
-        inside = stack.labels > 0 if stack.labels is not None else values > _BODY
+        inside = values > _BODY
+        if stack.labels is not None:
+            inside = (stack.labels > 0) & (stack.labels != stack.ignore)
         samples.append(strided(values[inside] if inside.any() else values.ravel(), _SAMPLE))
     found = pooled(samples)
     return [found[key] for key in ("low", "high", "mean", "std")]

@@ -25,6 +25,8 @@ from fusion.bundle.manifest import (
     FilePart,
     Manifest,
     boxes_by_case,
+    ignore_of,
+    ignored_in,
     manifest_of,
 )
 from fusion.bundle.names import (
@@ -246,7 +248,7 @@ def check_pixels(subject: Subject) -> Iterator[str]:
         if image is not None:
             subject.signed[case.id] = slice_signatures(_as_read(image)).as_dict()
         if label is not None:
-            yield from _check_labels(case.id, label, concepts, case.annotated, case.present)
+            yield from _check_labels(case, label, concepts, ignore_of(subject.manifest))
 
 
 def _as_read(image: Decoded) -> Volume | Picture:
@@ -292,18 +294,24 @@ def _check_grid(case_id: str, image: Decoded, label: Decoded, role: str) -> Iter
 
 
 def _check_labels(
-    case_id: str, label: Decoded, concepts: list[str], annotated: list[str], present: dict[str, int]
+    case: CasePart, label: Decoded, concepts: list[str], ignore: int | None
 ) -> Iterator[str]:
+    case_id, annotated = case.id, case.annotated
     if label.array.dtype.kind not in "ui" or (label.array.size and label.array.min() < 0):
         yield f"{case_id}: label of type {label.array.dtype}, expected unsigned whole numbers"
         return
     counts = np.bincount(label.array.ravel())
     for value in map(int, np.flatnonzero(counts[1:]) + 1):
-        if value > len(concepts):
+        if value == ignore:
+            if (found := int(counts[value])) != ignored_in(case):
+                yield f"{case_id}: found {found} ignored pixels, expected {ignored_in(case)}"
+        elif value > len(concepts):
             yield f"{case_id}: found label value {value}, expected 0 to {len(concepts)}"
         elif concepts[value - 1] not in annotated:
             yield f"{case_id}: shows {concepts[value - 1]}, which is not in its annotated list"
-    for concept, expected in present.items():
+    if ignored_in(case) and (ignore or 0) >= len(counts):
+        yield f"{case_id}: found no ignored pixel, expected {ignored_in(case)}"
+    for concept, expected in case.present.items():
         value = concepts.index(concept) + 1 if concept in concepts else -1
         found = int(counts[value]) if 0 < value < len(counts) else 0
         if found != expected:

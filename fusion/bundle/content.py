@@ -17,6 +17,7 @@ from fusion.bundle.text import dump_json, sha256_text
 
 SPLITS = ("train", "val", "test")
 FOLDED = ("kfold", "loso")
+IGNORE = "ignore"  # what a label map calls voxels that nobody annotated
 UNKNOWN_LICENCE = "LicenseRef-unknown"
 FIRST_DATE = "2026-01-01"  # datePublished when no source states a year
 Row = Mapping[str, Any]
@@ -53,6 +54,11 @@ class Content:
         return [str(concept["id"]) for concept in self.plan["concepts"]]
 
     @property
+    def ignore(self) -> int | None:
+        """Value of voxels that nobody annotated; None where no source has such."""
+        return ignore_value(self.plan)
+
+    @property
     def sources(self) -> list[Row]:
         return list(self.plan["sources"])
 
@@ -84,6 +90,21 @@ class Content:
 
     def excluded_of(self, source_id: str) -> list[Row]:
         return [row for row in self.exclusions if row.get("source") == source_id]
+
+
+def ignore_value(plan: Row) -> int | None:
+    """The value of a plan's label maps for voxels that nobody annotated, after all concepts.
+
+    None where no source's labels in use can say so.
+    """
+    layers = (
+        layer
+        for source in plan["sources"]
+        if source.get("uses", "layers") == "layers"
+        for layer in described(source).get("layers") or ()
+    )
+    says = any(IGNORE in (la.get("concept"), *(la.get("values") or {}).values()) for la in layers)
+    return len(plan["concepts"]) + 1 if says else None
 
 
 def read_content(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from fusion.bundle.content import Content, Row, described, known_limits, licence_of, source_name
+from fusion.bundle.content import (
+    IGNORE,
+    Content,
+    Row,
+    described,
+    known_limits,
+    licence_of,
+    source_name,
+)
 from fusion.bundle.content import split_names as folds_of
 from fusion.bundle.croissant import description
 from fusion.bundle.manifest import Manifest
@@ -135,6 +143,13 @@ def _concepts(content: Content) -> str:
         rows.append([value, name, concept.get("label", ""), looked, found or positive])
     head = ["value", "concept", "name", "cases annotated for it", "cases that show it"]
     note = "A concept outside a case's `annotated` list is unknown there, not absent."
+    if content.ignore is not None:
+        cases = sum(case.get("ignored", 0) > 0 for case in content.cases)
+        rows.append([content.ignore, IGNORE, "not annotated", "", cases])
+        note += (
+            " A voxel of value `ignore` was not annotated: no loss and no metric counts it "
+            "(`tools/ignoring.py`)."
+        )
     return _table(head, rows) + "\n\n" + note
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalog.licences import combine, licence
 from fusion.bundle.boxes import BOXES_ROLE
 from fusion.bundle.content import (
+    IGNORE,
     Content,
     Row,
     citations,
@@ -71,6 +72,12 @@ class PlanPart(Part):
 
 class DetectionPlan(PlanPart):
     task: Literal["detection"]  # type: ignore[assignment]  # the schema of other bundles stays
+
+
+class IgnoringPlan(PlanPart):
+    """`ignore`: value of label maps where nobody annotated, neither background nor concept."""
+
+    ignore: int = Field(ge=2)
 
 
 class SourcePart(Part):
@@ -164,6 +171,12 @@ class CasePart(Part):
     norm_ref: int | None
 
 
+class IgnoringCase(CasePart):
+    """`ignored` counts the voxels of its label map that nobody annotated."""
+
+    ignored: int = Field(ge=0)
+
+
 class ShardPart(Part):
     path: str
     bytes: int
@@ -219,28 +232,47 @@ class DetectionManifest(Manifest):
     boxes: list[BoxPart]
 
 
+class IgnoringManifest(Manifest):
+    """manifest.json of a bundle in which some voxels were not annotated."""
+
+    plan: IgnoringPlan
+    cases: list[IgnoringCase]  # type: ignore[assignment]  # the schema of other bundles stays
+
+
+def ignore_of(manifest: Manifest) -> int | None:
+    """The value of label maps where nobody annotated; None where the bundle has none."""
+    return manifest.plan.ignore if isinstance(manifest, IgnoringManifest) else None
+
+
+def ignored_in(case: CasePart) -> int:
+    """Voxels of a case's label map that nobody annotated."""
+    return case.ignored if isinstance(case, IgnoringCase) else 0
+
+
 def manifest_of(data: Mapping[str, Any]) -> Manifest:
     """The content of a manifest.json, checked against the schema for its task.
 
     Raises:
         ValidationError: it does not fit.
     """
-    plan = data.get("plan")
-    task = plan.get("task") if isinstance(plan, Mapping) else None
-    return _kind(str(task)).model_validate(data)
+    found = data.get("plan")
+    plan = found if isinstance(found, Mapping) else {}
+    return _kind(str(plan.get("task")), ignores="ignore" in plan).model_validate(data)
 
 
-def manifest_schema(task: str) -> dict[str, Any]:
-    """JSON Schema of manifest.json."""
+def manifest_schema(task: str, *, ignores: bool = False) -> dict[str, Any]:
+    """JSON Schema of manifest.json; `ignores` where label maps say what was not annotated."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:{SCHEMA_VERSION.replace('/', ':')}",
-        **_kind(task).model_json_schema(),
+        **_kind(task, ignores=ignores).model_json_schema(),
     }
 
 
-def _kind(task: str) -> type[Manifest]:
-    return DetectionManifest if task == "detection" else Manifest
+def _kind(task: str, *, ignores: bool) -> type[Manifest]:
+    if task == "detection":
+        return DetectionManifest
+    return IgnoringManifest if ignores else Manifest
 
 
 def boxes_by_case(manifest: Manifest) -> dict[str, list[BoxPart]]:
@@ -335,12 +367,21 @@ def case_record(content: Content, case: Row) -> dict[str, Any]:
     classes, norm = case.get("classes"), case.get("norm")
     if norm and isinstance(norm.get("params"), Mapping):
         norm = {**norm, "params": dict.fromkeys(content.norm_params) | norm["params"]}
-    return {key: case.get(key) for key in _RECORD_KEYS} | {
-        "concepts": content.concepts,
-        "annotated_mask": [int(c in case["annotated"]) for c in content.concepts],
-        "classes": classes and {c: classes.get(c) for c in content.concepts},
-        "norm": norm,
-    }
+    return (
+        {key: case.get(key) for key in _RECORD_KEYS}
+        | _ignored(content, case)
+        | {
+            "concepts": content.concepts,
+            "annotated_mask": [int(c in case["annotated"]) for c in content.concepts],
+            "classes": classes and {c: classes.get(c) for c in content.concepts},
+            "norm": norm,
+        }
+    )
+
+
+def _ignored(content: Content, case: Row) -> dict[str, int]:
+    """Only in bundles where some source says what it did not annotate."""
+    return {} if content.ignore is None else {"ignored": int(case.get("ignored", 0))}
 
 
 def effective_use(content: Content) -> dict[str, Any]:
@@ -426,7 +467,7 @@ def _plan(content: Content) -> dict[str, Any]:
         "seed": plan.get("seed", 0),
         "protocol": plan.get("protocol", "holdout"),
         "accept": dict(plan.get("accept") or {}),
-    }
+    } | ({} if content.ignore is None else {"ignore": content.ignore})
 
 
 def _source(content: Content, source: Row) -> dict[str, Any]:
@@ -464,6 +505,7 @@ def _source(content: Content, source: Row) -> dict[str, Any]:
 def _label_maps(content: Content) -> list[dict[str, Any]]:
     """Value -> concept in the bundle, then how each source's own labels were read."""
     values = {str(value): concept for value, concept in enumerate(content.concepts, start=1)}
+    values |= {} if content.ignore is None else {str(content.ignore): IGNORE}
     maps: list[dict[str, Any]] = [{"source": None, "values": {"0": "background"} | values}]
     for source in content.sources:
         facts = described(source)
@@ -497,21 +539,25 @@ def _case(
                 "role": role,
             }
         )
-    return {key: case.get(key) for key in _CASE_KEYS} | {
-        "origin": {
-            "image": case["origin"]["image"],
-            "channels": case["origin"].get("channels", []),
-            "labels": case["origin"].get("labels", []),
-        },
-        "files": files,
-        "recipe_only": [
-            str(row["role"])
-            for row in case["files"]
-            if not is_shipped(content.owner_of(case, row["role"]), str(row["role"]))
-        ],
-        "spacing": case.get("spacing_mm"),
-        "norm_ref": norm_ref,
-    }
+    return (
+        {key: case.get(key) for key in _CASE_KEYS}
+        | _ignored(content, case)
+        | {
+            "origin": {
+                "image": case["origin"]["image"],
+                "channels": case["origin"].get("channels", []),
+                "labels": case["origin"].get("labels", []),
+            },
+            "files": files,
+            "recipe_only": [
+                str(row["role"])
+                for row in case["files"]
+                if not is_shipped(content.owner_of(case, row["role"]), str(row["role"]))
+            ],
+            "spacing": case.get("spacing_mm"),
+            "norm_ref": norm_ref,
+        }
+    )
 
 
 def role_of(member: str) -> str:

@@ -54,6 +54,7 @@ from fusion.bundle.views.view import View
 
 TOOLS = ("read_bundle.py", "masked.py")  # CC0-1.0, copied into every bundle
 BOX_TOOLS = ("read_boxes.py",)  # the same, of bundles for detection
+IGNORE_TOOLS = ("ignoring.py",)  # the same, where some voxels were not annotated
 
 
 def write_bundle(
@@ -211,10 +212,11 @@ def _write_descriptions(
     facts = {name: view.facts for name, view in views.items()}
     manifest = manifest.model_copy(update={"views": facts})
     rows = manifest.model_dump(mode="json")
+    ignores = content.ignore is not None
     for path, data in view_files(views).items():
         write_bytes(out / path, data)
     write_json(out / "manifest.json", rows)
-    write_json(out / "manifest.schema.json", manifest_schema(content.task))
+    write_json(out / "manifest.schema.json", manifest_schema(content.task, ignores=ignores))
     write_jsonl(out / "data-meta.jsonl", metadata.data_meta(content))
     write_jsonl(out / f"annotations-{content.task}.jsonl", metadata.annotation_rows(content, rows))
     if content.task == "detection":
@@ -226,7 +228,8 @@ def _write_descriptions(
     write_text(out / "references.bib", metadata.references_bib(content))
     for name, text in metadata.licence_texts(content).items():
         write_text(out / "LICENSES" / name, text)
-    for tool in TOOLS + (BOX_TOOLS if content.task == "detection" else ()):
+    boxes = BOX_TOOLS if content.task == "detection" else ()
+    for tool in TOOLS + boxes + (IGNORE_TOOLS if ignores else ()):
         write_bytes(out / "tools" / tool, (Path(__file__).parent / tool).read_bytes())
     plan = {key: value for key, value in content.plan.items() if key != "compatibility"}
     recipe = plan.get("recipe") or plan

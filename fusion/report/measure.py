@@ -259,6 +259,19 @@ def roundtrips(
     return rows
 
 
+def ignored_table(by_source: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
+    """Per source how many label maps leave voxels out as not annotated, and which share of them."""
+    rows = []
+    for source, cases in by_source.items():
+        shares_left = [c["ignored"] / math.prod(c["shape"]) for c in cases if "ignored" in c]
+        some = [share for share in shares_left if share]
+        if some:
+            spread = [round(share, 6) for share in boxes(some)]
+            row = {"source": source, "cases": len(shares_left), "some": len(some)}
+            rows.append(row | {"share": spread})
+    return rows
+
+
 def volume_table(
     by_source: Mapping[str, Sequence[Row]], concepts: Sequence[str]
 ) -> list[dict[str, Any]]:

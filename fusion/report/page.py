@@ -41,6 +41,7 @@ def render(
     """The page. Every text in it is escaped; nothing in it is fetched."""
     names = {str(c["id"]): str(c["label"]) for c in plan["concepts"]}
     descriptions = {s["id"]: s["description"] for s in plan["sources"]}
+    drawn = [*names.values(), *(["not annotated"] if data.get("ignored") else [])]
     used = sum(len(cases) for cases in by_source.values())
     context = {
         "title": plan["title"],
@@ -69,7 +70,7 @@ def render(
             for row in prints
         ],
         "fit": _fit(data["compatibility"]),
-        "legend": [(hex_of(colour_of(n)), label) for n, label in enumerate(names.values(), 1)],
+        "legend": [(hex_of(colour_of(n)), label) for n, label in enumerate(drawn, 1)],
         "sheets": [_sheet(source, rows, by_source, names) for source, rows in sheets.items()],
         "is_3d": plan["dimension"] == "3D",
         "geometry": [row for one in prints for row in _geometry(one)],
@@ -340,6 +341,14 @@ def _labels(
                 "size": [number(v) for v in row["size"] or []],
             }
             for row in data["volumes"]
+        ],
+        "ignored": [
+            {
+                "source": row["source"],
+                "some": f"{row['some']:,} of {row['cases']:,}",
+                "shares": [f"{row['share'][place]:.2%}" for place in (0, 2, 4)],
+            }
+            for row in data.get("ignored", ())
         ],
     }
 

@@ -119,6 +119,8 @@ def write_report(
             source: [str(case["id"]) for case, _ in rows] for source, rows in sheets.items()
         },
     }
+    if ignored := measure.ignored_table(by_source):
+        data["ignored"] = ignored
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / FINGERPRINT_FILE, {"schema": "imaging-x/fingerprint/1", "sources": prints})
     every = [*findings, *own]

@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from fusion.cases import path_regex
-from fusion.source import IGNORE, OTHER, Layer, SourceDescription
+from fusion.source import BACKGROUND, OTHER, Layer, SourceDescription
 from tests.imaging.test_dicom import write_slice
 
 VOLUME = (14, 12, 13)
@@ -86,16 +86,18 @@ def _values(layer: Layer) -> list[int]:
     if layer.kind != "label_map":
         return [255]
     table = layer.table()
-    listed = [value for value, concept in table.items() if concept != IGNORE]
-    other = layer.values.get(OTHER, IGNORE)
-    return [*listed, *([UNLISTED] if other != IGNORE and UNLISTED not in table else [])]
+    listed = [value for value, concept in table.items() if concept != BACKGROUND]
+    other = layer.values.get(OTHER, BACKGROUND)
+    return [*listed, *([UNLISTED] if other != BACKGROUND and UNLISTED not in table else [])]
 
 
 def _label(here: Sequence[tuple[Layer, int]], dimension: str) -> np.ndarray:
     layer, start = here[0]
     shape = VOLUME if dimension == "3D" else PICTURE
     table = layer.table() if layer.kind == "label_map" else {}
-    ground = next((v for v, c in table.items() if c == IGNORE and 0 in table and table[0] != c), 0)
+    ground = next(
+        (v for v, c in table.items() if c == BACKGROUND and 0 in table and table[0] != c), 0
+    )
     values = _values(layer)
     bright = layer.kind == "mask" and layer.threshold < 1 and dimension == "3D"
     label = np.full(shape, ground, np.uint8 if max([*values, ground]) < 256 else np.uint16)

@@ -12,7 +12,15 @@ import re
 from collections import defaultdict
 from typing import Any
 
-from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest, SourcePart
+from fusion.bundle.content import IGNORE
+from fusion.bundle.manifest import (
+    CasePart,
+    DetectionManifest,
+    Manifest,
+    SourcePart,
+    ignore_of,
+    ignored_in,
+)
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Placed, View, folds_of, images_of, label_of, suffix_of
 
@@ -81,6 +89,8 @@ def _case(
             "Annotated": case.annotated,
             "NotAnnotated": [c for c in manifest.plan.concepts if c not in case.annotated],
         }
+        if ignore_of(manifest) is not None:
+            facts["IgnoredVoxels"] = ignored_in(case)
         files[f"{name}.json"] = json_bytes(facts)
     return placed
 
@@ -152,6 +162,8 @@ def _top_files(manifest: Manifest, by_subject: dict[str, list[CasePart]]) -> dic
     rows = [_participant(subject, cases) for subject, cases in sorted(by_subject.items())]
     table = ["participant_id\tsources\tsplit\tcases", *("\t".join(row) for row in rows)]
     labels = [f"{v}\t{c}" for v, c in enumerate(manifest.plan.concepts, start=1)]
+    if (ignore := ignore_of(manifest)) is not None:
+        labels.append(f"{ignore}\t{IGNORE}")
     columns = {
         "sources": {"Description": "sources that the cases of this group come from"},
         "split": {"Description": "split of the group, or fold:split"},

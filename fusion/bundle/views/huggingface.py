@@ -18,6 +18,7 @@ from fusion.bundle.manifest import (
     BoxPart,
     CasePart,
     DetectionManifest,
+    IgnoringManifest,
     Manifest,
     boxes_by_case,
 )
@@ -101,6 +102,10 @@ def _table(manifest: Manifest) -> bytes:
     if isinstance(manifest, DetectionManifest):
         schema = schema.append(pa.field("objects", _OBJECTS))
         rows = [row | {"objects": _objects(boxes.get(row["id"]))} for row in rows]
+    if isinstance(manifest, IgnoringManifest):
+        schema = schema.append(pa.field("ignored", pa.int64()))
+        counts = {case.id: case.ignored for case in manifest.cases}
+        rows = [row | {"ignored": counts[row["id"]]} for row in rows]
     out = io.BytesIO()
     table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, out, compression="zstd", store_schema=False)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest, boxes_by_case
+from fusion.bundle.content import IGNORE
+from fusion.bundle.manifest import (
+    CasePart,
+    DetectionManifest,
+    Manifest,
+    boxes_by_case,
+    ignore_of,
+    ignored_in,
+)
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Placed, View, folds_of, images_of, label_of, suffix_of
 from fusion.imaging.boxes import DECIMALS
@@ -38,6 +46,10 @@ def view(manifest: Manifest) -> View:
         "numTraining": len(rows["training"]),
         "numTest": len(rows["test"]),
     } | {section: found for section, found in rows.items() if found}
+    if (ignore := ignore_of(manifest)) is not None:
+        data["labels"][str(ignore)] = IGNORE
+        data["ignore"] = ignore
+        data["description"] += f" {IGNORED.format(ignore)}"
     if isinstance(manifest, DetectionManifest):
         data["labels"] = {str(v): concept for v, concept in enumerate(concepts)}
         data["description"] += f" {BOXES}"
@@ -62,6 +74,9 @@ BOXES = (
     "width), `label` the class of each, counted from 0. A row without `box` has labels that may "
     "not be passed on."
 )
+
+
+IGNORED = "Value {} of a label map is where nobody annotated: leave it out of losses and metrics."
 
 
 def _section(case: CasePart) -> str:
@@ -95,6 +110,7 @@ def _row(manifest: Manifest, case: CasePart) -> dict[str, Any]:
     }
     if has_label:
         row["label"] = paths[-1]
+        row |= {} if ignore_of(manifest) is None else {"ignored": ignored_in(case)}
     elif case.classes is not None:
         row["label"] = [case.classes.get(c, -1) for c in manifest.plan.concepts]
     if (boxes := boxes_by_case(manifest).get(case.id)) is not None:

@@ -5,6 +5,8 @@ concepts that every labelled case was annotated for are exported; value v keeps 
 gaps close. With `lossy`, all concepts are, and in a case where one of them was not looked for
 every voxel without a label gets the value `ignore`: what was seen to be background there is lost.
 
+Voxels that nobody annotated have the value `ignore` with and without `lossy`.
+
 train and val go to imagesTr and labelsTr (val is the validation fold), test to imagesTs and
 labelsTs. With folds all cases are in imagesTr and each fold validates on what it holds out; only
 what is test in every fold (official test data) goes to imagesTs.
@@ -20,14 +22,13 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from fusion.bundle.content import FOLDED
-from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest
+from fusion.bundle.content import FOLDED, IGNORE
+from fusion.bundle.manifest import CasePart, DetectionManifest, Manifest, ignored_in
 from fusion.bundle.pixels import decode, encode_labels
 from fusion.bundle.text import json_bytes
 from fusion.bundle.views.view import Change, Placed, View, folds_of, images_of, label_of, suffix_of
 
 FIRST_ID, IDS = 500, 500
-IGNORE = "ignore"
 
 
 def dataset_id(bundle_id: str) -> int:
@@ -56,12 +57,15 @@ def view(manifest: Manifest, *, lossy: bool = False) -> View:
     if reason := _reason(manifest, labelled, concepts, training):
         return View({"omitted": reason})
     is_partial = lossy and any(_lacks(case, concepts) for case in labelled)
+    ignores = is_partial or any(ignored_in(case) for case in labelled)
     testing = [case for case in manifest.cases if case.id in held and images_of(case)]
     pixels = [
         placed
         for part, cases in (("Tr", training), ("Ts", testing))
         for case in cases
-        for placed in _placed(manifest, case, part, concepts, is_partial=is_partial)
+        for placed in _placed(
+            manifest, case, part, concepts, is_partial=is_partial, ignores=ignores
+        )
     ]
     splits_final = _folds(manifest, training)
     data = {
@@ -70,7 +74,7 @@ def view(manifest: Manifest, *, lossy: bool = False) -> View:
         "channel_names": _channel_names(manifest),
         "labels": {"background": 0}
         | {concept: value for value, concept in enumerate(concepts, start=1)}
-        | ({IGNORE: len(concepts) + 1} if is_partial else {}),
+        | ({IGNORE: len(concepts) + 1} if ignores else {}),
         "numTraining": len(training),
         "file_ending": suffix_of(images_of(training[0])[0]),
     }
@@ -124,7 +128,13 @@ def _reason(
 
 
 def _placed(
-    manifest: Manifest, case: CasePart, part: str, concepts: Sequence[str], *, is_partial: bool
+    manifest: Manifest,
+    case: CasePart,
+    part: str,
+    concepts: Sequence[str],
+    *,
+    is_partial: bool,
+    ignores: bool,
 ) -> list[Placed]:
     folder = dataset_name(manifest.bundle_id, manifest.title)
     channels = _channels(manifest)
@@ -134,23 +144,26 @@ def _placed(
         for number, row in enumerate(images_of(case))
     ]
     if label := label_of(case):
-        change = _relabel(manifest, case, concepts, is_partial=is_partial)
+        change = _relabel(manifest, case, concepts, is_partial=is_partial, ignores=ignores)
         path = f"{folder}/labels{part}/{case.id}{suffix_of(label)}"
         placed.append(Placed(path, label, change))
     return placed
 
 
 def _relabel(
-    manifest: Manifest, case: CasePart, concepts: Sequence[str], *, is_partial: bool
+    manifest: Manifest, case: CasePart, concepts: Sequence[str], *, is_partial: bool, ignores: bool
 ) -> Change | None:
     """None where the bundle's label map is right as it is."""
     needs_ignore = is_partial and _lacks(case, concepts)
     if list(concepts) == manifest.plan.concepts and not needs_ignore:
         return None
-    last = len(concepts) + int(is_partial)
-    table = np.zeros(len(manifest.plan.concepts) + 1, np.min_scalar_type(last))
+    last = len(concepts) + int(ignores)
+    size = len(manifest.plan.concepts) + 1
+    table = np.zeros(size + int(ignores), np.min_scalar_type(last))
     for value, concept in enumerate(concepts, start=1):
         table[manifest.plan.concepts.index(concept) + 1] = value
+    if ignores:
+        table[size] = last
     if needs_ignore:
         table[table == 0] = last
     return partial(_remap, table)
