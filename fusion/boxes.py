@@ -33,10 +33,12 @@ from fusion.labels import (
     lacking_layer,
     numbers_of,
     unknown_of,
+    value_of_words,
     values_of,
 )
 from fusion.plan import Plan
-from fusion.source import Layer, SourceDescription
+from fusion.source import Layer, SourceDescription, SpaceRows
+from fusion.space import things_in_space
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ def _of_file(
     is_derived: bool,
 ) -> list[_Found] | None:
     """The boxes of one label file; None where it does not speak of this case."""
+    if isinstance(layer.rows, SpaceRows):
+        return _in_space(layer, layer.rows, value_of, root, file, case, image)
     if layer.kind == "shapes":
         return _drawn(layer, value_of, root, file, case, image, is_derived)
     if layer.kind == "instances":
@@ -177,6 +181,26 @@ def _drawn(
             raise CaseError("unreadable", f"{file}: {case.name}: box {places} is not finite")
         found.append(_Found(value, places, shape.box is None))
     return found
+
+
+def _in_space(
+    layer: Layer,
+    rows: SpaceRows,
+    value_of: Mapping[str, int],
+    root: Path,
+    file: str,
+    case: FoundCase,
+    image: Image,
+) -> list[_Found] | None:
+    things = things_in_space(rows, root, file, case, image)
+    if things is None:
+        return None
+    lookup = value_of_words(layer, value_of, file, (one.name for one in things))
+    return [
+        _Found(value, one.corners, derived=not one.is_exact)
+        for one in things
+        if (value := lookup[one.name])
+    ]
 
 
 def _on_image(

@@ -16,6 +16,7 @@ import numpy as np
 from fusion.arrays import as_pixels, mask_at
 from fusion.cases import FoundCase
 from fusion.imaging import labels as label_values
+from fusion.imaging.boxes import filled
 from fusion.imaging.errors import CaseError
 from fusion.imaging.geometry import same_voxels
 from fusion.imaging.harmonise import resample
@@ -37,7 +38,17 @@ from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
 from fusion.recipe import nearest
-from fusion.source import BACKGROUND, IGNORE, OTHER, Layer, Rows, SourceDescription, parts_of
+from fusion.source import (
+    BACKGROUND,
+    IGNORE,
+    OTHER,
+    Layer,
+    Rows,
+    SourceDescription,
+    SpaceRows,
+    parts_of,
+)
+from fusion.space import things_in_space
 from fusion.tables import need_columns, rows_of, version_of
 
 Image = Volume | Picture
@@ -162,6 +173,8 @@ def array_of_layer(
     """One file's labels on the image's grid; None where it does not speak of this case."""
     if layer.kind in {"mask", "instances"} and not value_of.get(layer.concept):
         return np.zeros(_shape(image), np.uint8)  # nobody asked for it: not read
+    if isinstance(layer.rows, SpaceRows):
+        return _filled_in_space(layer, layer.rows, value_of, root, file, case, image)
     if layer.kind == "shapes":
         return _drawn(layer, value_of, root, file, case, image)
     if layer.kind == "segments":
@@ -273,6 +286,33 @@ def _drawn(
     return merged
 
 
+def _filled_in_space(
+    layer: Layer,
+    rows: SpaceRows,
+    value_of: Mapping[str, int],
+    root: Path,
+    file: str,
+    case: FoundCase,
+    image: Image,
+) -> Array | None:
+    """The boxes of things in space, filled; they must be allowed to stand for the things."""
+    things = things_in_space(rows, root, file, case, image)
+    if things is None:
+        return None
+    lookup = value_of_words(layer, value_of, file, (one.name for one in things))
+    merged: Array = np.zeros(image.array.shape, np.uint8)
+    for one in things:
+        if not (value := lookup[one.name]):
+            continue
+        if layer.boxes != "fill":
+            what = "a box; state boxes: fill if it may stand for the thing"
+            raise CaseError("label_unmapped", f"{file}: {case.name}: {one.name!r} is {what}")
+        inside = filled([(1, one.corners)], image.array.shape) > 0
+        where = f"{file}: {case.name}"
+        merged = _unite(merged, _valued(inside, value), where, value_of[IGNORE])
+    return merged
+
+
 def drawing_of(
     layer: Layer,
     value_of: Mapping[str, int],
@@ -286,8 +326,8 @@ def drawing_of(
     None where it does not speak of the case.
     """
     size = image.array.shape[:2]
-    if isinstance(image, Volume):
-        raise CaseError("grid_conflict", f"{file}: shapes lie in pictures, the image is a volume")
+    if isinstance(image, Volume) or isinstance(layer.rows, SpaceRows):
+        raise CaseError("grid_conflict", f"{file}: no outlines of a volume can be read from it")
     if layer.rows:
         drawing = rows_drawn(root, file, layer.rows, case, size)
     else:
@@ -297,9 +337,20 @@ def drawing_of(
     if drawing.size not in {None, size}:
         said = f"{file} says {drawing.size}, {case.image} is {size}"
         raise CaseError("grid_conflict", f"{said} (rows, columns)")
-    counts = Counter(shape.name for shape in drawing.shapes)
+    return drawing, value_of_words(layer, value_of, file, (s.name for s in drawing.shapes))
+
+
+def value_of_words(
+    layer: Layer, value_of: Mapping[str, int], file: str, words: Iterable[str]
+) -> dict[str, int]:
+    """The plan's value of each class that things of a file have.
+
+    Raises:
+        CaseError: label_unmapped.
+    """
+    counts = Counter(words)
     named = _named(layer, counts)
-    return drawing, _resolved(layer, named, counts, value_of, f"{file}: classes", "shapes")
+    return _resolved(layer, named, counts, value_of, f"{file}: classes", "shapes")
 
 
 def numbers_of(

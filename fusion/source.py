@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -367,6 +369,60 @@ class Rows(Table):
         return [self.runs] if self.runs else list(self.box or self.extent or self.chords or ())
 
 
+class SpaceRows(Table):
+    """Where things in space are in the rows of a table; the layer's path is the table.
+
+    name: the column with the class; without it, every row is of class "*". centre: the columns
+    with x, y and z of the middle, in mm of the world; with `diameter`, the column of a ball's, or
+    `size`, the columns of a box's sides. box: those of two corners [x0, y0, z0, x1, y1, z1].
+    space: which way x, y and z grow: LPS (DICOM, ITK, MetaImage: to the patient's left, back and
+    head) or RAS (NIfTI). nothing: words in `name` which say that nothing is there.
+    """
+
+    name: str = ""
+    centre: tuple[str, str, str] | None = None
+    diameter: str = ""
+    size: tuple[str, str, str] | None = None
+    box: tuple[str, str, str, str, str, str] | None = None
+    space: Literal["LPS", "RAS"]
+    nothing: list[str] = []
+
+    @field_validator("nothing", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return [str(v) for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.centre) == bool(self.box):
+            raise ValueError("give either centre or box")
+        if sum(map(bool, (self.box, self.diameter, self.size))) != 1:
+            raise ValueError("centre goes with diameter or size, and box with neither")
+        if self.table:
+            raise ValueError("the table is the layer's path")
+        return self
+
+    @property
+    def draws_outlines(self) -> bool:
+        return False
+
+    def columns(self) -> list[str]:
+        """The columns that hold what is drawn."""
+        sides = [self.diameter] if self.diameter else self.size or ()
+        return list(self.box or (*(self.centre or ()), *sides))
+
+
+def _kind_of_rows(data: Any) -> str:
+    is_space = "space" in data if isinstance(data, dict) else isinstance(data, SpaceRows)
+    return "in space" if is_space else "in pictures"
+
+
+AnyRows = Annotated[
+    Annotated[Rows, Tag("in pictures")] | Annotated[SpaceRows, Tag("in space")],
+    Discriminator(_kind_of_rows),
+]
+
+
 class Layer(Part):
     """One label file (or several, united) of a case.
 
@@ -383,8 +439,9 @@ class Layer(Part):
     kind colour_map: colours of a picture mapped by `values`, {"#ff0000": concept}; black is
     background, and a colour counts as the nearest one within `tolerance` per channel.
     kind shapes: outlines, boxes and run lengths of COCO, LabelMe, SuperAnnotate, VIA, GeoJSON,
-    Pascal VOC, ImageScope and YOLO files, or of a table's `rows`, mapped by `values`, {class name:
-    concept}; a box is no outline unless `boxes: fill` says that it may stand for one.
+    Pascal VOC, ImageScope and YOLO files, or of a table's `rows` (of pictures; with `space`, of
+    volumes), mapped by `values`, {class name: concept}; a box is no outline unless `boxes: fill`
+    says that it may stand for one.
     kind segments: named structures of a DICOM SEG, an RTSTRUCT or a .seg.nrrd, mapped by `values`.
 
     missing: what a case without this file means: exclude it, absent (somebody looked and found
@@ -404,7 +461,7 @@ class Layer(Part):
     path: str = ""
     kind: LAYER_KINDS
     array: str = ""
-    rows: Rows | None = None
+    rows: AnyRows | None = None
     concept: str = ""
     threshold: float = 0.5
     channel: int = 0
@@ -637,7 +694,7 @@ class SourceDescription(Part):
         known |= {"image", "plane"} if self.cases.planes else set()
         if self.cases.arrays:
             known |= {"row", "split"}
-        tables: list[Column | SplitFrom | Planes | Rows | ClassLabels | None]
+        tables: list[Column | SplitFrom | Planes | Rows | SpaceRows | ClassLabels | None]
         tables = [self.cases.subject_column, self.cases.split_from, self.classes]
         tables += [self.cases.planes, *(layer.rows for layer in self.layers)]
         asked = {f: f"{{{f}}}" for t in tables if t for f in template_fields(t.match)}
@@ -661,6 +718,8 @@ class SourceDescription(Part):
         for layer in self.layers:
             if layer.kind == "label_map":
                 layer.table()
+            if isinstance(layer.rows, SpaceRows) and (self.dimension == "2D" or self.cases.planes):
+                raise ValueError("rows with space are of volumes, and not of their planes")
         return self
 
     def concepts(self, task: str = "") -> list[str]:
