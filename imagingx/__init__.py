@@ -10,6 +10,8 @@ Needs httpx, and rich for the command line; it imports nothing of the portal its
 """
 
 from imagingx.bundle import load_bundle, load_table, load_torch
-from imagingx.client import ChecksumError, Client, ProblemError
+from imagingx.client import Client
+from imagingx.connection import ProblemError
+from imagingx.transfer import ChecksumError
 
 __all__ = ["ChecksumError", "Client", "ProblemError", "load_bundle", "load_table", "load_torch"]

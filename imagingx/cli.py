@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from imagingx.client import DEFAULT_URL, TOKEN, URL, ChecksumError, Client, Json, ProblemError
+from imagingx.client import Client
+from imagingx.connection import DEFAULT_URL, TOKEN, URL, Json, ProblemError
+from imagingx.transfer import ChecksumError
 
 OK, REFUSED, AWAY = 0, 1, 3
 out, err = Console(), Console(stderr=True)
@@ -156,16 +159,7 @@ def bundles(portal: Client, options: argparse.Namespace) -> int:
 
 
 def download(portal: Client, options: argparse.Namespace) -> int:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task(options.bundle[:12], total=None)
-
-        def told(done: int, size: int) -> None:
-            bar.update(task, completed=done, total=size)
-
+    with _bytes_told(options.bundle[:12]) as told:
         if options.view:
             target = Path(options.out or f"{options.bundle[:12]}-{options.view}.tar")
             portal.download_view(options.bundle, options.view, target, told)
@@ -176,16 +170,7 @@ def download(portal: Client, options: argparse.Namespace) -> int:
 
 
 def upload(portal: Client, options: argparse.Namespace) -> int:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=err) as bar:
-        task = bar.add_task("upload", total=None)
-
-        def told(done: int, size: int) -> None:
-            bar.update(task, completed=done, total=size)
-
+    with _bytes_told("upload") as told:
         sent = portal.upload(options.source, options.name, told)
     found = sent
     for found in portal.follow_upload(sent["id"]):
@@ -202,6 +187,18 @@ def upload(portal: Client, options: argparse.Namespace) -> int:
         return REFUSED
     _findings(found["report"])
     return OK
+
+
+@contextmanager
+def _bytes_told(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, told the bytes that are there and those in all."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def _findings(report: Json) -> None:

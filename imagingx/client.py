@@ -2,78 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import httpx
 
-Json = dict[str, Any]
-Progress = Callable[[int, int], None]  # bytes there, bytes in all
+from imagingx.connection import Connection, Json
+from imagingx.transfer import (
+    ChecksumError,
+    Progress,
+    fetch,
+    files_of,
+    inside,
+    plain_name,
+    resume,
+    send,
+)
 
-URL, TOKEN = "IMAGINGX_URL", "IMAGINGX_TOKEN"
-DEFAULT_URL = "http://127.0.0.1:8000"
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
-TRIES, LONGEST_WAIT = 4, 30.0
-BUSY = frozenset({429, 503})
-CHUNK_BYTES = 1 << 20
-PART_BYTES, SEND_TRIES = 8 << 20, 8
-GO_ON = frozenset({409, 429, 500, 502, 503, 504})  # after these an upload asks where it stands
 
 
-class ProblemError(Exception):
-    """What the portal refused (RFC 9457): `status`, `code`, `title`, `detail`, `errors`."""
-
-    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
-        self.status = status
-        self.code = str(problem.get("code", ""))
-        self.title = str(problem.get("title", ""))
-        self.detail = str(problem.get("detail", ""))
-        self.errors: list[Json] = list(problem.get("errors", ()))
-        super().__init__(f"{status} {self.code}: {self.detail or self.title}")
-
-
-class ChecksumError(Exception):
-    """A file whose bytes are not those that the portal names."""
-
-
-class Client:
-    """One portal. Keeps connections open; use it as a context manager, or `close()` it."""
-
-    def __init__(
-        self, url: str | None = None, token: str | None = None, *, timeout_s: float = 60
-    ) -> None:
-        """By default `IMAGINGX_URL` and `IMAGINGX_TOKEN`, else a portal on this machine."""
-        self.url = (url or os.environ.get(URL) or DEFAULT_URL).rstrip("/")
-        token = token or os.environ.get(TOKEN, "")
-        self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1/",
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=timeout_s,
-            transport=httpx.HTTPTransport(retries=2),
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+class Client(Connection):
+    """One portal, call by call. A context manager; else `close()` it."""
 
     # Find
 
@@ -376,14 +329,14 @@ class Client:
         files = self._get(f"bundles/{quote(bundle_id, safe='')}/files/")["results"]
         size, there = sum(file["bytes"] for file in files), 0
         for file in files:
-            target = root / _inside(file["path"])
+            target = root / inside(file["path"])
             before = there
 
             def told(done: int, before: int = before) -> None:
                 if progress is not None:
                     progress(before + done, size)
 
-            self._fetch(file, target, told)
+            fetch(self._http, f"{self.url}{file['url']}", target, file["sha256"], told)
             there += file["bytes"]
         if progress is not None:
             progress(size, size)
@@ -396,67 +349,13 @@ class Client:
         target = Path(target)
         tag = Path(f"{target}.part.etag")
         address = f"bundles/{quote(bundle_id, safe='')}/download/"
-
-        def told(done: int, size: int) -> None:
-            if progress is not None:
-                progress(done, size)
-
-        params = {"view": view} if view else {}
+        address += f"?view={quote(view, safe='')}" if view else ""
+        part = Path(f"{target}.part")
         known = tag.read_text(encoding="ascii") if tag.is_file() else ""
-        self._resume(address, Path(f"{target}.part"), known, tag, told, params)
-        Path(f"{target}.part").replace(target)
+        resume(self._http, address, part, known, progress or (lambda *_: None), tag)
+        part.replace(target)
         tag.unlink(missing_ok=True)
         return target
-
-    def _fetch(self, file: Json, target: Path, told: Callable[[int], None]) -> None:
-        if target.is_file() and sha256_of(target) == file["sha256"]:
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f"{target.name}.part")
-        address = f"{self.url}{file['url']}"
-        for _ in range(2):  # what an interrupted download left may be spoilt
-            self._resume(address, part, f'"{file["sha256"]}"', None, lambda done, _: told(done), {})
-            found = sha256_of(part)
-            if found == file["sha256"]:
-                part.replace(target)
-                return
-            part.unlink()
-        raise ChecksumError(f"{file['path']}: found SHA-256 {found}, expected {file['sha256']}")
-
-    def _resume(
-        self, address: str, part: Path, tag: str, keep_tag: Path | None, told: Progress,
-        params: Mapping[str, str],
-    ) -> None:  # fmt: skip
-        """Append to `part` what it lacks; begin anew when the portal has other bytes by now."""
-        for attempt in range(TRIES):
-            have = part.stat().st_size if part.is_file() and tag else 0
-            headers = {"Range": f"bytes={have}-", "If-Range": tag} if have else {}
-            try:
-                with self._http.stream("GET", address, headers=headers, params=params) as answer:
-                    if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                        told(have, have)
-                        return  # all there; or too much, which its hash tells
-                    if answer.is_error:
-                        answer.read()
-                        raise _problem(answer)
-                    tag = answer.headers.get("ETag", tag)
-                    if keep_tag is not None:
-                        keep_tag.write_text(tag, encoding="ascii")
-                    goes_on = answer.status_code == httpx.codes.PARTIAL_CONTENT
-                    done = have if goes_on else 0
-                    size = done + int(answer.headers.get("Content-Length", 0))
-                    with part.open("ab" if goes_on else "wb") as out:
-                        for chunk in answer.iter_bytes(CHUNK_BYTES):
-                            out.write(chunk)
-                            done += len(chunk)
-                            told(done, size)
-                    if done >= size:
-                        return
-            except httpx.TransportError:
-                if attempt == TRIES - 1:
-                    raise
-                time.sleep(2.0**attempt)
-        raise ChecksumError(f"{part.name}: found {done} bytes, expected {size}")
 
     # Own data
 
@@ -478,8 +377,8 @@ class Client:
             ChecksumError: what was begun under this name are other files.
         """
         source = Path(source)
-        name = name or _plain_name(source)
-        rows = _rows(source)
+        name = name or plain_name(source)
+        rows = files_of(source)
         begun = next((one for one in self.uploads() if one["name"] == name), None)
         if begun is None:
             files = [{key: row[key] for key in ("path", "bytes", "sha256")} for row in rows]
@@ -498,7 +397,7 @@ class Client:
                     progress(before + done, size)
 
             if upload["state"] == "receiving":
-                self._send(row["file"], f"{self.url}{file['url']}", file["offset"], told)
+                send(self._http, row["file"], f"{self.url}{file['url']}", file["offset"], told)
             there += row["bytes"]
         if progress is not None:
             progress(size, size)
@@ -531,117 +430,6 @@ class Client:
         """Remove an upload with all its files."""
         self._answer("DELETE", f"uploads/{quote(upload_id, safe='')}/")
 
-    def _send(self, file: Path, address: str, offset: int, told: Callable[[int], None]) -> None:
-        """Send a file on from `offset`; after a lost connection from where the portal is."""
-        size, failed = file.stat().st_size, 0
-        with file.open("rb") as content:
-            while offset < size:
-                content.seek(offset)
-                headers = {
-                    "Content-Type": "application/offset+octet-stream",
-                    "Upload-Offset": str(offset),
-                    "Tus-Resumable": "1.0.0",
-                }
-                try:
-                    part = content.read(PART_BYTES)
-                    answer = self._http.patch(address, content=part, headers=headers)
-                    if answer.is_error:
-                        raise _problem(answer)
-                    offset, failed = int(answer.headers["Upload-Offset"]), 0
-                except (httpx.TransportError, ProblemError) as error:
-                    failed += 1
-                    for_good = isinstance(error, ProblemError) and error.status not in GO_ON
-                    if for_good or failed == SEND_TRIES:
-                        raise
-                    time.sleep(min(2.0**failed, LONGEST_WAIT))
-                    with suppress(httpx.TransportError):
-                        answer = self._http.head(address)
-                        offset = int(answer.headers.get("Upload-Offset", offset))
-                told(offset)
-
-    # Requests
-
-    def _get(self, address: str, params: Mapping[str, Any] | None = None) -> Json:
-        given = {name: value for name, value in (params or {}).items() if value not in ("", None)}
-        return dict(self._answer("GET", address, params=given).json())
-
-    def _post(self, address: str, body: Any, headers: Mapping[str, str] | None = None) -> Json:
-        return dict(self._answer("POST", address, json=body, headers=headers).json())
-
-    def _pages(self, address: str, filters: Mapping[str, Any]) -> Iterator[Json]:
-        page = 1
-        while True:
-            found = self._get(address, {"page_size": 100, **filters, "page": page})
-            yield from found["results"]
-            if not found["next"]:
-                return
-            page += 1
-
-    def _answer(self, method: str, address: str, **request: Any) -> httpx.Response:
-        """One answer; a read waits as long as a busy portal asks, a few times."""
-        for attempt in range(TRIES):
-            answer = self._http.request(method, address, **request)
-            last = method != "GET" or attempt == TRIES - 1
-            if answer.status_code not in BUSY or last:
-                break
-            asked = answer.headers.get("Retry-After", "")
-            time.sleep(min(float(asked) if asked.isdigit() else 2.0**attempt, LONGEST_WAIT))
-        if answer.is_error:
-            raise _problem(answer)
-        return answer
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _rows(source: Path) -> list[Json]:
-    """Each file with path, bytes and SHA-256; hidden ones stay behind.
-
-    Raises:
-        FileNotFoundError: nothing is there.
-    """
-    if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.is_file())
-        inside = [(path, path.relative_to(source)) for path in found]
-        named = [(p, to.as_posix()) for p, to in inside if not any(x[0] == "." for x in to.parts)]
-    else:
-        named = [(source, source.name)]
-    return [
-        {"file": file, "path": path, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
-        for file, path in named
-    ]
-
-
-def _plain_name(source: Path) -> str:
-    """The name of a file or folder as recipes may call it."""
-    stem = source.resolve().name.partition(".")[0].lower()
-    return re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:40]
-
 
 def _recipe(recipe: Mapping[str, Any] | str) -> Json:
     return {"example": recipe} if isinstance(recipe, str) else {"recipe": dict(recipe)}
-
-
-def _problem(answer: httpx.Response) -> ProblemError:
-    try:
-        problem = answer.json()
-    except ValueError:
-        problem = {}
-    if not isinstance(problem, dict) or "title" not in problem:
-        problem = {"title": answer.reason_phrase, "detail": answer.text[:200]}
-    return ProblemError(answer.status_code, problem)
-
-
-def _inside(path: str) -> Path:
-    """A path that a portal names, which must stay in the folder.
-
-    Raises:
-        ChecksumError: it does not.
-    """
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in parts[0]:
-        raise ChecksumError(f"{path!r}: found a path outside the bundle")
-    return Path(*parts)

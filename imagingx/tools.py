@@ -15,7 +15,8 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
-from imagingx.client import Client, Json, ProblemError
+from imagingx.client import Client
+from imagingx.connection import Json, ProblemError
 
 P = ParamSpec("P")
 READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)

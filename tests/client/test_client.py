@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 
 from imagingx import ChecksumError, Client, ProblemError, load_bundle, load_table
 from imagingx.cli import main
-from imagingx.client import _inside
+from imagingx.transfer import inside
 from portal.models import ApiToken, Scope
 from tests.conftest import ROOT
 from tests.factories import make_bundle, make_dataset, make_run
@@ -133,7 +133,7 @@ def test_a_spoilt_part_is_fetched_anew_and_wrong_bytes_are_refused(portal, tmp_p
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "", "c:/x", "a\\..\\x"])
 def test_no_portal_writes_outside_the_folder(path):
     with pytest.raises(ChecksumError, match="outside"):
-        _inside(path)
+        inside(path)
 
 
 def test_a_whole_bundle_as_tar_goes_on_too(portal, tmp_path):

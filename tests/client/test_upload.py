@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from fusion.models import Upload
 from imagingx import Client
 from imagingx.cli import main
-from imagingx.client import ChecksumError
+from imagingx.transfer import ChecksumError
 from portal.models import ApiToken, Scope
 from tests.uploads import fundus
 from workers import uploads

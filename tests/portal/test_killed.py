@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from imagingx import Client
-from imagingx.client import sha256_of
+from imagingx.transfer import sha256_of
 from tests.running import Running
 from tests.workers.conftest import Site, prepared, sample_data
 
