@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any, Literal
 
 from catalog import vocab
-from catalog.facet_values import FACETS
+from catalog.facet_values import FACT_OF
 from catalog.licences import CombinedLicence, combine
 from catalog.overlaps import Overlap, OverlapGraph
 from catalog.record import states_none
@@ -114,7 +114,7 @@ def compare(datasets: Sequence[Facts], overlaps: OverlapGraph) -> Comparison:
         rows=tuple(_row(field, datasets) for field in FIELDS),
         concepts={
             facet: vocab.in_common(facet, [one[key] for one in datasets])
-            for facet, key in FACETS.items()
+            for facet, key in FACT_OF.items()
         },
         families_of_modality=families_of_modality(datasets),
         licence=combine(parts),

@@ -171,13 +171,3 @@ def ancestors(concept_id: str) -> Mapping[str, int]:
     """Every broader concept (part_of and is_a) with its distance in steps."""
     concept(concept_id)
     return MappingProxyType(_above(concepts(), concept_id))
-
-
-def common_ancestor(first: str, second: str) -> Concept | None:
-    """The nearest concept that is above or equal to both; ties go to the smaller id."""
-    above_first = {first: 0, **ancestors(first)}
-    above_second = {second: 0, **ancestors(second)}
-    shared = above_first.keys() & above_second.keys()
-    if not shared:
-        return None
-    return concept(min(shared, key=lambda cid: (above_first[cid] + above_second[cid], cid)))

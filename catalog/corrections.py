@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from catalog import vocab
 from catalog.claims import CURATION, line_of
-from catalog.faults import Fault, FaultsError
+from catalog.faults import Fault, FaultsError, closest
 from catalog.licences import LICENCES, from_text
 from catalog.record import CLAIMED, COUNTED, DatasetRecord, Link
-from catalog.search.facets import closest, unknown_value
+from catalog.search.facets import unknown_value
 
 FIELDS = (*CLAIMED, "counts", "links")
 FACET_OF: Mapping[str, str] = MappingProxyType(

@@ -14,7 +14,7 @@ from catalog.record import NONE, states_none
 
 UNKNOWN = "unknown"
 #: Facets of the vocabulary, and the facts that hold their terms.
-FACETS = {
+FACT_OF = {
     "dimension": "dimensions",
     "modality": "modalities",
     "task": "tasks",
@@ -27,7 +27,7 @@ _NO_ORGAN = re.compile(r"tumou?r|lesion|cancer|cyst|nodule|metasta|oedema|edema|
 
 def found_under(facts: Mapping[str, Any], facet: str) -> tuple[str, ...]:
     """Terms with their parents; "none" where a source states that, else "unknown", without any."""
-    key = FACETS[facet]
+    key = FACT_OF[facet]
     stated = terms_of(facet, facts[key], facts.get("classes", ()))
     return with_parents(facet, stated) or (NONE if states_none(facts, key) else UNKNOWN,)
 

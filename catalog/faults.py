@@ -6,6 +6,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rapidfuzz import fuzz, process
+
+NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -36,3 +40,9 @@ class FaultsError(ValueError):
     def errors(self) -> list[dict[str, Any]]:
         """One object per fault, as an API shows it."""
         return [fault.as_dict() for fault in self.faults]
+
+
+def closest(text: str, words: Iterable[str], enough: float = NEAR_ENOUGH) -> str | None:
+    """The word spelled most like `text`; None when none is `enough` alike (0-100)."""
+    hit = process.extractOne(text, list(words), scorer=fuzz.ratio, score_cutoff=enough)
+    return hit[0] if hit else None

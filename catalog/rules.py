@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -375,12 +375,6 @@ def nearest_key(name: str) -> str | None:
         within = process.extractOne(last, tails, scorer=fuzz.partial_ratio, score_cutoff=90.0)
         hit = within or hit
     return str(hit[2]) if hit else None
-
-
-def closest(text: str, words: Iterable[str]) -> str | None:
-    """The word spelled most like `text`; None when none is close."""
-    hit = process.extractOne(text, list(words), scorer=fuzz.ratio, score_cutoff=_NEAR_ENOUGH)
-    return hit[0] if hit else None
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

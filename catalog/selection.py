@@ -12,15 +12,13 @@ from django.db.models import Q
 from rapidfuzz import fuzz, process
 
 from catalog.comparison import FEWEST, MOST, Comparison, compare
-from catalog.faults import Fault
+from catalog.faults import NEAR_ENOUGH, Fault, closest
 from catalog.models import Dataset
 from catalog.search import similar
 from catalog.search.errors import QueryError
 from catalog.search.index import PerState
 from catalog.search.similar import Neighbours
 from catalog.search.words import fold
-
-NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,7 @@ def wrong_number(number: int) -> Fault:
 
 
 def _no_dataset(slug: str, known: list[str]) -> Fault:
-    close = process.extractOne(slug, known, scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH)
-    return Fault("slug", slug, "a slug of the catalog", close[0] if close else None)
+    return Fault("slug", slug, "a slug of the catalog", closest(slug, known))
 
 
 def named(text: str) -> str:

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
 
-from catalog.facet_values import FACETS, UNKNOWN, found_under
+from catalog.facet_values import FACT_OF, UNKNOWN, found_under
 from catalog.record import NONE, states_none
 
 Facts = Mapping[str, Any]
 IMAGE_UNITS = ("image", "volume", "slide", "frame", "patch")
 MATRICES = (("modality", "anatomy"), ("modality", "task"))
-_FACET_OF = {field: facet for facet, field in FACETS.items()}
+_FACET_OF = {field: facet for facet, field in FACT_OF.items()}
 EACH_ONCE = (
     "Each dataset counts once for every value that it has and for what is broader; as 'none' where "
     "a source states that there is none, and as 'unknown' where no source states any."
@@ -68,7 +68,7 @@ def figures(datasets: Iterable[Facts]) -> list[Figure]:
     """Every one-way figure."""
     rows = list(datasets)
     return [
-        *(_facet(rows, name) for name in FACETS),
+        *(_facet(rows, name) for name in FACT_OF),
         _single(rows, "access", "How one gets the files", "access"),
         _single(rows, "licence", "Licences", "licence"),
         _single(rows, "tier", "Curated and harvested records", "tier"),

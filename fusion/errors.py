@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 
-from rapidfuzz import fuzz, process
+from catalog.faults import closest
 
 
 @dataclass(frozen=True)
@@ -45,5 +45,5 @@ class CancelledError(Exception):
 
 def nearest(word: str, valid: Collection[str]) -> str:
     """The valid value that looks most like `word`, as a hint; empty when none does."""
-    hit = process.extractOne(word, sorted(valid), scorer=fuzz.ratio, score_cutoff=60)
-    return f"; did you mean {hit[0]!r}?" if hit else ""
+    hit = closest(word, sorted(valid), 60)
+    return f"; did you mean {hit!r}?" if hit else ""

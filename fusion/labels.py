@@ -15,6 +15,7 @@ import numpy as np
 
 from fusion.arrays import as_pixels, mask_at
 from fusion.cases import FoundCase
+from fusion.errors import nearest
 from fusion.imaging import labels as label_values
 from fusion.imaging.boxes import filled
 from fusion.imaging.errors import CaseError
@@ -37,7 +38,6 @@ from fusion.imaging.raster import fill_pairs, runs_of, runs_of_mask
 from fusion.imaging.transforms import record
 from fusion.imaging.volume import Array, Picture, Volume
 from fusion.plan import Plan
-from fusion.recipe import nearest
 from fusion.source import (
     BACKGROUND,
     IGNORE,

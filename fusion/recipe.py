@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from catalog import vocab
-from fusion.errors import nearest as nearest  # noqa: PLC0414 - fusion.labels
 from fusion.locations import SAFE_ID, Location
 from fusion.source import Part, SourceDescription
 

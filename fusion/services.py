@@ -8,12 +8,12 @@ from typing import Any
 
 from django.conf import settings
 
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.models import Dataset
 from catalog.rule_selection import select as select_by_rules
 from catalog.rules import Rules
 from catalog.search import QueryError
-from catalog.search.facets import closest, resolve, unknown_value
+from catalog.search.facets import resolve, unknown_value
 from catalog.search.index import PerState
 from catalog.selection import neighbours, select, wrong_number
 from catalog.services import facts_of

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from html import escape
 from urllib.parse import urlencode
 
-from catalog.facet_values import FACETS
+from catalog.facet_values import FACT_OF
 from catalog.statistics import Figure, Matrix
 
 ROWS_SHOWN = 15
 ACROSS_SHOWN = 14
 IN_ORDER = frozenset({"year", "coverage"})
-_ASKED = frozenset({*FACETS, "access", "licence", "tier", "year"})
+_ASKED = frozenset({*FACT_OF, "access", "licence", "tier", "year"})
 #: Facts of which a search can leave out the datasets where they are unknown.
 _KNOWN = {
-    **{field: facet for facet, field in FACETS.items()},
+    **{field: facet for facet, field in FACT_OF.items()},
     **{name: name for name in ("year", "labelled", "licence", "access")},
 }
 _NAME, _BAR, _NUMBER, _ROW = 210, 330, 110, 22

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.models import Dataset
 from catalog.search import QueryError
-from catalog.search.facets import closest
 from catalog.services import facts_of, overlap_graph
 from fusion.errors import Problem, RecipeError, nearest
 from fusion.models import Upload

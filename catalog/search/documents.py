@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from catalog import vocab
-from catalog.facet_values import FACETS, UNKNOWN, terms_of, with_parents
+from catalog.facet_values import FACT_OF, UNKNOWN, terms_of, with_parents
 from catalog.licences import licence
 from catalog.models import Access, Dataset, Tier
 from catalog.record import NONE, states_none
-from catalog.search.facets import CONCEPTS, FIRST_YEAR
+from catalog.search.facets import FIRST_YEAR
 from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 
@@ -27,7 +27,7 @@ VERSION = 10  # raised when documents change their shape: every index is then re
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 # Fields whose sources' own words are searched too.
-_IN_WORDS = frozenset(FACETS.values())
+_IN_WORDS = frozenset(FACT_OF.values())
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def read(text: str) -> Document:
 def document(dataset: Dataset) -> Document:
     """The document of one dataset."""
     names = [dataset.name, *dataset.aliases]
-    own = {facet: tuple(getattr(dataset, field)) for facet, field in FACETS.items()}
+    own = {facet: tuple(getattr(dataset, field)) for facet, field in FACT_OF.items()}
     classes = dataset.record.get("classes", ())  # a labelled organ is a concept too
     direct = {facet: terms_of(facet, terms, classes) for facet, terms in own.items()}
     above = {facet: with_parents(facet, terms) for facet, terms in direct.items()}
@@ -142,7 +142,7 @@ def documents(datasets: Iterable[Dataset]) -> Iterable[Document]:
 
 
 def _without(dataset: Dataset, facet: str) -> tuple[str, ...]:
-    return (NONE if states_none(dataset.record, FACETS[facet]) else UNKNOWN,)
+    return (NONE if states_none(dataset.record, FACT_OF[facet]) else UNKNOWN,)
 
 
 def _spelled(inside: frozenset[str], *, first_alone: bool = False) -> dict[str, tuple[str, ...]]:
@@ -159,7 +159,7 @@ def _spelled(inside: frozenset[str], *, first_alone: bool = False) -> dict[str, 
 def _spellings_by_word() -> Mapping[str, list[tuple[frozenset[str], str, str, bool]]]:
     """Every spelling of every concept under its longest word, which is most often its rarest."""
     found: dict[str, list[tuple[frozenset[str], str, str, bool]]] = {}
-    for facet in CONCEPTS:
+    for facet in FACT_OF:
         for term in vocab.terms(facet):
             for place, spelling in enumerate(spellings(facet, term)):
                 row = (frozenset(spelling), facet, term, place == 0)

@@ -21,11 +21,12 @@ from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
+from catalog.facet_values import FACT_OF
 from catalog.record import UNITS
 from catalog.search.documents import SENTENCE_END, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
-from catalog.search.facets import CONCEPTS, FACETS, FILTERS
+from catalog.search.facets import FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
 from catalog.search.interpret import WordMatch
 from catalog.search.plan import (
@@ -128,7 +129,7 @@ def _graded(item: Document) -> Iterator[str]:
     """Each concept of a document with its grade: "anatomy:Brain stated+direct+worded"."""
     places: dict[str, list[str]] = {}
     for part in ("stated", *PART_SCORES):
-        for facet in CONCEPTS:
+        for facet in FACT_OF:
             for term in item.words(facet if part == "stated" else f"{part}_{facet}"):
                 places.setdefault(f"{facet}:{term}", []).append(part)
     return (f"{concept} {'+'.join(found)}" for concept, found in places.items())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from rapidfuzz import fuzz, process
-
 from catalog import vocab
-from catalog.facet_values import UNKNOWN
-from catalog.faults import Fault
+from catalog.facet_values import FACT_OF, UNKNOWN
+from catalog.faults import Fault, closest
 from catalog.licences import LICENCES
 from catalog.platforms import platforms
 from catalog.record import NONE
@@ -52,10 +50,8 @@ CLOSED: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "platform": {name: row.synonyms for name, row in platforms().items()},
     }
 )
-CONCEPTS = ("modality", "anatomy", "task", "dimension", "disease")  # facets of the vocabulary
 OPEN_ENDED = frozenset({"family"})
 FIRST_YEAR, LAST_YEAR = 1895, 2100
-NEAR_ENOUGH = 50.0  # rapidfuzz ratio, 0-100
 
 
 @cache
@@ -71,7 +67,7 @@ def known_values(facet: str) -> tuple[str, ...]:
 def resolve(facet: str, text: str) -> str | None:
     """The canonical value that `text` names; None when there is none."""
     wanted = text.strip().casefold()
-    if wanted == UNKNOWN or (wanted == NONE and facet in CONCEPTS):
+    if wanted == UNKNOWN or (wanted == NONE and facet in FACT_OF):
         return wanted
     if facet == "year":
         is_year = wanted.isdecimal() and FIRST_YEAR <= int(wanted) <= LAST_YEAR
@@ -105,9 +101,3 @@ def unknown_value(facet: str, text: str) -> Fault:
     close = closest(text.casefold(), tuple(words))
     nearest = words[close] if close else None
     return Fault(facet, text, f"a known {TITLES[facet].lower()} or {UNKNOWN}", nearest)
-
-
-def closest(text: str, words: Sequence[str]) -> str | None:
-    """The word spelled most like `text`; None when none is close."""
-    match = process.extractOne(text, words, scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH)
-    return match[0] if match else None

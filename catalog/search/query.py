@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.record import UNITS
 from catalog.search.errors import QueryError
 from catalog.search.facets import (
     FILTERS,
     FIRST_YEAR,
     LAST_YEAR,
-    closest,
     resolve,
     unknown_value,
 )

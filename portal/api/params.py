@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from django.http import QueryDict
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
+from catalog.faults import closest
 from portal.api.errors import ParameterError
 
 FIELDS = OpenApiParameter("fields", str, description="comma list of the keys to answer with")
@@ -113,8 +113,8 @@ def _unknown(name: str, known: Collection[str]) -> Mapping[str, str]:
 
 
 def _hint(word: str, valid: Collection[str]) -> str:
-    close = difflib.get_close_matches(word.lower(), list(valid), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(word.lower(), valid)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def _error(path: str, found: str, expected: str, message: str) -> dict[str, str]:

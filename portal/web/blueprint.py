@@ -16,10 +16,9 @@ from django.urls import reverse
 from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods
 
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.rules import RulesError, parse_rules
 from catalog.search import QueryError
-from catalog.search.facets import closest
 from catalog.selection import named
 from fusion.blueprint import FEWEST, MODES, MOST, PROFILES, Blueprint, Choice
 from fusion.compatibility import Score

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from catalog.comparison import FEWEST, MOST, Comparison, Row
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.search import QueryError
 from catalog.search.facets import TITLES
 from catalog.search.similar import LIMIT, Neighbours
@@ -102,19 +101,14 @@ def index(request: HttpRequest) -> HttpResponse:
 
 def _check(request: HttpRequest, rows: str) -> None:
     faults = [
-        Fault(name, name, f"one of {', '.join(PARAMETERS)}", _nearest(name, PARAMETERS))
+        Fault(name, name, f"one of {', '.join(PARAMETERS)}", closest(name, PARAMETERS))
         for name in request.GET
         if name not in PARAMETERS
     ]
     if rows not in ROWS:
-        faults.append(Fault("rows", rows, f"one of {', '.join(ROWS)}", _nearest(rows, ROWS)))
+        faults.append(Fault("rows", rows, f"one of {', '.join(ROWS)}", closest(rows, ROWS)))
     if faults:
         raise QueryError(faults)
-
-
-def _nearest(word: str, valid: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, valid, n=1, cutoff=0.4)
-    return close[0] if close else None
 
 
 def _known(slugs: Sequence[str], error: QueryError) -> list[str]:

@@ -14,9 +14,9 @@ from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
-from catalog.faults import Fault
+from catalog.faults import Fault, closest
 from catalog.search import Query, QueryError, Results
-from catalog.search.facets import TITLES, closest
+from catalog.search.facets import TITLES
 from catalog.search.plan import size_words
 from catalog.search.query import SORTS
 from catalog.search.results import Hit, NearHit

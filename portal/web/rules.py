@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from catalog import vocab
+from catalog.faults import closest
 from catalog.models import Dataset
 from catalog.rule_checks import CHECKS
 from catalog.rule_pool import POOL_RULES, Line
@@ -26,7 +27,6 @@ from catalog.rules import (
     Rules,
     RulesError,
     check_rules,
-    closest,
     parse_rules,
 )
 from portal.web.paging import LONGEST_ADDRESS, Pages

@@ -103,14 +103,6 @@ def test_a_missing_parent_and_a_cycle_are_refused():
         concepts.check([orphan, loop])
 
 
-def test_left_and_front_of_the_hippocampus_meet_in_the_hippocampus():
-    shared = concepts.common_ancestor("hippocampus_left", "hippocampus_anterior")
-
-    assert shared is not None
-    assert shared.id == "hippocampus"
-    assert concepts.common_ancestor("spleen", "hippocampus") is None
-
-
 def test_a_word_of_a_concept_finds_it_and_a_typo_names_the_nearest():
     assert concepts.resolve("gray matter").id == "grey_matter"
     with pytest.raises(VocabularyError, match="nearest: hippocampus"):
