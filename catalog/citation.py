@@ -30,11 +30,12 @@ def citation(facts: Facts) -> dict[str, Any]:
 
 
 def text_of(cited: Mapping[str, Any]) -> str:
-    """One line: authors (year). title. container. address."""
+    """One line: authors (year). title. container. address. Without authors the title is first."""
     place = f"https://doi.org/{cited['doi']}" if cited["doi"] else cited["url"]
     who = ", ".join(cited["authors"])
     year = f"({cited['year'] or 'n.d.'})"
-    parts = [f"{who} {year}".strip(), cited["title"], cited["container"], place]
+    named = [f"{who} {year}", cited["title"]] if who else [f"{cited['title']} {year}"]
+    parts = [*named, cited["container"], place]
     return ". ".join(part for part in parts if part)
 
 

@@ -343,7 +343,8 @@ def _shared(known: Sequence[Overlap]) -> Rule:
     sure = [one for one in known if one.certainty != "possible"]
     if sure:
         pairs = "; ".join(
-            f"{one.a} and {one.b} ({one.certainty}, {one.kind}, {' > '.join(one.path)})"
+            f"{one.a} and {one.b} ({one.certainty}: {one.kind.replace('_', ' ')}, "
+            f"{' > '.join(one.path)})"
             for one in sure
         )
         return Rule("E07", "block", f"{pairs}; accept it in the recipe with a reason", seen)

@@ -68,22 +68,26 @@ def seconds_left(stages: Sequence[RunStage], run: Run) -> tuple[str, float] | No
 
 
 def events(run: Run, stages: Sequence[RunStage]) -> list[tuple[datetime, str, str]]:
-    """When what happened to a run: time, a word for the kind, the stage; the first first."""
+    """When what happened to a run: time, a word for the kind, the stage; the first first.
+
+    A stage is done before the next one begins, though its seconds are rounded.
+    """
     found = [(run.created_at, "asked for", "")]
     if run.started_at is not None:
         found.append((run.started_at, "started", ""))
-    for stage in stages:
-        if stage.started_at is None:
-            continue
-        found.append((stage.started_at, "stage began", stage.name))
+    begun = [(stage, stage.started_at) for stage in stages if stage.started_at is not None]
+    for number, (stage, started_at) in enumerate(begun):
+        found.append((started_at, "stage began", stage.name))
         if stage.seconds is not None:
-            ended = stage.started_at + timedelta(seconds=stage.seconds)
-            found.append((ended, "stage done", stage.name))
+            ended = started_at + timedelta(seconds=stage.seconds)
+            following = [at for _, at in begun[number + 1 :] if at >= started_at]
+            found.append((min([ended, *following]), "stage done", stage.name))
     if run.finished_at is not None:
         found.append((run.finished_at, run.get_state_display().lower(), ""))
     # A stage that waited for workers has worked for less time than passed: none ends in the future.
     last = run.finished_at or now()
-    return sorted((min(at, last), what, stage) for at, what, stage in found)
+    told = [(min(at, last), what, stage) for at, what, stage in found]
+    return sorted(told, key=lambda event: event[0])
 
 
 def waits_for(run: Run) -> str:

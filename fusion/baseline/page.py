@@ -12,6 +12,7 @@ import numpy as np
 from django.template import Context, Engine
 from django.utils.safestring import mark_safe
 
+from catalog.describe import plural
 from fusion.baseline.cases import FUSED, SINGLE, WITHOUT
 from fusion.report import charts
 from fusion.report.pictures import Drawing, colour_of, compare, hex_of
@@ -81,13 +82,13 @@ def _heat_rows(rows: Sequence[Row], sources: Sequence[str]) -> list[dict[str, An
 
 
 def _heat_cell(row: Row, arm: str, source: str) -> dict[str, Any]:
-    value = row["value"]
+    value, cases, groups = row["value"], row["n_cases"], row["n_groups"]
     return {
         "value": "" if value is None else f"{value:.3f}",
         "heat": 0 if value is None else round(min(max(value, 0), 1), 3),
         "shade": 0 if value is None else round(10 * min(max(value, 0), 1)),
         "ci": interval_words(row["ci"]),
-        "n": f"{row['n_cases']} cases, {row['n_groups']} groups"
+        "n": f"{cases} {plural('case', cases)}, {groups} {plural('group', groups)}"
         + (f", {row['n_empty_excluded']} empty left out" if row["n_empty_excluded"] else ""),
         "reason": row["reason"],
         "own": arm == SINGLE + source,

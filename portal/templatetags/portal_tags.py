@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.utils.timezone import now
 
 from catalog.describe import plural
+from catalog.facet_values import UNKNOWN
 from catalog.overlaps import Overlap
 from catalog.record import UNITS
 from fusion.codes import MEANINGS
@@ -76,6 +77,21 @@ def unit_options(chosen: str) -> SafeString:
 def units(unit: str, number: int) -> str:
     """A unit of a count in its plural where the number asks for it."""
     return plural(unit, number)
+
+
+UNSTATED = mark_safe('<span class="unknown">unknown</span>')
+
+
+@register.filter
+def known(value: Any) -> Any:
+    """A value that somebody states, else the word for what nobody does."""
+    return value if value and value != UNKNOWN else UNSTATED
+
+
+@register.filter
+def share(part: float) -> str:
+    """A part of 1 in percent."""
+    return f"{100 * part:.0f}%"
 
 
 @register.filter

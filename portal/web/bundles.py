@@ -15,6 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from catalog.describe import plural
 from catalog.licences import combine
 from catalog.models import Dataset
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
@@ -189,10 +190,10 @@ def _file(request: HttpRequest, bundle_id: str, path: str, content_type: str) ->
 def _figures(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     sources = summary["sources"]
     excluded = sum(sum(source["excluded"].values()) for source in sources)
+    concepts = len(summary.get("concepts", []))
+    counts = {"case": summary["cases"], "source": len(sources), "concept": concepts}
     return [
-        {"label": "cases", "count": summary["cases"]},
-        {"label": "sources", "count": len(sources)},
-        {"label": "concepts", "count": len(summary.get("concepts", []))},
+        *({"label": plural(unit, count), "count": count} for unit, count in counts.items()),
         {"label": "excluded", "count": excluded},
     ]
 

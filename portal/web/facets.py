@@ -1,4 +1,4 @@
-"""Facets as links. A page has over a hundred options, so their HTML is written in one go."""
+"""Facets as links with bars. A page has over a hundred options: their HTML is written in one go."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from catalog.search import Facet, Option, Query
 from portal.web.paging import question
 
 OPTIONS_SHOWN = 7
+# The bar of an option is a class, b0 to b10 of datasets.css: tenths of the largest count.
 OPEN_FACETS = frozenset({"modality", "anatomy", "task"})
 CHOSEN = '<span class="visually-hidden"> (chosen; remove)</span>'
 
@@ -41,7 +42,7 @@ def facet_links(
     start = question([pair for pair in params if pair[0] != "page"])
     start = escape(f"{start}&" if start else "?")  # what all that add an option share
 
-    def item(name: str, option: Option) -> str:
+    def item(name: str, option: Option, largest: int) -> str:
         part, label = _spelled(name, option.value, option.label)
         link = f'"{start}{part}"'
         if option.selected:
@@ -49,21 +50,24 @@ def facet_links(
             label += CHOSEN
         noun = "dataset" if option.count == 1 else "datasets"
         return (
-            f'<li><a href={link}><span>{label}</span><span class="count">{option.count:,}'
+            f'<li><a class="b{round(10 * option.count / largest)}" href={link}><span>{label}</span>'
+            f'<span class="count">{option.count:,}'
             f'<span class="visually-hidden"> {noun}</span></span></a></li>'
         )
 
     return [_links(facet, item) for facet in facets if facet.options]
 
 
-def _links(facet: Facet, item: Callable[[str, Option], str]) -> FacetLinks:
+def _links(facet: Facet, item: Callable[[str, Option, int], str]) -> FacetLinks:
     shown = [option for option in facet.options if option.count or option.selected]
     first, more = shown[:OPTIONS_SHOWN], shown[OPTIONS_SHOWN:]
     first += [option for option in more if option.selected]
     more = [option for option in more if not option.selected]
 
+    largest = max((option.count for option in shown), default=0) or 1
+
     def items(options: list[Option]) -> SafeString:
-        return mark_safe("".join([item(facet.name, one) for one in options]))  # noqa: S308 - escaped
+        return mark_safe("".join([item(facet.name, one, largest) for one in options]))  # noqa: S308 - escaped
 
     chosen = sum(option.selected for option in shown)
     return FacetLinks(facet.name, facet.title, items(first), items(more), len(more), chosen)

@@ -15,6 +15,7 @@ from catalog.audit import CODES, audit, totals
 from catalog.models import Dataset
 from catalog.statistics import Figure, Matrix, coverage, figures, matrices
 from portal.figures import ACROSS_SHOWN, ROWS_SHOWN, Mark, bars, lines, unit_of
+from portal.web.dataset import FIELD_TITLES
 
 
 @require_safe
@@ -35,6 +36,7 @@ def index(request: HttpRequest) -> HttpResponse:
 def _bars(figure: Figure) -> dict[str, Any]:
     """A figure with the length of each bar in per cent."""
     marks = bars(figure, ROWS_SHOWN)
+    titles = {**FIELD_TITLES, "homepage": "Address"} if figure.name == "coverage" else {}
     has_shares = figure.of and figure.name != "images"
     return {
         "name": figure.name,
@@ -45,6 +47,7 @@ def _bars(figure: Figure) -> dict[str, Any]:
         "rows": [
             {
                 "mark": mark,
+                "title": titles.get(mark.value, mark.value),
                 "width": max(round(100 * mark.share, 1), 0.3 if mark.number else 0),
                 "share": f"{mark.number / figure.of:.1%}" if has_shares else "",
                 "url": _search(mark),

@@ -14,7 +14,7 @@ import pyshacl
 import pytest
 from rdflib import DCAT, DCTERMS, RDF, Graph
 
-from catalog.citation import to_bibtex, to_csl
+from catalog.citation import citation, text_of, to_bibtex, to_csl
 from catalog.croissant import dataset_jsonld
 from catalog.export import FORMATS, KEYS, data_meta, to_csv, to_jsonl, to_parquet, to_turtle
 from tests.factories import make_facts
@@ -108,6 +108,12 @@ def test_bibtex_is_read_back_with_its_special_characters(pair, shipped):
     whole = bibtexparser.parse_string(to_bibtex(shipped))
     assert not whole.failed_blocks
     assert len(whole.entries) == len(shipped)
+
+
+def test_a_citation_without_authors_begins_with_the_title():
+    facts = make_facts("alpha", name="Alpha", year=2020, publisher="A place")
+
+    assert text_of(citation(facts)).startswith("Alpha (2020). A place")
 
 
 def test_csl_items_carry_what_is_stated_alone(pair):

@@ -87,6 +87,17 @@ def test_a_facet_link_narrows_and_the_same_link_again_widens(client):
     assert "/datasets/" in links(html)
 
 
+def test_the_bar_of_a_facet_value_is_its_share_of_the_largest_count(client):
+    for number in range(8):
+        make_dataset(f"pet-{number}", modalities=["PET"])
+
+    html = client.get("/datasets/").content.decode()
+
+    bars = dict(re.findall(r'<a class="b(\d+)" href="\?modality=[^"]+"><span>([^<]+)', html))
+    assert bars["10"] == "PET"
+    assert set(bars) - {"10"} <= {"1", "2", "3"}
+
+
 def test_what_was_understood_can_be_taken_out_again(client):
     html = client.get("/datasets/", {"q": "fundus first"}).content.decode()
 
@@ -221,6 +232,7 @@ def test_the_statistics_page_links_each_figure_to_the_datasets_behind_it(client)
     shown = client.get(found[1].replace("&amp;", "&")).content.decode()
     assert "First Fundus" in shown
     assert "Each dataset counts once for every value" in html
+    assert '<span class="bar-name">Modality</span>' in html  # not the key of the fact
 
 
 def test_a_dataset_page_names_the_recipes_that_use_it(client):
@@ -330,6 +342,9 @@ def test_every_view_shows_the_same_datasets_and_its_links_keep_it(client, view):
     kept = [link for link in links(html) if link.startswith("?") and "sort=newest" in link]
     assert [("view=" in link) for link in kept] == [view != "list"]
     assert ('name="view" value="table"' in html) == (view == "table")
+    assert ('<td class="num"><span class="unknown">unknown</span></td>' in html) == (
+        view == "table"
+    )
 
 
 def test_the_table_folds_no_family(client):

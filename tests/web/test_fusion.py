@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -145,6 +147,25 @@ def test_the_moving_part_asks_for_itself_until_the_run_ends(client):
     assert "no-store" in answer["Cache-Control"]
 
 
+def test_the_log_is_in_order_though_seconds_are_rounded_and_the_newest_stands_first(client):
+    run = make_run(state=Run.State.SUCCEEDED)
+    start = run.created_at
+    run.stages.filter(name="acquire").update(
+        state=RunStage.State.DONE, started_at=start + timedelta(seconds=1), seconds=13
+    )
+    run.stages.filter(name="ingest").update(
+        state=RunStage.State.DONE, started_at=start + timedelta(seconds=13.9), seconds=0.1
+    )
+    Run.objects.update(finished_at=start + timedelta(seconds=20))
+
+    html = client.get(f"/runs/{run.pk}/").content.decode()
+
+    told = re.findall(r"</time> ([^<]+)</li>", html)
+    acquired, ingested = ["Acquire: stage done", "Acquire: stage began"], "Ingest: stage began"
+    assert told == ["succeeded", "Ingest: stage done", ingested, *acquired, "asked for"]
+    assert "Tell me when it has ended" not in html  # it has
+
+
 def test_cancel_ends_a_waiting_run_at_once(client):
     run = make_run()
 
@@ -193,7 +214,13 @@ def test_a_bundle_page_shows_what_was_measured_and_leads_to_the_report(client):
     html = client.get(f"/bundles/{bundle.pk}/").content.decode()
 
     sizes = "1 \u00d7 1 \u00d7 3 mm \u2192 2 \u00d7 2 \u00d7 2 mm"
-    for said in (sizes, "LAS (3)", "S 0.81, C 0.90", "not enough metadata", "S unknown, C 0.35"):
+    for said in (
+        sizes,
+        "LAS (3)",
+        "score 0.81 of 1, 90% of what counts known",
+        "not enough metadata",
+        "score unknown, 35% known",
+    ):
         assert said in html
     assert f'href="/bundles/{bundle.pk}/report/"' in html
     assert f'src="/bundles/{bundle.pk}/cases.png"' in html

@@ -261,6 +261,8 @@ def test_splits_people_and_overlaps_are_written_down(client):
     html = page(client, "splits", draft)
     assert "both templates average scans of the same 152 volunteers" in html
     assert "E07" in html
+    assert "certain overlap: both hold images of the same people" in html
+    assert "<b>Leave one source out</b>" in html
 
     changed = draft_in(
         send(client, "splits", draft, protocol="kfold", train="60", val="10", test="30", seed="7",

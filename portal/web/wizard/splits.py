@@ -32,9 +32,9 @@ from portal.web.wizard.form import (
 )
 
 PROTOCOLS = {
-    "holdout": "Train, validation and test once, by the shares below.",
-    "kfold": "Five folds: each case is tested once.",
-    "loso": "Leave one source out: each source is tested by a model that never saw it.",
+    "holdout": ("Holdout", "Train, validation and test once, by the shares below."),
+    "kfold": ("K-fold", "Five folds: each case is tested once."),
+    "loso": ("Leave one source out", "Each source is tested by a model that never saw it."),
 }
 PLANS = {
     "": "none: the sources share nothing",

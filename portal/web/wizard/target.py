@@ -13,6 +13,7 @@ from fusion.recipe_draft import (
     Checked,
     Draft,
 )
+from portal.web.bundles import VIEW_LABELS
 from portal.web.wizard.form import (
     Applied,
     Data,
@@ -64,6 +65,7 @@ def apply(draft: Draft, request: HttpRequest) -> Applied:
 
 def context(draft: Draft, found: Checked, typed: Typed) -> Data:
     facts = facts_of(draft.slugs)
+    chosen_views = draft.names("views") or Recipe.model_fields["views"].default
     target = draft.part("target")
     stated = target.get("spacing_mm")
     if not isinstance(stated, list) or len(stated) != 3:  # noqa: PLR2004
@@ -87,9 +89,6 @@ def context(draft: Draft, found: Checked, typed: Typed) -> Data:
         ],
         "channels": [(name, who, name in chosen) for name, who in channels.items()],
         "number_of_sources": len(draft.sources),
-        "views": [
-            (name, name in (draft.names("views") or Recipe.model_fields["views"].default))
-            for name in VIEWS
-        ],
+        "views": [(name, VIEW_LABELS[name], name in chosen_views) for name in VIEWS],
         "gates": gates(found, "E02", "E03", "E06"),
     }  # fmt: skip
