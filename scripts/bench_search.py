@@ -192,10 +192,10 @@ def bare_elastic(engine: ElasticEngine) -> Ask:
         query = Query(text=text, filters=chosen, limit=LIMIT)
         body = request(make_plan(query, reading))
         del body["stored_fields"]
-        bodies.append(body | {"source": True})
+        bodies.append(body | {"_source": True})
 
     def ask(place: int) -> int:
-        answer = engine.client.search(index=engine.alias, **bodies[place])
+        answer = engine.client.search(index=engine.alias, body=bodies[place])
         return int(answer["hits"]["total"]["value"])
 
     return ask
@@ -231,7 +231,8 @@ def report(times: Times) -> None:
 def run(number: int, rounds: int) -> None:
     documents = scaled(number)
     url = os.environ.get("IMAGINGX_TEST_SEARCH_URL", "")
-    elastic = ElasticEngine(url, f"imagingx-bench-{secrets.token_hex(4)}", state, lambda: documents)
+    alias = f"imagingx-bench-{secrets.token_hex(4)}"
+    elastic = ElasticEngine(url, alias, state, lambda: documents) if url else None
     with tempfile.TemporaryDirectory() as folder:
         embedded = EmbeddedEngine(Path(folder), state, lambda: documents)
         start = time.perf_counter()
@@ -245,7 +246,7 @@ def run(number: int, rounds: int) -> None:
             SCAN: scan(documents),
         }
         try:
-            if url:
+            if elastic:
                 start = time.perf_counter()
                 elastic.refresh()
                 print(f"Elasticsearch index {time.perf_counter() - start:.1f} s")
@@ -257,7 +258,7 @@ def run(number: int, rounds: int) -> None:
             slow = {SCAN} if len(documents) >= SCALES[1] else set()
             report(measure(candidates, rounds, slow))
         finally:
-            if url:
+            if elastic:
                 elastic.drop()
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from elastic_transport import TransportError
-from elasticsearch import ApiError, Elasticsearch, NotFoundError
+from elasticsearch import ApiError, Elasticsearch, NotFoundError, OrjsonSerializer
 from elasticsearch.dsl import A, Q, Search
 from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
@@ -55,23 +55,27 @@ ABANDONED_SECONDS = 3600
 DOCUMENTS_KEPT = 8192  # in memory
 TRIES = 3
 MOST_VALUES = 1000  # of a facet
+_JSON = {"accept": "application/json", "content-type": "application/json"}
 _LN2 = 0.6931471805599453
 Clause = dict[str, Any]  # a part of a request
 Page = tuple[tuple[float, Document], ...]
 _EVERY: Clause = {"match_all": {}}
 #: What a hit brings: its slug, and the digest, which says which state of it was found. No stored
 #: field is read: unpacking those costs a fifth of a request.
-_FOUND: Clause = {"source": False, "stored_fields": "_none_", "docvalue_fields": ["slug", "digest"]}
-#: Where a document may have a concept, apart from the part of it that is a facet's value. What it
-#: carries alone it carries itself, and what its name says its words say.
-_CARRIED = ((), ("stated",), ("stated", "direct"), ("stated", "direct", "only"))
-_WORDED = ((), ("worded",), ("worded", "named"))
-#: A document has each concept at one grade: a query then reads one posting of it, not one a place.
+_FOUND: Clause = {
+    "_source": False,
+    "stored_fields": "_none_",
+    "docvalue_fields": ["slug", "digest"],
+}
+#: A document has each concept at one grade, the initials of the places where it has it: a query
+#: then reads one posting of a concept, not one a place.
+_PLACES = {"s": STATED_SCORE, **{part[0]: score for part, score in PART_SCORES.items()}}
+#: What it carries alone it carries itself, and what its name says its words say.
 GRADES = {
-    "+".join(places): sum(({"stated": STATED_SCORE} | PART_SCORES)[place] for place in places)
-    for carried in _CARRIED
-    for worded in _WORDED
-    if (places := (*carried, *worded))
+    grade: sum(_PLACES[place] for place in grade)
+    for carried in ("", "s", "sd", "sdo")
+    for worded in ("", "w", "wn")
+    if (grade := carried + worded)
 }
 _VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
 #: All facets' values are counted in one field: a document's columns are then opened once, not nine
@@ -96,7 +100,7 @@ def mappings() -> dict[str, Any]:
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
             "facets": {"type": "keyword", "index": False},
-            "concepts": {"type": "keyword", "doc_values": False},
+            "concepts": {"type": "keyword", "doc_values": False, "similarity": "boolean"},
             "said": {"type": "text", "analyzer": "whitespace"},
             "year_number": {"type": "integer"},
             **{f"count_{unit}": {"type": "long"} for unit in UNITS},
@@ -126,13 +130,14 @@ def row(item: Document) -> dict[str, Any]:
 
 
 def _graded(item: Document) -> Iterator[str]:
-    """Each concept of a document with its grade: "anatomy:Brain stated+direct+worded"."""
-    places: dict[str, list[str]] = {}
+    """Each concept of a document with its grade: "anatomy:Brain sdw"."""
+    grades: dict[str, str] = {}
     for part in ("stated", *PART_SCORES):
         for facet in FACT_OF:
             for term in item.words(facet if part == "stated" else f"{part}_{facet}"):
-                places.setdefault(f"{facet}:{term}", []).append(part)
-    return (f"{concept} {'+'.join(found)}" for concept, found in places.items())
+                concept = f"{facet}:{term}"
+                grades[concept] = grades.get(concept, "") + part[0]
+    return (f"{concept} {grade}" for concept, grade in grades.items())
 
 
 @contextmanager
@@ -158,7 +163,12 @@ class ElasticEngine:
     digests: Callable[[], Mapping[str, str]] | None = None
 
     def __post_init__(self) -> None:
-        self.client = Elasticsearch(self.url, request_timeout=TIMEOUT_SECONDS, max_retries=0)
+        self.client = Elasticsearch(
+            self.url,
+            request_timeout=TIMEOUT_SECONDS,
+            max_retries=0,
+            serializer=OrjsonSerializer(),
+        )
         self._lock = threading.Lock()
         self._key = ""
         self._forget()
@@ -296,7 +306,10 @@ class ElasticEngine:
                 return self._send(body)
 
     def _send(self, body: Mapping[str, Any]) -> Any:
-        return self.client.search(index=self.alias, **body).body
+        """By the plain call of the client, whose `search` would take the body apart."""
+        return self.client.perform_request(
+            "POST", f"/{self.alias}/_search", headers=_JSON, body=body
+        ).body
 
     def look_up(self, words: Sequence[str]) -> dict[str, WordMatch]:
         """For each word whether it occurs in any document, else those spelled alike."""
@@ -362,7 +375,7 @@ class ElasticEngine:
 
 
 def request(plan: Plan) -> dict[str, Any]:
-    """The one request that answers a plan, as arguments of the client's `search`."""
+    """The body of the one request that answers a plan."""
     choices = {facet: _clause(item.node) for facet, item in plan.choices.items()}
     asked = {
         "must": [_EVERY, *(_clause(item.node) for item in plan.musts)],
@@ -372,7 +385,7 @@ def request(plan: Plan) -> dict[str, Any]:
     body = {
         "query": _by_quality({"bool": asked}),
         "aggs": _facet_counts(choices),
-        "from_": plan.offset,
+        "from": plan.offset,
         "size": plan.limit,
         "track_total_hits": True,
         **_FOUND,
@@ -450,8 +463,9 @@ def _translate(node: Node) -> Any:
         case Some(nodes=nodes):
             return Q("bool", should=[_translate(inner) for inner in nodes], minimum_should_match=1)
         case Concept(facet=facet, term=term):
+            # The field's similarity makes a boost the whole score.
             grades = [
-                _term(Term("concepts", f"{facet}:{term} {grade}", constant=score))
+                _term(Term("concepts", f"{facet}:{term} {grade}", boost=score))
                 for grade, score in GRADES.items()
             ]
             return Q("bool", should=grades, minimum_should_match=1)
