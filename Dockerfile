@@ -13,8 +13,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/imagingx imagingx \
 ENV HOME=/var/lib/imagingx \
     IMAGINGX_STATE_DIR=/var/lib/imagingx \
     IMAGINGX_DATA_ROOT=/srv/data \
-    PYTHONUNBUFFERED=1 \
-    PYTHONDONTWRITEBYTECODE=1
+    PYTHONUNBUFFERED=1
 
 WORKDIR /app
 COPY requirements.txt ./
@@ -28,6 +27,8 @@ RUN if [ "$TORCH" = cpu ]; then \
     && pip install --no-cache-dir --no-deps --extra-index-url "$TORCH_CPU_INDEX" -r /tmp/pinned.txt \
     && rm /tmp/pinned.txt
 COPY . .
+# Workers and their children start often: none should compile our code again.
+RUN python -m compileall -q .
 
 USER 10001:10001
 VOLUME /var/lib/imagingx

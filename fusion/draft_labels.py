@@ -17,7 +17,7 @@ from fusion.alignment import map_class
 from fusion.imaging.errors import CaseError
 from fusion.imaging.io import label_names, read_image, read_shapes
 from fusion.imaging.volume import Array, Picture
-from fusion.source import BACKGROUND, Table
+from fusion.source import BACKGROUND, IGNORE, Table
 from fusion.tables import TABLE_SUFFIXES, Sheet, sheet
 
 SAMPLE = 5  # label files that are read
@@ -33,6 +33,8 @@ _NUMBERED = re.compile(r"\s*\"?(\d+)\"?[\s,;:]+\"?([A-Za-z0-9][^\",;\t\n]*?)\"?\
 _SPLIT_COLUMNS = frozenset({"split", "fold", "set", "subset", "partition", "usage"})
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val",
            "validation": "val", "test": "test", "testing": "test"}  # fmt: skip
+_UNSEEN = frozenset({"void", "unlabelled", "unlabeled"})
+_OFTEN_IGNORED = 255
 
 
 @dataclass(frozen=True)
@@ -166,10 +168,22 @@ def _valued(
     mapping, remarks = {}, dict(what)
     for value in dict.fromkeys([*values, *(int(v) for v in names if v.isdigit() and int(v))]):
         word = names.get(str(value), "")
-        one = propose(word) if word else Proposal("?", "concept of this value")
+        one = _of_value(value, word)
         seen = f"{counts[value]} voxels" if counts[value] else "not in the files read"
         mapping[str(value)], remarks["values", str(value)] = one.concept, f"{one.why}; {seen}"
     return {"path": label.path, "kind": "label_map", "values": mapping}, remarks
+
+
+def _of_value(value: int, word: str) -> Proposal:
+    """What a value of a label map means, by its name; never surely that somebody looked there."""
+    if normalise(word) == IGNORE:
+        return Proposal(IGNORE, repr(word))
+    if normalise(word) in _UNSEEN:
+        return Proposal("?", f"{word!r}: background, or ignore where nobody looked")
+    if word:
+        return propose(word)
+    often = ", often ignore (nobody looked there)" if value == _OFTEN_IGNORED else ""
+    return Proposal("?", f"concept of this value{often}")
 
 
 def _by_words(label: LayerDraft, words: Sequence[str]) -> Proposal:

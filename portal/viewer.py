@@ -156,7 +156,7 @@ def open_view(
         high,
         overlay,
         _whole(params, "opacity", opaque, range(101)) / 100,
-        _hidden(params, len(index.concepts)),
+        _hidden(params, len(index.concepts) + (case.ignored is not None)),
         _whole(params, "size", SIDE, range(SIDES[0], SIDES[1] + 1)),
     )
     return View(case, opened, channel, plane, places, window, look)
@@ -314,10 +314,10 @@ def _number(params: Mapping[str, str], name: str) -> float:
     return value
 
 
-def _hidden(params: Mapping[str, str], concepts: int) -> frozenset[int]:
+def _hidden(params: Mapping[str, str], largest: int) -> frozenset[int]:
     words = [word for word in params.get("hide", "").split(",") if word]
-    expected = f"label values from 1 to {concepts}, separated by commas"
+    expected = f"label values from 1 to {largest}, separated by commas"
     for word in words:
-        if not (word.isascii() and word.isdigit() and len(word) < 6 and 1 <= int(word) <= concepts):  # noqa: PLR2004
+        if not (word.isascii() and word.isdigit() and len(word) < 6 and 1 <= int(word) <= largest):  # noqa: PLR2004
             raise LookError("hide", params["hide"], expected)
     return frozenset(int(word) for word in words)

@@ -50,6 +50,7 @@ class CaseRow:
     images: tuple[Part, ...]
     label: Part | None
     boxes: Part | None  # the table of its boxes
+    ignored: int | None  # voxels that nobody annotated; None where no label map can say so
 
     @property
     def voxels(self) -> int:
@@ -121,6 +122,7 @@ def _case(row: Mapping[str, Any]) -> CaseRow:
         images=tuple(part for role, part in parts.items() if IMAGE_ROLE.fullmatch(role)),
         label=parts.get("label"),
         boxes=parts.get(BOXES_ROLE),
+        ignored=row.get("ignored"),
     )
 
 

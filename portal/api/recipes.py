@@ -104,7 +104,7 @@ class LabelsIn(serializers.Serializer[Any]):
     meanings = serializers.DictField(
         child=serializers.DictField(child=serializers.CharField()),
         default=dict,
-        help_text="id of a source -> key of a label -> concepts joined by +, or background",
+        help_text="id of a source -> key of a label -> concepts joined by +, background or ignore",
     )
 
     def validate_recipe(self, value: Any) -> dict[str, Any]:

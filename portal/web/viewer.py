@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from fusion.bundle.cases import CaseIndex, CaseRow
+from fusion.bundle.content import IGNORE
 from fusion.models import Bundle
 from fusion.report.pictures import hex_of
 from fusion.report.slices import OVERLAYS, TILTED_DEGREES, shade_of
@@ -192,7 +193,27 @@ def _facts(case: CaseRow) -> list[tuple[str, str]]:
 
 
 def _concepts(cases: CaseIndex, case: CaseRow) -> list[dict[str, Any]]:
-    return [_concept(cases, case, value) for value in range(1, len(cases.concepts) + 1)]
+    """Every value of the label map, with that of voxels which nobody annotated last."""
+    found = [_concept(cases, case, value) for value in range(1, len(cases.concepts) + 1)]
+    if case.ignored is not None and case.label is not None:
+        value = len(cases.concepts) + 1
+        found.append(
+            {
+                "value": value,
+                "id": IGNORE,
+                "label": "Nobody annotated",
+                "amount": _amount(case, case.ignored) if case.ignored else "nowhere",
+                "colour": hex_of(shade_of(value)),
+                "is_drawn": case.ignored > 0,
+            }
+        )
+    return found
+
+
+def _amount(case: CaseRow, voxels: int) -> str:
+    if case.spacing_mm:
+        return f"{voxels * math.prod(case.spacing_mm) / 1000:,.4g} ml"
+    return f"{voxels:,} pixels"
 
 
 def _concept(cases: CaseIndex, case: CaseRow, value: int) -> dict[str, Any]:
@@ -207,10 +228,8 @@ def _concept(cases: CaseIndex, case: CaseRow, value: int) -> dict[str, Any]:
         amount = words.get(case.classes.get(concept, -1), "uncertain")
     elif not voxels:
         amount = "absent"
-    elif case.spacing_mm:
-        amount = f"{voxels * math.prod(case.spacing_mm) / 1000:,.4g} ml"
     else:
-        amount = f"{voxels:,} pixels"
+        amount = _amount(case, voxels)
     return {
         "value": value,
         "id": concept,

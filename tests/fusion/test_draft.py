@@ -100,6 +100,20 @@ def test_names_of_labels_and_channels_are_taken_from_dataset_json(tmp_path, make
     assert all(c.layers[0] and not c.code for c in cases)
 
 
+def test_a_value_for_what_nobody_looked_at_is_no_background_unless_a_person_says_so(tmp_path):
+    for i in range(3):
+        volume(tmp_path / "imagesTr" / f"c_{i}_0000.nii.gz")
+        volume(tmp_path / "labelsTr" / f"c_{i}.nii.gz", [1, 2, 3])
+    labels = {"background": 0, "liver": 1, "void": 2, "ignore": 3}
+    info = {"labels": labels, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(info))
+
+    data, text = drafted(tmp_path)
+
+    assert data["layers"][0]["values"] == {"1": "liver", "2": "?", "3": "ignore"}
+    assert "'void': background, or ignore where nobody looked" in text
+
+
 def test_bids_subjects_are_known(tmp_path):
     for i in (1, 2):
         volume(tmp_path / f"sub-0{i}/anat/sub-0{i}_T1w.nii.gz")

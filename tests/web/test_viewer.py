@@ -275,6 +275,21 @@ def test_every_control_holds_the_whole_view(client, bundle, django_assert_num_qu
     assert 'name="source" value="first"' in html
 
 
+def test_voxels_that_nobody_annotated_are_named_and_can_be_hidden(client, tmp_path):
+    bundle = make_viewed(tmp_path)
+    storage_path = tmp_path / "bundles" / bundle.pk / "manifest.json"
+    manifest = json.loads(storage_path.read_text())
+    for case in manifest["cases"]:
+        case["ignored"] = 2000
+    storage_path.write_text(json.dumps(manifest))
+
+    html = client.get(f"/bundles/{bundle.pk}/cases/known/").content.decode()
+
+    assert "Nobody annotated" in html
+    assert "6.75 ml" in html
+    assert pixels(client, bundle, hide="3").shape
+
+
 def test_a_case_without_files_says_why(client, tmp_path):
     bundle = make_viewed(tmp_path)
     storage_path = tmp_path / "bundles" / bundle.pk / "manifest.json"
