@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from typing import IO, Protocol
 from fusion.bundle.errors import BundleError
 from fusion.bundle.names import is_safe_path
 from fusion.bundle.write import list_files
+
+#: What Python leaves in a folder when its tools are used, in which it writes down where that lies.
+_LEFT_BY_PYTHON = re.compile(r"tools/__pycache__/(\w+)\.[\w-]+\.pyc")
 
 
 class Opened(Protocol):
@@ -25,11 +29,12 @@ class Opened(Protocol):
 
 
 class Folder:
-    """A bundle as a folder."""
+    """A bundle as a folder; what Python keeps of tools that were used is no part of it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        found = list_files(root)
+        there = set(list_files(root))
+        found = sorted(name for name in there if not _is_left_by_python(name, there))
         linked = [name for name in found if (root / name).is_symlink()]
         self.refused = [f"{name}: is a link, expected a file" for name in linked]
         self._names = [name for name in found if name not in set(linked)]
@@ -42,6 +47,11 @@ class Folder:
 
     def open(self, name: str) -> IO[bytes]:
         return (self.root / name).open("rb")
+
+
+def _is_left_by_python(name: str, there: set[str]) -> bool:
+    cached = _LEFT_BY_PYTHON.fullmatch(name)
+    return cached is not None and f"tools/{cached[1]}.py" in there
 
 
 class Archive:

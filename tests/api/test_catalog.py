@@ -52,7 +52,7 @@ def test_a_dataset_is_croissant_that_names_its_page(client):
 
 @pytest.mark.parametrize(
     ("style", "said"),
-    [("text", "(2011). First Fundus"), ("bibtex", "@misc{first-fundus,"), ("csl", '"dataset"')],
+    [("text", "First Fundus (2011)"), ("bibtex", "@misc{first-fundus,"), ("csl", '"dataset"')],
 )
 def test_a_dataset_is_cited_in_three_styles(client, style, said):
     answer = client.get("/api/v1/datasets/first-fundus/citation/", {"style": style})

@@ -109,7 +109,7 @@ def test_the_reader_inside_a_bundle_needs_neither_django_nor_this_package(built_
         "print(sorted(m for m in sys.modules if m.split('.')[0] in ('django', 'fusion')))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        [sys.executable, "-B", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
 
     assert done.stdout.splitlines() == ["(1, 7, 9, 5) [True, True] 0", "[]"]
@@ -120,7 +120,7 @@ def test_the_guide_s_own_example_runs_as_it_stands(built_once, tmp_path):
     (block,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (tmp_path / "my-bundle").symlink_to(built_once["3D"])
     code = block + "print(len(data), image.shape, label.shape, affine.shape, looked_for)"
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-B", "-c", code]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout == "4 (7, 9, 5) (7, 9, 5) (4, 4) [ True  True]\n"

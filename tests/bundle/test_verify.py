@@ -4,6 +4,8 @@ import hashlib
 import io
 import json
 import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -111,6 +113,21 @@ def test_a_manifest_with_an_unknown_field_is_refused(bundle):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"surprise": 1}))
 
     assert "surprise" in failed(bundle)["manifest"]
+
+
+def test_a_folder_whose_tools_were_used_verifies_and_a_tar_of_it_does_not(bundle, tmp_path):
+    use = "import sys; sys.path.insert(0, 'tools'); import read_bundle"
+    wrote = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", use], cwd=bundle, env=wrote, check=True)
+    [cached] = (bundle / "tools" / "__pycache__").iterdir()
+
+    assert verify_bundle(bundle).ok
+    files = {c.code: c for c in verify_bundle(write_tar(bundle, tmp_path / "b.tar")).checks}[
+        "files"
+    ]
+    assert files.detail == f"tools/__pycache__/{cached.name}: found, but not in SHA256SUMS"
+    cached.rename(cached.with_name("other.cpython-311.pyc"))
+    assert not verify_bundle(bundle).ok
 
 
 def test_a_tar_of_the_bundle_verifies_like_its_folder(bundle, tmp_path):

@@ -103,7 +103,7 @@ def test_own_data_and_a_catalogued_dataset_become_a_bundle(
     for axis in (1, 2, 3):
         page.get_by_label(f"Voxel size, axis {axis}").fill("4")
     page.get_by_role("button", name="Next: Splits").click()
-    page.get_by_label("Loso").check()
+    page.get_by_label("Leave one source out").check()
     page.get_by_role("button", name="Next: Licences and files").click()
 
     expect(page.get_by_role("heading", name="Scanner of mine")).to_contain_text("your own data")

@@ -67,7 +67,7 @@ def test_two_datasets_become_a_run(page: Page, portal: str, shots: Path, tmp_pat
     page.get_by_role("button", name="Next: Splits").click()
 
     expect(page.get_by_text("Still to do in this step: 1")).to_be_visible()
-    page.get_by_label("Loso").check()
+    page.get_by_label("Leave one source out").check()
     page.get_by_label("Accept it without a plan, because").fill("A demonstration")
     look(page, shots, "splits")
     page.get_by_role("button", name="Next: Licences and files").click()

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_servers import database
+from tests.test_servers import made_database
 
-__all__ = ["database"]
 pytestmark = pytest.mark.services
 
 IN_ORDER = """
@@ -98,13 +97,14 @@ def test_what_goes_first_comes_first_on_every_broker(broker_url: str, tmp_path: 
 
 
 def test_of_many_claims_at_the_same_time_no_more_get_a_place_than_there_are(
-    database: str,
+    postgres_url: str,
     tmp_path: Path,
 ):
-    server = {"IMAGINGX_DATABASE_URL": database}
-    run(["manage.py", "migrate", "-v0"], tmp_path, **server)
+    with made_database(postgres_url, "template0") as url:
+        server = {"IMAGINGX_DATABASE_URL": url}
+        run(["manage.py", "migrate", "-v0"], tmp_path, **server)
 
-    printed = run(AT_ONCE, tmp_path, **server)
+        printed = run(AT_ONCE, tmp_path, **server)
 
     assert json.loads(printed.splitlines()[-1]) == [2, 2]
 
