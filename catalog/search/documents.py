@@ -23,7 +23,7 @@ from catalog.search.facets import FIRST_YEAR
 from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 
-VERSION = 10  # raised when documents change their shape: every index is then rebuilt
+VERSION = 11  # raised when documents change their shape: every index is then rebuilt
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 # Fields whose sources' own words are searched too.
