@@ -213,6 +213,23 @@ def test_headers_that_brought_itk_down_are_unreadable(tmp_path, old, new):
     assert refused(written(tmp_path / "a.mha", text)).code == "unreadable"
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["kinds: " + "domain " * 160, "f" * 1100 + ": 3", "units: " + "a" * 600 + "\r" + "b" * 600],
+)
+def test_a_field_of_which_itk_dies_is_unreadable(tmp_path, field):
+    text = NRRD.format(encoding="raw", more="").replace("kinds: domain domain domain", field)
+    path = written(tmp_path / "a.nrrd", text)
+
+    assert "expected 900 at most" in refused(path).message
+
+
+def test_free_text_of_a_header_may_be_long(tmp_path):
+    long = f"content: {'a' * 2000}\nk:={'b: ' * 2000}\n# {'c' * 2000}\n"
+
+    assert (read_image(nrrd(tmp_path / "a.nrrd", more=long)).array == VALUES).all()
+
+
 @pytest.mark.parametrize("number", ["1e308", "inf", "nan", "-1e30"])
 @pytest.mark.parametrize("old", ["0 0 1\nOffset", "= 10 20", "ElementSpacing = 0.5"])
 def test_a_place_that_is_no_length_does_not_hang(tmp_path, old, number):

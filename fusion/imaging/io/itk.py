@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ _READERS = {
 }  # fmt: skip
 ITK_SUFFIXES = frozenset(_READERS)
 _HEADER_BYTES = 256 * 1024
+#: ITK copies a field that it refuses into 1024 bytes with its complaint, and dies of a longer one.
+_FIELD_BYTES = 900
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _AXES = 3
 _FARTHEST_MM = 1e9
@@ -80,11 +83,13 @@ def _header(path: Path) -> tuple[Mapping[str, str], int]:
         raise CaseError("unreadable", f"{path.name}: starts with {text[:4]!r}, expected b'NRRD'")
     found: dict[str, str] = {}
     length = 0
-    for line in text.splitlines(keepends=True):
+    for line in io.BytesIO(text) if is_nrrd else text.splitlines(keepends=True):
         length += len(line)
         words = line.decode("latin-1").strip()
         if is_nrrd and not words:
             return found, length
+        if is_nrrd:
+            _check_field(path, line)
         key, _, value = words.partition(":" if is_nrrd else "=")
         key = key.strip().lower()
         if key in found and key and not key.startswith("#"):
@@ -96,6 +101,16 @@ def _header(path: Path) -> tuple[Mapping[str, str], int]:
         return found, length  # a detached header may end with the file
     expected = "a blank line" if is_nrrd else "ElementDataFile"
     raise CaseError("unreadable", f"{path.name}: its header has no {expected}")
+
+
+def _check_field(path: Path, line: bytes) -> None:
+    """Comments, content and `key:=value` of a NRRD header may be long, other fields may not."""
+    name, _, value = line.partition(b":")
+    is_free = line.startswith(b"#") or value.startswith(b"=") or name.lower() == b"content"
+    if len(line) > _FIELD_BYTES and not is_free:
+        said = name[:80].decode("latin-1")
+        detail = f"{said!r} has {len(line)} bytes, expected {_FIELD_BYTES} at most"
+        raise CaseError("unreadable", f"{path.name}: {detail}")
 
 
 def _check_axes(path: Path, header: Mapping[str, str]) -> None:
