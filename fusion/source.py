@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -26,6 +27,17 @@ BOTH = "+"  # between concepts: a value that means several of them at once
 OTHER = "*"  # in label_map values: every value that is not listed
 
 
+def _as_text(value: object) -> object:
+    return [str(v) for v in value] if isinstance(value, list) else value
+
+
+def _keys_as_text(value: object) -> object:
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
+
+
+#: YAML reads 1 as a number; what stands in files is compared as text.
+Words = Annotated[list[str], BeforeValidator(_as_text)]
+KEYS_AS_TEXT = BeforeValidator(_keys_as_text)
 FIELD = re.compile(r"\{(\w+)\}|(\*)")  # of a path template
 
 
@@ -344,13 +356,8 @@ class Rows(Table):
     box: tuple[str, str, str, str] | None = None
     extent: tuple[str, str, str, str] | None = None
     chords: tuple[str, str, str, str] | None = None
-    nothing: list[str] = []
+    nothing: Words = []
     plane: str = ""
-
-    @field_validator("nothing", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return [str(v) for v in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -385,12 +392,7 @@ class SpaceRows(Table):
     size: tuple[str, str, str] | None = None
     box: tuple[str, str, str, str, str, str] | None = None
     space: Literal["LPS", "RAS"]
-    nothing: list[str] = []
-
-    @field_validator("nothing", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return [str(v) for v in value] if isinstance(value, list) else value
+    nothing: Words = []
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -465,24 +467,14 @@ class Layer(Part):
     concept: str = ""
     threshold: float = 0.5
     channel: int = 0
-    values: dict[str, str] = {}
-    ignore_values: list[str] = []
+    values: Annotated[dict[str, str], KEYS_AS_TEXT] = {}
+    ignore_values: Words = []
     scale: float = 1.0
     tolerance: int = Field(default=0, ge=0, le=127)
     boxes: Literal["refuse", "fill"] = "refuse"
     missing: Literal["exclude", "absent", "unknown"] = "exclude"
     priority: int = 0
     protocol: Protocol = {}
-
-    @field_validator("ignore_values", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return [str(v) for v in value] if isinstance(value, list) else value
-
-    @field_validator("values", mode="before")
-    @classmethod
-    def _keys_as_text(cls, value: object) -> object:
-        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -566,9 +558,9 @@ class ClassLabels(Table):
     columns: dict[str, str] = {}
     field: str = ""
     sep: str = ""
-    values: dict[str, str] = {}
-    ignore_values: list[str] = []  # such cases are left out
-    states: dict[str, State | None] = {}
+    values: Annotated[dict[str, str], KEYS_AS_TEXT] = {}
+    ignore_values: Words = []  # such cases are left out
+    states: Annotated[dict[str, State | None], KEYS_AS_TEXT] = {}
     threshold: float | None = None
     exclusive: bool | None = None
     unlisted: Literal["unknown", "absent"] = "unknown"
@@ -576,16 +568,6 @@ class ClassLabels(Table):
     many_rows: bool = False  # a case may have several rows: the classes of all of them
     majority: bool = False  # rows are readers: what more than half of them say
     blank: Literal["exclude"] = "exclude"  # an empty cell is never a normal finding
-
-    @field_validator("values", "states", mode="before")
-    @classmethod
-    def _keys_as_text(cls, value: object) -> object:
-        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else value
-
-    @field_validator("ignore_values", mode="before")
-    @classmethod
-    def _as_text(cls, value: object) -> object:
-        return [str(v) for v in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

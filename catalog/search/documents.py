@@ -25,6 +25,9 @@ from catalog.search.words import fold, index_words
 
 VERSION = 11  # raised when documents change their shape: every index is then rebuilt
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
+#: Fields of words, and those that a result is sorted by; the same on each engine.
+TEXT_FIELDS = ("name_words", "text")
+SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 SENTENCE_END = " \u00b6 "  # between texts, so that no phrase reaches across
 # Fields whose sources' own words are searched too.
 _IN_WORDS = frozenset(FACT_OF.values())

@@ -23,7 +23,7 @@ from elasticsearch.helpers import BulkIndexError, scan, streaming_bulk
 
 from catalog.facet_values import FACT_OF
 from catalog.record import UNITS
-from catalog.search.documents import SENTENCE_END, Document, read
+from catalog.search.documents import SENTENCE_END, SORT_FIELDS, TEXT_FIELDS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.errors import SearchUnavailableError
 from catalog.search.facets import FACETS, FILTERS
@@ -42,13 +42,11 @@ from catalog.search.plan import (
     Years,
 )
 
-TEXT_FIELDS = ("name_words", "text")
 KEYWORD_FIELDS = (
     "slug",
     "exact",
     *FILTERS,
 )
-SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 TIMEOUT_SECONDS = 10
 COPY_SECONDS = 600
 ABANDONED_SECONDS = 3600

@@ -23,7 +23,7 @@ from rapidfuzz.distance import OSA
 
 from catalog.facet_values import FACT_OF
 from catalog.record import UNITS
-from catalog.search.documents import PARTS, SENTENCE_END, Document, read
+from catalog.search.documents import PARTS, SENTENCE_END, SORT_FIELDS, TEXT_FIELDS, Document, read
 from catalog.search.engine import Answer
 from catalog.search.facets import FACETS, FILTERS
 from catalog.search.index import Change, Remembered, same_vocabulary
@@ -40,9 +40,7 @@ from catalog.search.plan import (
     Years,
 )
 
-TEXT_FIELDS = ("name_words", "text")
 PART_FIELDS = tuple(f"{part}_{facet}" for part in PARTS for facet in FACT_OF)
-SORT_FIELDS = {"name": "by_name", "newest": "by_newest", "oldest": "by_oldest"}
 MEMORY_BYTES = 64_000_000
 DIGESTS = "digests.json"  # of the datasets in an index, beside it
 DOCUMENTS_KEPT = 8192  # in memory
