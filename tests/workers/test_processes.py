@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fusion.recipe_files import example_recipes, load_recipe
 from tests.workers.conftest import SOON_FREE, Site, demo_recipe, slow_recipe
 
 pytestmark = pytest.mark.slow
@@ -179,9 +180,9 @@ def test_a_failed_run_goes_on_where_it_stopped_when_its_fault_is_mended(
 @pytest.mark.alone
 def test_a_cancelled_training_ends_within_seconds(make_site: MakeSite):
     site = make_site("cancelled")
-    run = site.submit(demo_recipe(baseline={"tier": "smoke"}))
+    recipe = load_recipe(example_recipes()["hippocampus-sample"])
+    run = site.submit({**recipe, "baseline": {"tier": "small"}})  # trains for minutes
     site.start_worker()
-    # Begun early: a command takes longer to start than this network to train.
     site.manage("shell", "-v0", "-c", CANCEL_IN_TRAINING.format(run=run))
 
     assert site.wait(lambda: site.state_of(run) == "cancelled", 20) < 8
