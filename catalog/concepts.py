@@ -7,7 +7,8 @@ never share a code and a side.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
@@ -19,6 +20,33 @@ from catalog.vocab import FOLDER, VocabularyError, normalise
 
 CATEGORIES = ("anatomy", "tissue", "substance", "finding", "cell")
 LATERALITIES = ("left", "right")
+#: Spellings that mean the same, as patterns of normalised text: American first, then British.
+_SPELLINGS = tuple(
+    (re.compile(american), british)
+    for american, british in {
+        r"tumor": "tumour",
+        r"(?<!o)edema": "oedema",
+        r"(?<!o)esophag": "oesophag",
+        r"(?<!a)hem(?=orrhag|atom|angiom)": "haem",
+        r"ischemi": "ischaemi",
+        r"leukocyt": "leucocyt",
+        r"\bnev(?=us\b|i\b)": "naev",
+        r"seborrheic": "seborrhoeic",
+        r"ization\b": "isation",
+        r"\bgray\b": "grey",
+        r"\bdisk(?=s?\b)": "disc",
+        r"\b(\d+)(?:st|nd|rd|th)\b": r"\1",
+    }.items()
+)
+#: Endings of plurals and what the singular ends in; only a singular that is a name counts.
+_PLURALS = (
+    ("ies", "y"), ("ices", "ex"), ("ices", "ix"), ("es", "is"), ("es", ""), ("s", ""),
+    ("ae", "a"), ("i", "us"), ("mata", "ma"), ("ina", "en"), ("a", "um"),
+)  # fmt: skip
+_SHORTEST_PLURAL = 4
+_SIDE_LAST = re.compile(r"(.+) (l|left|r|right)")
+_IN_BRACKETS = re.compile(r"([^()]+)\(([^()]+)\)\s*")
+_LONGEST_SHORT_FORM = 5
 
 
 @dataclass(frozen=True)
@@ -151,19 +179,85 @@ def concept(concept_id: str) -> Concept:
 def _lookup() -> Mapping[str, Concept]:
     table: dict[str, Concept] = {}
     for row in concepts().values():
-        for word in (*row.synonyms, row.label, row.id.replace("_", " ")):
-            table.setdefault(normalise(word), row)
+        for word in _names(row):
+            table.setdefault(_key(word), row)
+    for row in concepts().values():
+        for word in _sided(row):
+            table.setdefault(_key(word), row)
     return table
 
 
+def _names(row: Concept) -> tuple[str, ...]:
+    return (*row.synonyms, row.label, row.id)
+
+
+def _sided(row: Concept) -> Iterator[str]:
+    """Every name of what has two sides with this row's: "left hip"."""
+    kinds = [concepts()[one] for one in row.is_a]
+    if row.laterality and not any(one.laterality for one in kinds):
+        yield from (f"{row.laterality} {name}" for one in kinds for name in _names(one))
+
+
+def _key(text: str) -> str:
+    """What spellings of one name have in common; a side stands first: "Hip_L" is "left hip"."""
+    word = normalise(text.replace("_", " "))
+    for pattern, british in _SPELLINGS:
+        word = pattern.sub(british, word)
+    if (last := _SIDE_LAST.fullmatch(word)) is not None:
+        name, side = last.groups()
+        return f"{'left' if side[0] == 'l' else 'right'} {name}"
+    return word
+
+
+def _spelled(text: str) -> Concept | None:
+    """The concept of a name: as it is, its words written together, in the plural."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    for key in dict.fromkeys((_key(text), _key(apart))):
+        for name in (key, *_singulars(key)):
+            if name in _lookup():
+                return _lookup()[name]
+    return None
+
+
+def _singulars(key: str) -> Iterator[str]:
+    """What the last word may be the plural of."""
+    if len(key.rpartition(" ")[2]) >= _SHORTEST_PLURAL:
+        yield from (key.removesuffix(many) + one for many, one in _PLURALS if key.endswith(many))
+
+
 def resolve(text: str) -> Concept | None:
-    """The concept whose id, label or synonym is `text`."""
-    return _lookup().get(normalise(text.replace("_", " ")))
+    """The concept whose id, label or synonym is `text`.
+
+    Plurals, British and American spelling and where the side stands ("Hip, left", "Hip_L") do not
+    tell names apart. What stands in brackets must mean the same or be the short form:
+    "LV (left ventricle)".
+    """
+    found = _spelled(text)
+    if found is not None or (parts := _IN_BRACKETS.fullmatch(text)) is None:
+        return found
+    one, other = parts.groups()
+    meant = [row for row in (_spelled(one), _spelled(other)) if row is not None]
+    if len(meant) > 1:
+        return meant[0] if meant[0] == meant[1] else None
+    return meant[0] if meant and _same_words(one, other) else None
+
+
+def _same_words(one: str, other: str) -> bool:
+    """One is the short form of the other ("MEL", "Myo"), or its words in another order."""
+    if sorted(_key(one).split()) == sorted(_key(other).split()):
+        return True
+    short, long = sorted((one.strip(), other.strip()), key=len)
+    if not (short.isalpha() and 1 < len(short) <= _LONGEST_SHORT_FORM):
+        return False
+    if not short.isupper():
+        return long.lower().startswith(short.lower())
+    letters = iter(long.upper())
+    return long[0].upper() == short[0] and all(letter in letters for letter in short)
 
 
 def nearest(text: str) -> Concept | None:
     """The concept spelled most like `text`; None when nothing is close."""
-    close = difflib.get_close_matches(normalise(text), list(_lookup()), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(_key(text), list(_lookup()), n=1, cutoff=0.5)
     return _lookup()[close[0]] if close else None
 
 

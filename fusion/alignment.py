@@ -1,7 +1,7 @@
 """Which classes of several datasets meet in which concept, and what is lost. Pure.
 
-A class name is mapped when it is a concept's name or synonym. What only looks like one is proposed
-with its score and counts for nothing until a person confirms it.
+A class name is mapped when it is a concept's name or synonym, in either number and spelling. What
+only looks like one is proposed with its score and counts for nothing until a person confirms it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from catalog.vocab import normalise
 
 How = Literal["exact", "synonym", "proposed", "unmapped"]
 NEAR_ENOUGH = 82.0  # rapidfuzz ratio, 0-100, from which a concept is proposed
+_SHORTEST = 5  # letters: "mild" looks like "ILD" and is nothing of it
+_DENIES = frozenset({"no", "non", "not", "without", "negative", "abnormal"})
 BACKGROUND = frozenset({"background", "bg", "other", "others", "unlabelled", "unlabeled", "void"})
 
 
@@ -48,18 +50,34 @@ class Meeting:
 class Alignment:
     """The classes of several datasets by slug; `silent` ones list none.
 
-    `common` concepts are in every dataset, `every` in any. `lost` are the classes of each dataset
-    that no common concept takes up: those that the intersection drops.
+    `common` concepts are in every dataset, `every` in any; `proposed` would be common, too, if the
+    classes that it names were confirmed. `lost` are the classes of each dataset that no common
+    concept takes up: those that the intersection drops.
     """
 
     classes: Mapping[str, tuple[MappedClass, ...]]
     silent: tuple[str, ...]
     common: tuple[Meeting, ...]
     every: tuple[Meeting, ...]
+    proposed: tuple[Meeting, ...]
     lost: Mapping[str, tuple[str, ...]]
 
     def unmapped(self, slug: str) -> tuple[MappedClass, ...]:
         return tuple(one for one in self.classes[slug] if not one.is_sure)
+
+    def to_confirm(self) -> tuple[str, ...]:
+        """What a person would have to confirm for each proposed meeting, in words."""
+        unsure = {slug: {one.value for one in self.unmapped(slug)} for slug in self.classes}
+        return tuple(
+            f"{meeting.label} ("
+            + "; ".join(
+                f"{slug}: {', '.join(asked)}"
+                for slug, values in meeting.classes.items()
+                if (asked := [value for value in values if value in unsure[slug]])
+            )
+            + ")"
+            for meeting in self.proposed
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -73,11 +91,18 @@ def map_class(value: str) -> MappedClass:
     if found is not None:
         own = {normalise(found.label), normalise(found.id.replace("_", " "))}
         return MappedClass(value, found.id, "exact" if word in own else "synonym")
-    near = process.extractOne(word, _words(), scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH)
-    if near is None:
-        return MappedClass(value, None, "unmapped", 0.0)
-    proposed = concepts.resolve(near[0])
-    return MappedClass(value, proposed.id if proposed else None, "proposed", round(near[1], 1))
+    for near, score, _ in process.extract(
+        word, _words(), scorer=fuzz.ratio, score_cutoff=NEAR_ENOUGH, limit=4
+    ):
+        proposed = concepts.resolve(near)
+        if proposed is not None and not _deny(word, near):
+            return MappedClass(value, proposed.id, "proposed", round(score, 1))
+    return MappedClass(value, None, "unmapped", 0.0)
+
+
+def _deny(one: str, other: str) -> bool:
+    """One says that there is nothing of the other: "no pneumothorax" proposes none."""
+    return bool(_DENIES & (set(one.split()) ^ set(other.split())))
 
 
 def proposals(word: str, limit: int = 3) -> list[tuple[str, float]]:
@@ -95,7 +120,8 @@ def proposals(word: str, limit: int = 3) -> list[tuple[str, float]]:
 @cache
 def _words() -> tuple[str, ...]:
     rows = concepts.concepts().values()
-    return tuple(dict.fromkeys(normalise(w) for row in rows for w in (row.label, *row.synonyms)))
+    each = dict.fromkeys(normalise(word) for row in rows for word in (row.label, *row.synonyms))
+    return tuple(word for word in each if len(word) >= _SHORTEST)
 
 
 def concepts_of(classes: Iterable[str]) -> frozenset[str]:
@@ -111,26 +137,30 @@ def align(classes: Mapping[str, Sequence[str]]) -> Alignment:
         for slug, values in classes.items()
     }
     spoken = {slug: [one for one in rows if one.is_sure] for slug, rows in mapped.items()}
-    above = {
-        slug: {up for one in rows for up in _with_kinds(one.concept)}
-        for slug, rows in spoken.items()
-    }
-    shared = set.intersection(*above.values()) if above else set()
-    finest = {one for one in shared if not any(one in _kinds(other) for other in shared)}
+    known = {slug: [one for one in rows if one.concept] for slug, rows in mapped.items()}
+    common = _shared(spoken)
     own = {one.concept for rows in spoken.values() for one in rows if one.concept}
     lost = {
         slug: tuple(
-            one.value for one in rows if not one.is_sure or not _with_kinds(one.concept) & finest
+            one.value for one in rows if not one.is_sure or not _with_kinds(one.concept) & common
         )
         for slug, rows in mapped.items()
     }
     return Alignment(
         classes=mapped,
         silent=tuple(slug for slug, rows in mapped.items() if not rows),
-        common=_meetings(finest, spoken),
+        common=_meetings(common, spoken),
         every=_meetings(own, spoken),
+        proposed=_meetings(_shared(known) - common, known),
         lost=lost,
     )
+
+
+def _shared(classes: Mapping[str, Sequence[MappedClass]]) -> frozenset[str]:
+    """The narrowest concepts that some class of every dataset means or is a kind of."""
+    above = [{up for one in rows for up in _with_kinds(one.concept)} for rows in classes.values()]
+    shared = set.intersection(*above) if above else set()
+    return frozenset(shared.difference(*map(_kinds, shared)))
 
 
 def _meetings(

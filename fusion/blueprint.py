@@ -313,16 +313,19 @@ def _labels(datasets: Sequence[Facts], found: Alignment, mode: Mode, task: str) 
         return Rule("E05", "unknown", detail, seen)
     unmapped = {slug: len(found.unmapped(slug)) for slug in found.classes}
     left = [f"{number} of {slug}" for slug, number in unmapped.items() if number]
-    rest = f"; classes that mean no known concept: {_names(left)}" if left else ""
+    rest = f"; classes not understood: {_names(left)}" if left else ""
+    asked = _names(found.to_confirm())
     if mode == "intersection" and not found.common:
         verdict: Verdict = "unknown" if left else "block"
-        return Rule("E05", verdict, f"no concept in common{rest}", seen)
+        yet = f" yet; these would meet if confirmed: {asked}" if asked else ""
+        return Rule("E05", verdict, f"no concept in common{yet}{rest}", seen)
     nothing = [slug for slug, rows in found.classes.items() if not any(r.is_sure for r in rows)]
     if mode == "union" and nothing:
         detail = f"no class of {_names(nothing)} means a known concept{rest}"
         return Rule("E05", "unknown", detail, seen)
     meetings = found.common if mode == "intersection" else found.every
-    return Rule("E05", "pass", f"{_names([one.label for one in meetings])}{rest}", seen)
+    more = f"; would meet, too, if confirmed: {asked}" if asked else ""
+    return Rule("E05", "pass", f"{_names([one.label for one in meetings])}{more}{rest}", seen)
 
 
 def _units(datasets: Sequence[Facts], profile: Profile) -> Rule:

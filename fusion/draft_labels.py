@@ -53,13 +53,9 @@ def propose(word: str) -> Proposal:
     """The concept that a class name means, may mean, or none."""
     if normalise(word) in NO_CONCEPT:
         return Proposal(BACKGROUND, repr(word))
-    side = re.sub(r"[_ ]L(eft)?$", "", word), re.sub(r"[_ ]R(ight)?$", "", word)
-    for spelling in (word, f"left {side[0]}" if side[0] != word else "",
-                     f"right {side[1]}" if side[1] != word else ""):  # fmt: skip
-        found = map_class(spelling) if spelling else None
-        if found is not None and found.concept and found.is_sure:
-            return Proposal(found.concept, f"{word!r}, {found.how}")
     found = map_class(word)
+    if found.concept and found.is_sure:
+        return Proposal(found.concept, f"{word!r}, {found.how}")
     if found.concept:
         return Proposal(f"?{found.concept}", f"confirm: {word!r} looks like it, {found.score:g}")
     return Proposal("?", f"concept of {word!r}")

@@ -180,6 +180,7 @@ def _drawn(
             (one.label, [", ".join(one.classes.get(key, ())) for key in keys])
             for one in meetings
         ],
+        "to_confirm": drawn.alignment.to_confirm(),
         "left_out": [
             (names[slug], rows if chosen.mode == "intersection" else
              [one.value for one in drawn.alignment.unmapped(slug)])

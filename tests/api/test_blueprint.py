@@ -57,6 +57,20 @@ def test_a_slip_is_named_with_what_was_meant(client, params, path, said):
 
 
 @pytest.mark.usefixtures("two")
+def test_classes_that_would_meet_if_confirmed_are_said_everywhere(client, capsys):
+    make_dataset("ct-slip", **{**CT, "classes": ["Liverr"]})
+    pair = {"slug": ["ct-one", "ct-slip"]}
+    data = client.get("/api/v1/blueprint/", pair).json()
+    page = unescape(client.get("/blueprint/", pair).content.decode())
+    call_command("blueprint", "ct-one", "ct-slip")
+
+    assert data["alignment"]["proposed"][0]["classes"]["ct-slip"] == ["Liverr"]
+    assert "would meet if a person confirmed" in page
+    assert "Liver (ct-slip: Liverr)" in page
+    assert "would meet if confirmed: Liver (ct-slip: Liverr)" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("two")
 def test_partners_and_goal(client):
     found = client.get("/api/v1/datasets/ct-one/partners/").json()
 

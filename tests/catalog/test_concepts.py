@@ -8,7 +8,7 @@ import pytest
 from pydicom.sr._concepts_dict import concepts as dicom_codes
 
 from catalog import concepts
-from catalog.vocab import VocabularyError, normalise
+from catalog.vocab import VocabularyError
 
 TABLE = concepts.concepts()
 NEEDED = [
@@ -109,12 +109,72 @@ def test_a_word_of_a_concept_finds_it_and_a_typo_names_the_nearest():
         concepts.concept("hipocampus")
 
 
-def test_no_word_means_two_concepts():
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kidneys", "kidney"),
+        ("Lung nodules", "lung_nodule"),
+        ("vertebrae", "vertebra"),
+        ("melanocytic nevi", "melanocytic_naevus"),
+        ("lymph node metastases", "lymph_node_metastasis"),
+        ("opacities", "lung_opacity"),
+        ("Pancreas Tumors", "pancreas_tumour"),
+        ("esophageal", None),
+        ("White matter hyperintensity", "white_matter_hyperintensity"),
+        ("Hip, Left", "hip_bone_left"),
+        ("Parotid_L", "parotid_gland_left"),
+        ("atrium_L", "left_atrium"),
+        ("Rib, Left 10th", "rib_left_10"),
+        ("CottonWoolSpots", "soft_exudate"),
+        ("LV (Left Ventricle)", "left_ventricle"),
+        ("Melanoma (MEL)", "melanoma"),
+        ("Gland_Thyroid (thyroid gland)", "thyroid_gland"),
+        ("Fundus Blood Vessels", "retinal_vessel"),
+    ],
+)
+def test_number_spelling_side_and_short_form_do_not_tell_names_apart(text, expected):
+    found = concepts.resolve(text)
+
+    assert (found and found.id) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Lung Nodule (Det)",  # a task, no short form
+        "Liver (spleen)",
+        "Prostate (Post)",
+        "GTVp (Primary Tumor)",
+        "No Pneumothorax",
+        "edema",  # of a brain tumour or of the lung
+        "Necrosis",
+        "gland",
+        "pituitary",  # the gland, or its tumours
+        "pancrea",
+        "ETs",
+    ],
+)
+def test_a_doubtful_name_means_nothing(text):
+    assert concepts.resolve(text) is None
+
+
+def test_no_word_means_two_concepts_in_any_spelling():
     owners: dict[str, str] = {}
     twice = [
         (word, owners[word], row.id)
         for row in TABLE.values()
-        for word in {normalise(w) for w in (*row.synonyms, row.label, row.id.replace("_", " "))}
+        for word in {concepts._key(w) for w in (*concepts._names(row), *concepts._sided(row))}
         if owners.setdefault(word, row.id) != row.id
     ]
     assert twice == []
+
+
+def test_no_plural_of_a_name_is_the_name_of_another_concept():
+    wrong = [
+        (word, row.id)
+        for row in TABLE.values()
+        for word in concepts._names(row)
+        for other in (f"{word}s", f"{word}es")
+        if concepts.resolve(other) not in (row, None)
+    ]
+    assert wrong == []

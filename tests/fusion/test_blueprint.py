@@ -92,6 +92,36 @@ def test_a_class_that_only_looks_like_a_concept_is_proposed_and_counts_for_nothi
     assert map_class("C7_xyz").concept is None
 
 
+def test_a_likeness_is_no_proposal_where_one_denies_the_other_or_is_a_short_form():
+    assert [map_class(word).how for word in ("No Pneumothorax", "Abnormal", "Mild")] == [
+        "unmapped"
+    ] * 3
+
+
+def test_what_would_meet_if_it_were_confirmed_is_said():
+    found = drawn(facts("one", classes=["spleen"]), facts("two", classes=["Spleeen", "q17"]))
+
+    assert found.alignment.common == ()
+    assert [one.concept for one in found.alignment.proposed] == ["spleen"]
+    assert found.as_dict()["alignment"]["proposed"][0]["concept"] == "spleen"
+    assert verdict(found, "E05") == "unknown"
+    assert rule(found, "E05").detail == (
+        "no concept in common yet; these would meet if confirmed: Spleen (two: Spleeen); "
+        "classes not understood: 2 of two"
+    )
+
+
+def test_what_meets_already_needs_no_confirmation():
+    one = facts("one", classes=["spleen", "liver"])
+    found = drawn(one, facts("two", classes=["spleen", "Spleeen", "Liverr"]))
+
+    assert [meeting.concept for meeting in found.alignment.proposed] == ["liver"]
+    assert rule(found, "E05").detail.startswith(
+        "Spleen; would meet, too, if confirmed: Liver (two: Liverr)"
+    )
+    assert drawn(one, one | {"slug": "three"}).alignment.proposed == ()
+
+
 def test_labels_block_only_when_every_class_is_understood():
     one = facts("one", classes=["liver"])
 

@@ -104,6 +104,8 @@ class Command(BaseCommand):
         for one in drawn.alignment.common:
             meet = "; ".join(f"{slug}: {', '.join(v)}" for slug, v in one.classes.items())
             self.stdout.write(f"{one.label}: {meet}")
+        for asked in drawn.alignment.to_confirm():
+            self.stdout.write(f"would meet if confirmed: {asked}")
         if drawn.splits:
             parts = ", ".join(f"{name} {number}" for name, number in drawn.splits.items())
             self.stdout.write(f"expected cases: {parts}")
