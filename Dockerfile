@@ -17,14 +17,15 @@ ENV HOME=/var/lib/imagingx \
 
 WORKDIR /app
 COPY requirements.txt ./
-# requirements.txt pins every package: nothing is resolved here.
+# requirements.txt pins every package: nothing is resolved here. Only torch comes from the other index.
 RUN if [ "$TORCH" = cpu ]; then \
-        sed -E -e '/^(nvidia-|cuda-|triton)/d' -e 's/^torch==([^ ;]+)/torch==\1+cpu/' \
-            requirements.txt >/tmp/pinned.txt; \
+        pip install --no-cache-dir --no-deps --index-url "$TORCH_CPU_INDEX" \
+            "$(sed -nE 's/^(torch==[^ ;]+).*/\1+cpu/p' requirements.txt)" \
+        && sed -E '/^(torch==|nvidia-|cuda-|triton)/d' requirements.txt >/tmp/pinned.txt; \
     else \
         cp requirements.txt /tmp/pinned.txt; \
     fi \
-    && pip install --no-cache-dir --no-deps --extra-index-url "$TORCH_CPU_INDEX" -r /tmp/pinned.txt \
+    && pip install --no-cache-dir --no-deps -r /tmp/pinned.txt \
     && rm /tmp/pinned.txt
 COPY . .
 # Workers and their children start often: none should compile our code again.

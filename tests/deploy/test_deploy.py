@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,12 @@ from workers.process import QUEUES
 
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 KUBERNETES = "1.32"
-SECRETS = ("IMAGINGX_SECRET_KEY", "IMAGINGX_DATABASE_URL", "IMAGINGX_S3_SECRET_ACCESS_KEY")
+SECRETS = (
+    "IMAGINGX_SECRET_KEY",
+    "IMAGINGX_CREDENTIAL_KEYS",
+    "IMAGINGX_DATABASE_URL",
+    "IMAGINGX_S3_SECRET_ACCESS_KEY",
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +78,53 @@ def test_compose_sets_only_variables_that_the_portal_reads(compose: dict[str, An
     for name, service in compose["services"].items():
         if "imagingx-portal" in service["image"]:
             assert set(service["environment"]) <= set(env.VARIABLES), name
+
+
+def test_containers_are_given_every_key_that_each_would_make_for_itself(compose: dict[str, Any]):
+    made = {name for name, one in env.VARIABLES.items() if "one is made and kept" in one.meaning}
+    assert made
+
+    for name, service in compose["services"].items():
+        if "imagingx-portal" in service["image"]:
+            assert made <= set(service["environment"]), name
+    assert made <= set(SECRETS)  # which the comment of the ConfigMap asks for
+
+
+def test_the_healthcheck_of_the_web_asks_by_a_name_that_stays_allowed(compose: dict[str, Any]):
+    web = compose["services"]["web"]
+    asked = re.search(r"http://([\w.]+):8000/healthz", json.dumps(web["healthcheck"]))
+
+    allowed = re.sub(r"\$\{[^}]*\}", "", web["environment"]["IMAGINGX_ALLOWED_HOSTS"])
+    assert asked
+    assert asked[1] in allowed.split(",")
+
+
+@pytest.mark.parametrize("torch", ["cpu", "cuda"])
+def test_the_image_takes_torch_alone_from_the_other_index(torch: str, tmp_path: Path):
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^RUN (.*pip install.*)$", text, re.MULTILINE)
+    pip = tmp_path / "pip"
+    pip.write_text(
+        '#!/bin/sh\necho "$@" >>asked\nfor last; do :; done\ncat "$last" >>read\nexit 0\n'
+    )
+    pip.chmod(0o755)
+    (tmp_path / "requirements.txt").write_text((ROOT / "requirements.txt").read_text())
+    variables = {"TORCH": torch, "TORCH_CPU_INDEX": "https://other", "PATH": f"{tmp_path}:/bin"}
+    line = line.replace("/tmp/", f"{tmp_path}/")  # noqa: S108
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, env=variables, check=True)
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    pinned = re.findall(r"^([\w-]+)==", (tmp_path / "read").read_text(), re.MULTILINE)
+    other = [one for one in asked if "https://other" in one]
+    everything = re.findall(r"^([\w-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    if torch == "cuda":
+        assert (other, pinned) == ([], everything)
+        return
+    assert len(other) == 1
+    assert re.search(r" torch==[\d.]+\+cpu$", other[0])
+    gone = set(everything) - set(pinned)
+    assert {"torch", "triton"} <= gone
+    assert all(re.match("torch$|triton$|nvidia-|cuda-", one) for one in gone)
 
 
 def test_compose_holds_no_secret(compose: dict[str, Any]):
