@@ -156,6 +156,20 @@ def test_a_damaged_h5_file_is_unreadable(h5):
             read_h5(h5, "set/x")
 
 
+@pytest.mark.timeout(120)
+def test_chunks_of_other_axes_than_the_array_are_refused(tmp_path):
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.zeros((5, 9, 7), np.int16), chunks=(1, 9, 7))
+    space = b"\1%b\1\0\0\0\0\0\5"  # version, number of axes, flags, reserved; first size
+    written = path.read_bytes()
+    assert written.count(space % b"\3") == 1
+    path.write_bytes(written.replace(space % b"\3", space % b"\1"))
+
+    with pytest.raises(CaseError, match=r"chunks of \(1, 9, 7\) in an array of \(5,\)"):
+        read_h5(path, "x")
+
+
 @pytest.mark.parametrize("image", [nib.Nifti1Pair, nib.Nifti2Pair])
 @pytest.mark.parametrize("end", ["", ".gz"])
 def test_header_and_voxels_in_two_files_are_one_image(tmp_path, image, end):

@@ -84,7 +84,14 @@ def checked_dataset(file: h5py.File, key: str, name: str, *, scalar: bool = Fals
 
 
 def _check_filters(dataset: Any, name: str) -> None:
-    """A chunk is unpacked as a whole: it may not be much larger than what is asked for."""
+    """A chunk is unpacked as a whole: it may not be much larger than what is asked for.
+
+    Nor may it have other axes than the array: HDF5 would look for its chunks without end.
+    """
+    if dataset.chunks and len(dataset.chunks) != len(dataset.shape):
+        raise CaseError(
+            "unreadable", f"{name}: chunks of {dataset.chunks} in an array of {dataset.shape}"
+        )
     plan = dataset.id.get_create_plist()
     used = {plan.get_filter(n)[0] for n in range(plan.get_nfilters())}
     if used - _FILTERS:
