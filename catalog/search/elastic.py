@@ -262,20 +262,19 @@ class ElasticEngine:
         # A clone shares the files of the former index, which must not change meanwhile.
         self.client.indices.delete(index=name)
         self.client.indices.add_block(index=former, block="write")
-        self.client.options(request_timeout=COPY_SECONDS).indices.clone(
-            index=former, target=name, settings={"index.blocks.write": None}
-        )
+        patient = self.client.options(request_timeout=COPY_SECONDS)
+        patient.indices.clone(index=former, target=name, settings={"index.blocks.write": None})
         gone = ({"_op_type": "delete", "_index": name, "_id": slug} for slug in change.gone)
-        for _ in streaming_bulk(self.client, gone, chunk_size=1000):
+        for _ in streaming_bulk(patient, gone, chunk_size=1000):
             pass
         self._fill(name, self.documents(change.changed) if change.changed else ())
         return len(wanted)
 
     def _fill(self, name: str, documents: Iterable[Document]) -> int:
         actions = ({"_index": name, "_id": item.slug, "_source": row(item)} for item in documents)
-        number = sum(1 for _ in streaming_bulk(self.client, actions, chunk_size=1000))
-        # An index is read until the next takes its place: one segment answers a third sooner.
         patient = self.client.options(request_timeout=COPY_SECONDS)
+        number = sum(1 for _ in streaming_bulk(patient, actions, chunk_size=1000))
+        # An index is read until the next takes its place: one segment answers a third sooner.
         patient.indices.forcemerge(index=name, max_num_segments=1)
         self.client.indices.refresh(index=name)
         self.client.indices.put_settings(index=name, settings={"refresh_interval": "1s"})
