@@ -37,6 +37,7 @@ class Bundle(models.Model):
     pinned = models.BooleanField(default=False)  # no retention rule may remove it
     removed_at = models.DateTimeField(null=True, blank=True)  # its files are gone, the row stays
     removed_why = models.CharField(max_length=300, blank=True)
+    read_until = models.DateTimeField(null=True, blank=True)  # a download says that it reads it
 
     objects = BundleQuerySet.as_manager()
 

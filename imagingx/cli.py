@@ -158,6 +158,12 @@ def bundles(portal: Client, options: argparse.Namespace) -> int:
     return OK
 
 
+def remove(portal: Client, options: argparse.Namespace) -> int:
+    portal.remove_bundle(options.bundle, options.why)
+    out.print(f"bundle {options.bundle[:12]} removed", markup=False, highlight=False)
+    return OK
+
+
 def download(portal: Client, options: argparse.Namespace) -> int:
     with _bytes_told(options.bundle[:12]) as told:
         if options.view:
@@ -403,6 +409,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _of_an_account(add: Callable[..., argparse.ArgumentParser]) -> None:
+    one = add("remove", remove, "a bundle of one's own; its recipe builds it again")
+    one.add_argument("bundle")
+    one.add_argument("--why", default="", help="what its page says; must be given if published")
     one = add("searches", searches, "saved searches")
     one.add_argument("--save", nargs="+", metavar="NAME=VALUE", help="q=fundus modality=OCT")
     one.add_argument("--name", default="", help="with --save")

@@ -315,6 +315,15 @@ class Client(Connection):
         """Show a bundle of one's own to everybody."""
         return self._post(f"bundles/{quote(bundle_id, safe='')}/publish/", None)
 
+    def remove_bundle(self, bundle_id: str, why: str = "") -> None:
+        """Remove a bundle of one's own; its files go when nobody else holds it.
+
+        Args:
+            why: what its page will say; asked for where it is published or was sent elsewhere.
+        """
+        address = f"bundles/{quote(bundle_id, safe='')}/"
+        self._answer("DELETE", address + (f"?{urlencode({'why': why})}" if why else ""))
+
     def download(
         self, bundle_id: str, folder: Path | str, progress: Progress | None = None
     ) -> Path:

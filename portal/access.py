@@ -7,13 +7,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Q, QuerySet
 from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
 
 from fusion.models import Bundle, Upload
 from portal.models import CURATORS
 from portal.visitor import is_direct, is_in
 from workers.models import Run, RunNotice
+
+OWN_WISH = "you removed it"
 
 
 class SignInError(PermissionDenied):
@@ -47,8 +50,28 @@ def visible_bundles(request: Any) -> QuerySet[Bundle]:
 
 
 def kept_bundles(request: Any) -> QuerySet[Bundle]:
-    """Those of them whose files were not removed."""
-    return visible_bundles(request).filter(removed_at=None)
+    """Those of them whose files were not removed and that the user has not given up."""
+    found, user = visible_bundles(request).filter(removed_at=None), user_of(request)
+    if user is None or user.is_staff:
+        return found
+    return found.filter(Q(public=True) | Q(pk__in=held_by(user)))
+
+
+def see_bundle(request: Any, bundle_id: str) -> Bundle:
+    """A bundle that one may see; to a user who has given it up it is a removed one.
+
+    Raises:
+        Http404: there is none, or not for this user.
+    """
+    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    user = user_of(request)
+    if bundle.removed_at or bundle.public or user is None or user.is_staff:
+        return bundle
+    mine = Run.objects.filter(owner=user, bundle=bundle)
+    if not mine.filter(given_up_at=None).exists():
+        bundle.removed_at = mine.aggregate(last=Max("given_up_at"))["last"]
+        bundle.removed_why = OWN_WISH
+    return bundle
 
 
 def own_uploads(request: Any) -> QuerySet[Upload]:
@@ -114,11 +137,11 @@ def own_notices(request: Any, run: Run) -> QuerySet[RunNotice]:
 
 
 def may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -> bool:
-    """Whoever made a bundle and staff publish it; `curators`: so do they, to withdraw it."""
+    """Holders of a bundle and staff publish, send and remove it; `curators`: withdraw it."""
     user = user_of(request)
     if user is None:
         return False
-    return user.is_staff or (curators and is_curator(user)) or bundle.pk in set(_made_by(user))
+    return user.is_staff or (curators and is_curator(user)) or bundle.pk in set(held_by(user))
 
 
 def check_may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -> None:
@@ -132,6 +155,11 @@ def check_may_publish(request: Any, bundle: Bundle, *, curators: bool = False) -
         raise SignInError("Sign in, or send a token")
     if not may_publish(request, bundle, curators=curators):
         raise PermissionDenied(f"bundle {bundle.pk[:12]}: it belongs to another user")
+
+
+def held_by(user: Any) -> QuerySet[Run, str]:
+    """Ids of the bundles that runs of a user made and that the user has not given up."""
+    return _made_by(user).filter(given_up_at=None)
 
 
 def _made_by(user: Any) -> QuerySet[Run, str]:

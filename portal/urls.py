@@ -309,6 +309,7 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path("bundles/<slug:bundle_id>/publish/", bundles.publish, name="bundle-publish"),
     path("bundles/<slug:bundle_id>/withdraw/", bundles.withdraw, name="bundle-withdraw"),
+    path("bundles/<slug:bundle_id>/remove/", bundles.remove, name="bundle-remove"),
     path("bundles/<slug:bundle_id>/deposit/", deposits.index, name="bundle-deposit"),
     path("uploads/", uploads.index, name="uploads"),
     path("uploads/<uuid:upload_id>/", uploads.detail, name="upload"),

@@ -147,6 +147,7 @@ class Run(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    given_up_at = models.DateTimeField(null=True)  # its owner has no use for the bundle any more
 
     objects = RunQuerySet.as_manager()
 

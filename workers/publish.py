@@ -77,6 +77,8 @@ def publish(
         "removed_why": "",
     }
     with transaction.atomic():
+        # What was removed belongs to whoever builds it again, as if it had never been there.
+        Bundle.objects.filter(pk=plan.bundle_id).exclude(removed_at=None).update(public=False)
         bundle, _ = Bundle.objects.update_or_create(
             bundle_id=plan.bundle_id,
             defaults=values | ({"public": True} if public else {}),

@@ -30,6 +30,8 @@ GB = 10**9
 GROWTH = {"lossy": 6.0, "packed": 2.5, "plain": 1.0}
 LOSSY = frozenset({".jpg", ".jpeg", ".webp", ".mp4", ".avi", ".mov", ".mpg", ".mpeg"})
 PLAIN = frozenset({".nii", ".img", ".raw", ".mhd", ".hdr", ".npy", ".bmp", ".ppm", ".pgm", ".mgh"})
+MORE_ROOM = "an operator makes room (manage.py keep_bundle remove) or allows more"
+OWN_ROOM = "bundles are removed on the page of one's account, or an operator allows more"
 UNPACKED = 3  # what an archive grows by when it is unpacked
 
 
@@ -77,17 +79,18 @@ def check_room(sources: Iterable[Mapping[str, Any]], owner: Any) -> int:
     waiting = Run.objects.filter(state=Run.State.QUEUED)
     check_disks(bundle + _asked(waiting), fetched)
     taken, coming = _taken(Bundle.objects.kept(), Run.objects.all())
-    _check_storage("all users", settings.BUNDLE_BYTES, taken, coming, bundle)
+    _check_storage("all users", settings.BUNDLE_BYTES, taken, coming, bundle, MORE_ROOM)
     taken, coming = taken_by(owner)
     who = f"user {owner}" if owner else "visitors without an account"
-    _check_storage(who, settings.BUNDLE_BYTES_PER_USER, taken, coming, bundle)
+    allowed, way = settings.BUNDLE_BYTES_PER_USER, OWN_ROOM if owner else MORE_ROOM
+    _check_storage(who, allowed, taken, coming, bundle, way)
     return bundle
 
 
 def taken_by(owner: Any) -> tuple[int, int]:
     """Bytes of a user's bundles, and of those that the runs under way will have, about."""
     runs = Run.objects.filter(owner=owner)
-    made = runs.exclude(bundle=None).values("bundle")
+    made = runs.filter(given_up_at=None).exclude(bundle=None).values("bundle")
     return _taken(Bundle.objects.kept().filter(pk__in=made), runs)
 
 
@@ -144,13 +147,12 @@ def _taken(bundles: Any, runs: Any) -> tuple[int, int]:
     return bundles.aggregate(n=Sum("size_bytes"))["n"] or 0, _asked(runs.unfinished())
 
 
-def _check_storage(who: str, allowed: int, taken: int, coming: int, asked: int) -> None:
+def _check_storage(who: str, allowed: int, taken: int, coming: int, asked: int, way: str) -> None:
     if allowed and taken + coming + asked > allowed:
         raise BuildError(
             "storage_quota",
             f"bundles of {who}: {size(taken)} used, {size(coming)} on their way, about "
-            f"{size(asked)} asked, {size(allowed)} allowed; an operator makes room "
-            "(manage.py keep_bundle remove) or allows more",
+            f"{size(asked)} asked, {size(allowed)} allowed; {way}",
         )
 
 

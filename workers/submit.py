@@ -60,11 +60,11 @@ def submit_run(
     """
     checked = checked_recipe(recipe, owner)
     resolved = checked.as_dict()
-    key = _key(resolved, owner.pk if owner else None)
+    key = key_of(resolved, owner.pk if owner else None)
     same = Run.objects.select_related("bundle").in_bulk(
-        [key, _key(resolved, None)], field_name="idempotency_key"
+        [key, key_of(resolved, None)], field_name="idempotency_key"
     )
-    for one in (same.get(key), same.get(_key(resolved, None))):
+    for one in (same.get(key), same.get(key_of(resolved, None))):
         if one is not None and _still_counts(one, fresh=fresh):
             return one
     check_terms(resolved["sources"], owner)
@@ -130,7 +130,7 @@ def retry_run(run: Run) -> Run:
     Raises:
         RunConflictError: it has not failed, or another run of its recipe took its place.
     """
-    key = _key(run.recipe, run.owner_id)
+    key = key_of(run.recipe, run.owner_id)
     other = Run.objects.filter(idempotency_key=key).exclude(pk=run.pk).first()
     if other is not None:
         raise RunConflictError(f"run {run.pk}: run {other.pk} of the same recipe took its place")
@@ -324,7 +324,7 @@ def digest(resolved: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _key(resolved: Mapping[str, Any], owner: int | None) -> str:
+def key_of(resolved: Mapping[str, Any], owner: int | None = None) -> str:
     """One run of a recipe counts for each user, and one for all visitors without an account."""
     return f"build:{digest(resolved)}" + (f":{owner}" if owner else "")
 
@@ -334,7 +334,9 @@ def _still_counts(run: Run, *, fresh: bool) -> bool:
         return not run.cancel_requested
     if run.state != Run.State.SUCCEEDED or fresh:
         return False
-    return run.bundle is not None and is_published(run.bundle.bundle_id)
+    if run.bundle is None or run.given_up_at is not None:
+        return False
+    return is_published(run.bundle.bundle_id)
 
 
 def _changed(run: Run, changed: int, what: str) -> Run:

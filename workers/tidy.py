@@ -19,7 +19,7 @@ from pathlib import Path
 
 from django.conf import settings
 from django.core.files.storage import FileSystemStorage, Storage, storages
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils.timezone import now
 
 from fusion.bundle.names import SUMS
@@ -27,12 +27,13 @@ from fusion.models import Bundle, Upload
 from fusion.sources.download import PEOPLE
 from workers import uploads
 from workers.models import Run
-from workers.submit import digest
+from workers.submit import digest, key_of
 
 logger = logging.getLogger(__name__)
 #: Leftovers younger than this may still be in somebody's hands.
 GRACE_SECONDS = 6 * 3600
 SHAREABLE = "shareable"
+GIVEN_UP = "nobody holds it any more"
 DAY = 86400
 
 
@@ -62,6 +63,12 @@ def tidy(*, dry_run: bool = False) -> list[Leftover]:
                 _remove(one.path)
             logger.info("removed %s %s: %s, %d bytes", one.kind, one.name, one.why, one.bytes)
     return found
+
+
+def holders(bundle: Bundle) -> QuerySet[Run]:
+    """Runs whose owners have not given the bundle up, and those that are making it again."""
+    again = Q(pk__in=Run.objects.unfinished(), idempotency_key__startswith=key_of(bundle.recipe))
+    return Run.objects.filter(Q(bundle=bundle, given_up_at=None) | again)
 
 
 def remove_bundle(bundle: Bundle, why: str) -> None:
@@ -140,19 +147,24 @@ def _cached() -> Iterator[Leftover]:
 
 
 def _bundles() -> Iterator[Leftover]:
-    """Bundles beyond the newest of their recipe, or too old.
+    """Bundles that nobody holds any more, beyond the newest of their recipe, or too old.
 
-    Pinned ones, shareable ones (others may have been told of them) and those of runs under way
-    stay.
+    Pinned ones, shareable ones (others may have been told of them), those of runs under way and
+    those that are being downloaded stay.
     """
+    rows = Bundle.objects.kept().filter(pinned=False).exclude(read_until__gt=now())
+    rows = rows.defer("summary", "files", "baseline")
+    given_up = rows.filter(pk__in=Run.objects.exclude(given_up_at=None).values("bundle"))
+    lost = {bundle.pk: bundle for bundle in given_up if not holders(bundle).exists()}
+    for bundle in lost.values():
+        yield Leftover("bundle", bundle.pk, GIVEN_UP, bundle.size_bytes, bundle=bundle)
     most, days = settings.KEEP_BUNDLES, settings.KEEP_BUNDLE_DAYS
     if not (most or days):
         return
-    rows = Bundle.objects.kept().filter(pinned=False).exclude(build=SHAREABLE)
+    rows = rows.exclude(build=SHAREABLE).exclude(pk__in=lost)
     rows = rows.exclude(Q(runs__in=Run.objects.unfinished()))
     newer: Counter[str] = Counter()
-    rows = rows.defer("summary", "files", "baseline").order_by("-created_at", "-bundle_id")
-    for bundle in rows.iterator():
+    for bundle in rows.order_by("-created_at", "-bundle_id").iterator():
         recipe = digest(bundle.recipe)
         newer[recipe] += 1
         if most and newer[recipe] > most:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http import HTTPStatus
 from typing import IO, Any, cast
 
 from django.core.files.storage import storages
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.http import content_disposition_header
+from django.utils.timezone import now
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
@@ -26,17 +28,17 @@ from fusion.bundle.errors import BundleError
 from fusion.bundle.manifest import manifest_of
 from fusion.bundle.views import VIEWS
 from fusion.models import BASELINE_PAGE, REPORT, Bundle
-from portal.access import check_may_publish, kept_bundles, may_publish, visible_bundles
+from portal.access import check_may_publish, kept_bundles, may_publish, see_bundle
 from portal.api import errors, params
 from portal.api.auth import check_scope
 from portal.api.errors import GoneError, GoneOut, ProblemOut
 from portal.api.ranges import Span, decide
 from portal.models import Scope
-from portal.publishing import publish_bundle, withdraw_bundle
+from portal.publishing import discard_bundle, publish_bundle, withdraw_bundle
 from workers.publish import OUTSIDE_SUMS, outside_sums
 
 CHUNK_BYTES = 1 << 20
-#: In a bundle, and in no list of checksums.
+READ_SECONDS = 60  # for so long a download says that it reads the bundle, again and again
 
 RANGE_HEADERS = [
     OpenApiParameter("Range", str, OpenApiParameter.HEADER, description="bytes=first-last"),
@@ -148,6 +150,8 @@ class BundleList(APIView):
 
 
 class BundleDetail(APIView):
+    scope = Scope.RUN
+
     @extend_schema(
         operation_id="bundles_read",
         parameters=[params.FIELDS],
@@ -159,6 +163,29 @@ class BundleDetail(APIView):
         fields = params.chosen_fields(request.query_params, BundleDetailOut.Meta.fields)
         return Response(params.pick(BundleDetailOut(find_bundle(request, bundle_id)).data, fields))
 
+    @extend_schema(
+        operation_id="bundles_remove",
+        parameters=[
+            OpenApiParameter(
+                "why",
+                str,
+                description="a note that the removed bundle shows; asked for where it is published "
+                "or was sent elsewhere, and of staff",
+            )
+        ],
+        responses={
+            204: None, 400: ProblemOut, 401: ProblemOut, 403: ProblemOut, 404: ProblemOut,
+            409: ProblemOut, 410: GoneOut,
+        },
+    )  # fmt: skip
+    def delete(self, request: Request, bundle_id: str) -> Response:
+        """Remove a bundle of one's own; its files go when nobody else holds it."""
+        params.check_known(request.query_params, ("why",))
+        bundle = find_bundle(request, bundle_id)
+        check_may_publish(request, bundle)
+        discard_bundle(bundle, request.user, request.query_params.get("why", ""))
+        return Response(status=HTTPStatus.NO_CONTENT)
+
 
 class BundleBaseline(APIView):
     @extend_schema(
@@ -168,7 +195,7 @@ class BundleBaseline(APIView):
     def get(self, request: Request, bundle_id: str) -> Response:
         """The bundle's baseline.json: matrix, gains, verdict with reasons, shift, calibration."""
         params.check_known(request.query_params, ())
-        bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+        bundle = see_bundle(request, bundle_id)
         if bundle.baseline is None:
             raise Http404(f"no baseline was run for bundle {bundle_id[:12]}")
         return Response(bundle.baseline)
@@ -306,7 +333,7 @@ class BundleDownload(Download):
         name = f"{root}.tar"
         response, span = self.answer(request, tar.etag, tar.size, name, "application/x-tar")
         if span is not None and isinstance(response, StreamingHttpResponse):
-            response.streaming_content = tar.iter_range(span.start, span.stop)
+            response.streaming_content = _held(bundle, tar.iter_range(span.start, span.stop))
         return response
 
 
@@ -341,7 +368,7 @@ class BundleFile(Download):
 
 def find_bundle(request: Request, bundle_id: str) -> Bundle:
     """Raises GoneError for a removed one, Http404 for one that never was or may not be seen."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         raise GoneError(bundle)
     return bundle
@@ -351,6 +378,17 @@ def _refused(error: BundleError) -> Response:
     """A view that this bundle cannot have."""
     data = errors.body(HTTPStatus.CONFLICT, str(error))
     return Response(data, HTTPStatus.CONFLICT, content_type=errors.CONTENT_TYPE)
+
+
+def _held(bundle: Bundle, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks of a tar, whose files are opened one after the other: none may go meanwhile."""
+    due = 0.0
+    for chunk in chunks:
+        if time.monotonic() >= due:
+            until = now() + timedelta(seconds=READ_SECONDS)
+            Bundle.objects.filter(pk=bundle.pk).update(read_until=until)
+            due = time.monotonic() + READ_SECONDS / 2
+        yield chunk
 
 
 def _read(opened: IO[bytes], span: Span) -> Iterator[bytes]:

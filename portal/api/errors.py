@@ -20,7 +20,7 @@ from fusion.errors import BuildError, RecipeError
 from fusion.models import Bundle
 from portal.access import SignInError
 from portal.corrections import TooManyCorrectionsError
-from portal.publishing import PublishError
+from portal.publishing import PublishError, RemovalError
 from workers.credentials import CredentialError
 from workers.deposits import DepositError
 from workers.notices import NoticeError
@@ -43,6 +43,7 @@ STATUS_OF: dict[type[Exception], HTTPStatus] = {
     SearchUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     RecursionError: HTTPStatus.BAD_REQUEST,
     PublishError: HTTPStatus.CONFLICT,
+    RemovalError: HTTPStatus.CONFLICT,
     TermsChangedError: HTTPStatus.CONFLICT,
     CredentialError: HTTPStatus.BAD_REQUEST,
     DepositError: HTTPStatus.CONFLICT,
@@ -62,6 +63,7 @@ CODE_OF: dict[type[Exception], str] = {
     UploadError: "upload_invalid",
     UploadConflictError: "upload_conflict",
     PublishError: "publish_refused",
+    RemovalError: "removal_refused",
     TermsChangedError: "terms_changed",
     CredentialError: "credential_invalid",
     DepositError: "deposit_refused",
@@ -86,6 +88,7 @@ TITLE_OF: dict[type[Exception], str] = {
     UploadError: "The upload is not valid",
     UploadConflictError: "The upload cannot do that now",
     PublishError: "The bundle may not be published",
+    RemovalError: "The bundle may not be removed now",
     TermsChangedError: "The terms are other ones",
     CredentialError: "That is no such credential",
     DepositError: "The bundle may not be sent there",

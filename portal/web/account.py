@@ -15,12 +15,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from portal.access import is_curator, user_of
+from fusion.models import Bundle
+from portal.access import held_by, is_curator, user_of
 from portal.attempts import wait
 from portal.models import ApiToken, Scope
 from workers.room import taken_by
 
-MOST_TOKENS = 50
+MOST_TOKENS = BUNDLES_SHOWN = 50
 #: What the sign-in page offers.
 WAYS_IN = {"local_sign_in": settings.LOCAL_SIGN_IN, "oidc_name": settings.OIDC_NAME}
 PASSWORD_METHODS = ("post", "put") if settings.LOCAL_SIGN_IN else ()
@@ -69,8 +70,17 @@ def index(request: HttpRequest) -> HttpResponse:
         "scopes": [(scope.value, scope.label, scope.value in chosen) for scope in Scope],
         "is_curator": is_curator(request.user),
         "room": _room(user_of(request)),
+        **_bundles(user_of(request)),
     }
     return render(request, "account/index.html", context, status=status)
+
+
+def _bundles(user: Any) -> dict[str, Any]:
+    """The user's bundles, the largest first, and how many more there are."""
+    rows = Bundle.objects.kept().filter(pk__in=held_by(user))
+    rows = rows.only("title", "size_bytes", "created_at", "public")
+    found = list(rows.order_by("-size_bytes", "-created_at"))
+    return {"bundles": found[:BUNDLES_SHOWN], "hidden": len(found[BUNDLES_SHOWN:])}
 
 
 def _room(user: Any) -> dict[str, int]:

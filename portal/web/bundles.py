@@ -9,18 +9,36 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
 from django.core.files.storage import storages
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.http import require_POST, require_safe
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from catalog.describe import plural
 from catalog.licences import combine
 from catalog.models import Dataset
 from fusion.models import BASELINE_PAGE, COVER, REPORT, Bundle
-from portal.access import check_may_publish, kept_bundles, may_publish, user_of, visible_bundles
-from portal.publishing import PublishError, publish_bundle, withdraw_bundle
+from portal.access import (
+    check_may_publish,
+    kept_bundles,
+    may_publish,
+    see_bundle,
+    user_of,
+    visible_bundles,
+)
+from portal.publishing import (
+    WHY_LENGTH,
+    PublishError,
+    RemovalError,
+    discard_bundle,
+    publish_bundle,
+    removal_of,
+    withdraw_bundle,
+)
 from portal.viewer import MANIFEST
 from portal.web.measured import measured
 from portal.web.paging import paginate
@@ -52,7 +70,7 @@ def index(request: HttpRequest) -> HttpResponse:
 @require_safe
 def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """One bundle. Two queries."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     summary = bundle.summary
@@ -95,7 +113,9 @@ def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
 @require_POST
 def publish(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """Show a bundle to everybody; a private build is refused."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
+    if bundle.removed_at is not None:
+        return gone(request, bundle)
     check_may_publish(request, bundle)
     try:
         publish_bundle(bundle, request.user)
@@ -107,12 +127,40 @@ def publish(request: HttpRequest, bundle_id: str) -> HttpResponse:
 @require_POST
 def withdraw(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """Show a bundle to its makers alone again."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     check_may_publish(request, bundle, curators=True)
     withdraw_bundle(bundle)
     if visible_bundles(request).filter(pk=bundle_id).exists():
         return redirect("bundle", bundle_id=bundle_id)
     return redirect("bundles")
+
+
+@login_required
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def remove(request: HttpRequest, bundle_id: str) -> HttpResponse:
+    """What removing a bundle means, and the button that does it."""
+    bundle = see_bundle(request, bundle_id)
+    if bundle.removed_at is not None:
+        return gone(request, bundle)
+    check_may_publish(request, bundle)
+    note, refused, status = request.POST.get("why", ""), "", HTTPStatus.OK
+    if request.method == "POST":
+        try:
+            discard_bundle(bundle, user_of(request), note)
+        except RemovalError as error:
+            refused, status = str(error), HTTPStatus.CONFLICT
+        else:
+            messages.success(request, f"{bundle.title} was removed")
+            return redirect("account")
+    context = {
+        "bundle": bundle,
+        "removal": removal_of(bundle, user_of(request)),
+        "refused": refused,
+        "note": note,
+        "longest": WHY_LENGTH,
+    }
+    return render(request, "bundles/remove.html", context, status=status)
 
 
 def gone(request: HttpRequest, bundle: Bundle) -> HttpResponse:
@@ -140,7 +188,7 @@ def cover(request: HttpRequest, bundle_id: str) -> HttpResponse:
 @require_safe
 def chart(request: HttpRequest, bundle_id: str, number: int) -> HttpResponse:
     """One chart of the quality report as a picture of its own. One query."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     found = _charts_of(bundle.pk, _sha256(bundle, REPORT)) if bundle.has(REPORT) else []
@@ -162,9 +210,11 @@ def _publishing(request: HttpRequest, bundle: Bundle) -> dict[str, bool]:
     """What the user may do about who sees it."""
     if user_of(request) is None:
         return {}
+    holds = may_publish(request, bundle)
     return {
-        "may_publish": bundle.build == "shareable" and may_publish(request, bundle),
+        "may_publish": bundle.build == "shareable" and holds,
         "may_withdraw": may_publish(request, bundle, curators=True),
+        "may_remove": holds,
     }
 
 
@@ -176,7 +226,7 @@ def _page(request: HttpRequest, bundle_id: str, path: str) -> HttpResponse:
 
 
 def _file(request: HttpRequest, bundle_id: str, path: str, content_type: str) -> HttpResponse:
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     if not bundle.has(path):

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
@@ -20,7 +20,7 @@ from fusion.bundle.content import IGNORE
 from fusion.models import Bundle
 from fusion.report.pictures import hex_of
 from fusion.report.slices import OVERLAYS, TILTED_DEGREES, shade_of
-from portal.access import visible_bundles
+from portal.access import see_bundle
 from portal.viewer import (
     CUSTOM,
     PAGE_PARAMS,
@@ -52,7 +52,7 @@ SIDES_SEEN = {
 @require_safe
 def index(request: HttpRequest, bundle_id: str) -> HttpResponse:
     """The cases of a bundle, narrowed by source, split and concept. One query."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     cases = case_index(bundle)
@@ -80,7 +80,7 @@ def detail(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponse:
 
     What cannot be looked at so is said above the view that the case is opened with.
     """
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     cases = case_index(bundle)
@@ -114,7 +114,7 @@ def detail(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponse:
 @require_safe
 def slice_png(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponseBase:
     """One slice as a picture. One query."""
-    bundle = get_object_or_404(visible_bundles(request), pk=bundle_id)
+    bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
     try:

@@ -32,6 +32,10 @@ PRIVATE = {
     "GET /api/v1/bundles/{bundle}/download/": (404, 200, 404, 404, 200),
     "POST /api/v1/bundles/{bundle}/publish/": (404, 200, 404, 404, 200),
     "POST /api/v1/bundles/{bundle}/withdraw/": (404, 200, 404, 404, 200),
+    "DELETE /api/v1/bundles/{bundle}/": (404, 204, 404, 404, 409),
+    "DELETE /api/v1/bundles/{bundle}/?why=old": (404, 204, 404, 404, 204),
+    "GET /bundles/{bundle}/remove/": (302, 200, 404, 404, 200),
+    "POST /bundles/{bundle}/remove/": (302, 302, 404, 404, 409),
     "GET /runs/{run}/": (404, 200, 404, 404, 200),
     "GET /runs/{run}/progress/": (404, 200, 404, 404, 200),
     "POST /runs/{run}/cancel/": (404, 302, 404, 404, 302),
@@ -56,6 +60,10 @@ PUBLISHED = {
     "POST /api/v1/bundles/{bundle}/publish/": (401, 200, 403, 403, 200),
     "POST /api/v1/bundles/{bundle}/withdraw/": (401, 200, 403, 200, 200),
     "POST /bundles/{bundle}/withdraw/": (403, 302, 403, 302, 302),
+    "DELETE /api/v1/bundles/{bundle}/": (401, 409, 403, 403, 409),
+    "DELETE /api/v1/bundles/{bundle}/?why=old": (401, 204, 403, 403, 204),
+    "GET /bundles/{bundle}/remove/": (302, 200, 403, 403, 200),
+    "POST /bundles/{bundle}/remove/": (302, 409, 403, 403, 409),
 }
 
 

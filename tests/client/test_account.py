@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from imagingx import Client, ProblemError
 from imagingx.cli import main
 from portal.models import ApiToken, SavedSearch, Scope
-from tests.factories import make_run
+from tests.factories import make_bundle, make_run
 from workers.models import RunNotice
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("datasets")]
@@ -102,3 +102,19 @@ def test_figures_files_and_rules(ada):
     found = ada.goal("Fundus photography", "Eye", "Segmentation")
     assert sorted(found["pool"]) == ["first-fundus", "second-fundus"]
     assert ada.best_of_rules({"modalities": ["CT"]})["slugs"] == []
+
+
+def test_a_bundle_is_removed_by_call_and_by_command(ada, capsys):
+    first = make_bundle(public=False)
+    second = make_bundle({"other.md": b"x"}, public=True)
+    for bundle in (first, second):
+        make_run(owner=User.objects.get(), bundle=bundle, state="succeeded")
+
+    ada.remove_bundle(first.pk)
+
+    with pytest.raises(ProblemError, match="removed by its owner"):
+        ada.bundle(first.pk)
+    assert main(["remove", second.pk]) == 1
+    assert "removal_refused" in capsys.readouterr().err
+    assert main(["remove", second.pk, "--why", "made anew"]) == 0
+    assert f"bundle {second.pk[:12]} removed" in capsys.readouterr().out

@@ -158,6 +158,8 @@ GET    404 200 404 404 200 /bundles/<slug:bundle_id>/cases/<slug:case_id>/
 GET    404 200 404 404 200 /bundles/<slug:bundle_id>/cases/<slug:case_id>/slice.png
 POST   404 302 404 404 302 /bundles/<slug:bundle_id>/publish/
 POST   404 302 404 404 302 /bundles/<slug:bundle_id>/withdraw/
+GET    302 200 404 404 200 /bundles/<slug:bundle_id>/remove/
+POST   302 302 404 404 409 /bundles/<slug:bundle_id>/remove/
 GET    302 200 404 404 200 /bundles/<slug:bundle_id>/deposit/
 POST   302 409 404 404 409 /bundles/<slug:bundle_id>/deposit/
 GET    302 200 200 200 200 /uploads/
@@ -205,6 +207,7 @@ GET    404 200 404 404 200 /api/v1/runs/<uuid:run_id>/notices/
 POST   404 400 404 404 400 /api/v1/runs/<uuid:run_id>/notices/
 DELETE 404 204 404 404 404 /api/v1/runs/<uuid:run_id>/notices/<int:notice_id>/
 GET    404 200 404 404 200 /api/v1/bundles/<slug:bundle_id>/
+DELETE 404 204 404 404 409 /api/v1/bundles/<slug:bundle_id>/
 GET    404 200 404 404 200 /api/v1/bundles/<slug:bundle_id>/baseline/
 GET    404 200 404 404 200 /api/v1/bundles/<slug:bundle_id>/cases/
 GET    404 200 404 404 200 /api/v1/bundles/<slug:bundle_id>/cases/<slug:case_id>/
@@ -236,6 +239,8 @@ GET    200 200 200 200 200 /bundles/<slug:bundle_id>/cases/<slug:case_id>/
 GET    200 200 200 200 200 /bundles/<slug:bundle_id>/cases/<slug:case_id>/slice.png
 POST   403 302 403 403 302 /bundles/<slug:bundle_id>/publish/
 POST   403 302 403 302 302 /bundles/<slug:bundle_id>/withdraw/
+GET    302 200 403 403 200 /bundles/<slug:bundle_id>/remove/
+POST   302 409 403 403 409 /bundles/<slug:bundle_id>/remove/
 GET    302 200 403 403 200 /bundles/<slug:bundle_id>/deposit/
 POST   302 409 403 403 409 /bundles/<slug:bundle_id>/deposit/
 GET    200 200 200 200 200 /api/v1/runs/<uuid:run_id>/
@@ -248,6 +253,7 @@ GET    401 200 200 200 200 /api/v1/runs/<uuid:run_id>/notices/
 POST   401 400 400 400 400 /api/v1/runs/<uuid:run_id>/notices/
 DELETE 401 204 404 404 404 /api/v1/runs/<uuid:run_id>/notices/<int:notice_id>/
 GET    200 200 200 200 200 /api/v1/bundles/<slug:bundle_id>/
+DELETE 401 409 403 403 409 /api/v1/bundles/<slug:bundle_id>/
 GET    200 200 200 200 200 /api/v1/bundles/<slug:bundle_id>/baseline/
 GET    200 200 200 200 200 /api/v1/bundles/<slug:bundle_id>/cases/
 GET    200 200 200 200 200 /api/v1/bundles/<slug:bundle_id>/cases/<slug:case_id>/
@@ -291,7 +297,8 @@ def ask(world: World, who: str, method: str, route: str) -> int:
 
 def _answers(world: World, place: int, rows: dict[tuple[str, str], tuple[int, ...]]) -> None:
     # What removes files comes last: files are not brought back.
-    asked = sorted(rows, key=lambda row: row[0] == "DELETE" or row[1].endswith("/delete/"))
+    last = ("/delete/", "/bundles/<slug:bundle_id>/remove/")
+    asked = sorted(rows, key=lambda row: row[0] == "DELETE" or row[1].endswith(last))
     found = {row: ask(world, WHO[place], *row) for row in asked}
 
     assert found == {row: statuses[place] for row, statuses in rows.items()}

@@ -231,12 +231,12 @@ def test_a_user_over_the_storage_quota_is_refused_with_the_figures(settings: Any
     bundle = Bundle.objects.create(bundle_id="b", size_bytes=20 * 10**6, **made)
     Run.objects.create(title="r", recipe={}, state="succeeded", owner=ada, bundle=bundle)
 
-    said = r"user ada: 20.0 MB used, 0 bytes on .* 21.0 MB allowed; an operator makes room"
+    said = r"user ada: 20.0 MB used, 0 bytes on .* 21.0 MB allowed; bundles are removed on the page"
     with pytest.raises(BuildError, match=said):
         submit_run(demo_recipe(), owner=ada)
     assert submit_run(demo_recipe()).bytes_asked > 10**6
 
-    Bundle.objects.update(removed_at=now())
+    Run.objects.filter(bundle=bundle).update(given_up_at=now())
     assert submit_run(demo_recipe(seed=3), owner=ada).owner == ada
     settings.BUNDLE_BYTES = 10**6
     with pytest.raises(BuildError, match="on their way"):
@@ -258,7 +258,7 @@ def test_users_see_what_their_bundles_take_and_how_long_they_are_kept(client: An
     bounded = client.get("/account/").text
 
     assert "Your bundles take 20.0 MB, runs under way about 3.0 MB more." in free
-    assert "Bundles are kept until an operator removes them" in free
+    assert "Bundles are kept until you or an operator remove them" in free
     assert "take 20.0 MB of 21.0 MB, runs" in bounded
     assert "2 of your runs at once" in bounded
     assert "go once 3 newer ones are there of their recipe, or 90 days after they were" in bounded
