@@ -86,6 +86,7 @@ def search_page(request: HttpRequest) -> HttpResponse:
     kinds = ("name", "facts") if view == "table" else ("card", "member")
     written = pieces((hit.slug for hit in (*results.hits, *results.near)), *kinds)
     params, hidden = query.to_params(), to.params(query)
+    chosen = _filter_chips(query, to)
     address = request.build_absolute_uri(path_of("api:datasets"))
     alone = search_params(query)
     export = path_of("api:catalog-export")
@@ -99,7 +100,8 @@ def search_page(request: HttpRequest) -> HttpResponse:
         "again": [written[hit.slug][1] for hit in again if hit.slug in written],
         "near": _folded(results.near, written, query, to, fold=folds),
         "facets": facet_links(results.facets, query, hidden, to),
-        "chips": [*_word_chips(query, results, to), *_filter_chips(query, to)],
+        "chips": [*_word_chips(query, results, to), *chosen],
+        "filter_count": len(chosen),
         "meant": _meant(query, results.total, to),
         "sorts": [
             {"name": name, "url": to(query.replace(sort=name)), "current": name == query.sort}

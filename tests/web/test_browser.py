@@ -29,6 +29,31 @@ def test_filters_change_the_address_without_a_new_page(page: Page, portal: str):
     expect(page.get_by_role("status").first).to_have_text(before)
 
 
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_filters_stand_beside_the_results_or_folded_above_them(
+    browser: Browser, portal: str, scripts
+):
+    context = browser.new_context(java_script_enabled=scripts)
+    page = context.new_page()
+    page.goto(f"{portal}/datasets/?q=retina&task=Segmentation&year_from=2005")
+    folded, facet = page.locator("summary", has_text="Filters (2 chosen)"), page.locator(".facet")
+    first = page.locator(".result").first
+    for view in VIEWS[:2]:
+        look_as(page, view)
+        expect(folded).to_be_hidden()
+        expect(facet.first).to_be_visible()
+    look_as(page, VIEWS[2])
+    page.reload()
+    expect(facet.first).to_be_hidden()
+    box = first.bounding_box()
+    assert box
+    assert box["y"] < VIEWS[2].height
+    folded.focus()
+    page.keyboard.press("Enter")
+    expect(facet.first).to_be_visible()
+    context.close()
+
+
 def test_the_keyboard_alone_skips_to_the_content_and_searches(page: Page, portal: str):
     page.goto(portal)
     page.keyboard.press("Tab")

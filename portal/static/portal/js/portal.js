@@ -25,9 +25,12 @@ function reveal(root) {
   const feed = root.querySelector("a[data-feed]");
   const named = document.querySelector('link[rel="alternate"][type="application/atom+xml"]');
   if (feed && named) named.href = feed.href;
-  // On narrow screens the filters start closed, so that results come first.
-  if (window.matchMedia("(max-width: 58rem)").matches) {
-    for (const facet of root.querySelectorAll("details.facet[data-collapses]")) facet.open = false;
+  // Narrow screens show each filter closed once all are opened; wide ones whose style sheet cannot
+  // hold them open are helped.
+  const isNarrow = window.matchMedia("(max-width: 58rem)").matches;
+  for (const facet of isNarrow ? root.querySelectorAll("details.facet[data-collapses]") : []) facet.open = false;
+  for (const all of root.querySelectorAll("details[data-narrow]")) {
+    if (!isNarrow && !CSS.supports("selector(::details-content)")) all.open = true;
   }
 }
 reveal(document);
