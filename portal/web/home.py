@@ -10,6 +10,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
+from catalog.describe import plural
 from catalog.facet_values import UNKNOWN
 from catalog.models import Dataset
 from catalog.record import NONE
@@ -62,13 +63,11 @@ def _gaps(key: str) -> dict[str, Any]:  # noqa: ARG001 - another catalog has ano
 
 
 def _totals(request: HttpRequest, datasets: int, modalities: int) -> list[dict[str, Any]]:
+    bundles, runs = kept_bundles(request).count(), visible_runs(request).count()
     return [
         {"label": "datasets", "count": datasets},
         {"label": "with a known licence", "count": Dataset.objects.exclude(licence="").count()},
         {"label": "modalities", "count": modalities},
-        {
-            "label": "bundles built here",
-            "count": kept_bundles(request).count(),
-        },
-        {"label": "fusion runs", "count": visible_runs(request).count()},
+        {"label": f"{plural('bundle', bundles)} built here", "count": bundles},
+        {"label": f"fusion {plural('run', runs)}", "count": runs},
     ]
