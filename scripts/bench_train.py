@@ -100,7 +100,7 @@ def plain(
     def run() -> tuple[float, float]:
         torch.manual_seed(0)
         net = build("segmentation", learner.design(tier), None)
-        rates = {2: tier.learning_rate, 3: tier.learning_rate_3d}
+        rates = {2: tier.learning_rate_2d, 3: tier.learning_rate_3d}
         optimiser = torch.optim.AdamW(net.parameters(), lr=rates[dims])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, tier.steps)
         draws = torch.utils.data.RandomSampler(

@@ -116,6 +116,8 @@ def _is_lesion(concept: str) -> bool:
 def _notes(job: Any, found: int, usable: int) -> Sequence[str]:
     canvas = job.canvas
     what = "Volumes" if canvas.dims > 2 else "Planes"  # noqa: PLR2004
+    if canvas.voxel_mm is None:
+        what = "Pictures"
     sides = " x ".join([str(canvas.edge)] * canvas.dims)
     size = f"at most {sides} pixels" + (f" of {canvas.voxel_mm:.3g} mm" if canvas.voxel_mm else "")
     where = "on their own pixels" if job.task == "detection" else "there"
@@ -123,7 +125,9 @@ def _notes(job: Any, found: int, usable: int) -> Sequence[str]:
     if usable < found:
         notes.append(f"{found - usable} of {found} cases have no label for this task.")
     if len(job.cases) < usable:
-        notes.append(f"{len(job.cases)} of {usable} cases were drawn, in proportion.")
+        notes.append(
+            f"{len(job.cases)} of {usable} cases were drawn, as many of each source as it has."
+        )
     if job.arms and not any(arm.name == FUSED for arm in job.arms):
         notes.append(
             "The protocol leaves whole sources out, so no network learns from all: there are no "

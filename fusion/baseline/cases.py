@@ -110,16 +110,24 @@ def _case(path: Path) -> Case:
 
 
 def limited(cases: Sequence[Case], most: int, seed: int) -> list[Case]:
-    """At most `most` cases: the same share of each source and split, the same for one seed."""
-    strata: dict[str, list[Case]] = defaultdict(list)
+    """At most `most` cases, the same for one seed: as many of each source as it has.
+
+    What a small source leaves of its share goes to the larger ones. A source keeps the proportions
+    of its splits.
+    """
+    strata: dict[str, dict[str, list[Case]]] = defaultdict(lambda: defaultdict(list))
     for case in sorted(cases, key=lambda case: _draw(case.id, seed)):
-        strata[json.dumps([case.source, case.split], sort_keys=True)].append(case)
-    ranked = [
-        (rank / len(stratum), _draw(case.id, seed), case)
-        for stratum in strata.values()
-        for rank, case in enumerate(stratum)
-    ]
-    kept = sorted(ranked, key=lambda entry: entry[:2])[:most]
+        strata[case.source][json.dumps(case.split, sort_keys=True)].append(case)
+    turns = []
+    for source in strata.values():
+        ranked = [
+            (rank / len(stratum), _draw(case.id, seed), case)
+            for stratum in source.values()
+            for rank, case in enumerate(stratum)
+        ]
+        inside = sorted(ranked, key=lambda entry: entry[:2])
+        turns += [(turn, draw, case) for turn, (_, draw, case) in enumerate(inside)]
+    kept = sorted(turns, key=lambda entry: entry[:2])[:most]
     return sorted((case for _, _, case in kept), key=lambda case: case.id)
 
 

@@ -49,21 +49,23 @@ def evaluate(
     verdict = judge(study, found, tier)
     seen = seen_cases(cases, final / "cases", work / "cases", study.task, study.concepts)
     shift = measure_shift(seen, study.sources, study.seed)
-    findings = _risks(shift) + _doubts(doubts := doubtful(study))
+    head = _head(plan, tier)
+    risks = _risks(shift, head["concepts"])
+    findings = risks + _doubts(doubts := doubtful(study), head["concepts"])
     silver = {s["id"] for s in plan["sources"] if s["description"].get("annotation") == SILVER}
     data = {
-        **_head(plan, tier),
+        **head,
         "seeds": study.seeds,
         "verdict": verdict.name,
         "reason": verdict.reasons[0],
-        "reasons": [*verdict.reasons, *(row["detail"] for row in _risks(shift))],
+        "reasons": [*verdict.reasons, *(row["detail"] for row in risks)],
         "gains": found.as_dict(),
         "arms": [_arm(arm.record) for arm in arms],
         "matrix": [{**cell.as_dict(), "silver": cell.source in silver} for cell in cells],
         "shift": shift.as_dict(),
         "calibration": reliability(study),
         "label_quality": _label_quality(work, doubts),
-        "worst": worst(study, {case["id"]: case["name"] for case in cases}),
+        "worst": worst(study, {case["id"]: case["name"] for case in cases}, head["concepts"]),
         "findings": findings,
         "training": dict(training or {}),
         "notes": list(notes),
@@ -127,25 +129,26 @@ def _arm(record: ArmRecord) -> dict[str, Any]:
     }
 
 
-def _risks(shift: Shift) -> list[dict[str, str]]:
+def _risks(shift: Shift, labels: Mapping[str, str]) -> list[dict[str, str]]:
     if not shift.risky:
         return []
     strongest = max(shift.association, key=lambda name: shift.association[name])
+    what = labels.get(strongest, strongest)
     detail = (
         f"shortcut_risk: the source of a case can be told from its picture (shift index "
         f"{shift.after.value:.2f} after harmonisation, above {RISKY_SHIFT:g}) and tells its label "
-        f"(Cramér's V {shift.strongest:.2f} for {strongest}, above {RISKY_V:g}): a network may "
+        f"(Cramér's V {shift.strongest:.2f} for {what}, above {RISKY_V:g}): a network may "
         "learn the source in place of the finding."
     )
     return [{"code": "shortcut_risk", "severity": "warning", "detail": detail}]
 
 
-def _doubts(rows: Sequence[Row]) -> list[dict[str, str]]:
+def _doubts(rows: Sequence[Row], labels: Mapping[str, str]) -> list[dict[str, str]]:
     return [
         {
             "code": "label_doubtful",
             "severity": "info",
-            "detail": f"{row['case']}: {row['concept']} is labelled "
+            "detail": f"{row['case']}: {labels[row['concept']]} is labelled "
             f"{'present' if row['label'] else 'absent'}, the network says {row['probability']:.2f}",
         }
         for row in rows

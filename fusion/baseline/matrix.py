@@ -84,8 +84,6 @@ def _row(study: Study, arm: str, source: str, metric: str) -> list[Cell]:
             if any(_has(row, cell.concept, metric) for cell in known)]  # fmt: skip
     mean = average([cell.figure for cell in cells])
     mean = replace(mean, groups=len({row.group for row in used}))
-    if metric == "ece":
-        mean = replace(mean, draws=None)
     empty = sum(cell.empty for cell in cells)
     whole = Cell(arm, source, "", metric, mean, len({row.case for row in used}), empty)
     return [whole, *cells]

@@ -107,10 +107,11 @@ def gain_rows(data: Row) -> list[dict[str, Any]]:
     found = data["gains"]
     if not found or len(data["sources"]) == 1:
         return []
-    rows = [(f"G {s}", f"fused against {s} alone, on {s}", row) for s, row in found["G"].items()]
+    own, unseen = found["G"], found["U"]
+    rows = [(f"G {s}", f"fused against {s} alone, on {s}", own[s]) for s in data["sources"]]
     rows += [
-        (f"U {s}", f"all but {s} against the best other source alone, on {s}", row)
-        for s, row in found["U"].items()
+        (f"U {s}", f"all but {s} against the best other source alone, on {s}", unseen[s])
+        for s in data["sources"]
     ]
     rows.append(("mean U", "over the sources", found["mean"]))
     return [
@@ -144,12 +145,16 @@ def render(data: Row, work: Path, withheld: Mapping[str, str]) -> str:
         "tables": heat_tables(data),
         "delta": (data["gains"] or {}).get("delta"),
         "metric": METRICS[data["metric"]],
-        "shift": _shift(data["shift"]),
+        "shift": _shift(data["shift"], data["concepts"]),
         "calibration": _calibration(data["calibration"]),
-        "shifts": [row for row in quality.get("volume_shifts", []) if row["shifted"]],
+        "shifts": [
+            {**_named(row, data["concepts"]), "ks": _number(row["ks"])}
+            for row in quality.get("volume_shifts", [])
+            if row["shifted"]
+        ],
         "shifts_of": len(quality.get("volume_shifts", [])),
         "duplicates": quality.get("duplicates"),
-        "doubtful": quality.get("doubtful", []),
+        "doubtful": [_named(row, data["concepts"]) for row in quality.get("doubtful", [])],
         "outliers": quality.get("outliers", [])[:MOST_ROWS],
         "worst": [_worst(row, work, withheld) for row in data["worst"]],
         "legend": [
@@ -179,7 +184,12 @@ def _forest(gained: Sequence[Row], data: Row) -> str:
     return mark_safe(charts.forest(rows, data["gains"]["delta"], title))  # noqa: S308
 
 
-def _shift(shift: Row | None) -> dict[str, Any] | None:
+def _named(row: Row, names: Mapping[str, str]) -> dict[str, Any]:
+    """The row with its concept as people call it."""
+    return {**row, "concept": names.get(row["concept"], row["concept"])}
+
+
+def _shift(shift: Row | None, names: Mapping[str, str]) -> dict[str, Any] | None:
     if not shift:
         return None
     return {
@@ -195,7 +205,7 @@ def _shift(shift: Row | None) -> dict[str, Any] | None:
         ],
         "matched": shift["matched"],
         "cases": ", ".join(f"{source} {n}" for source, n in shift["n_cases"].items()),
-        "v": [(name, f"{value:.2f}") for name, value in shift["cramers_v"].items()],
+        "v": [(names.get(one, one), f"{value:.2f}") for one, value in shift["cramers_v"].items()],
         "risk": shift["shortcut_risk"],
     }
 

@@ -14,6 +14,7 @@ from fusion.baseline.study import Study
 
 Row = Mapping[str, Any]
 MOST_DOUBTED, MOST_WORST = 20, 10
+NO_LABELS: Mapping[str, str] = {}
 FEWEST_DOUBTED = 2  # cases of a class before its mean confidence says anything
 
 
@@ -120,15 +121,19 @@ def _ends(values: Sequence[float]) -> dict[str, float] | None:
     }
 
 
-def worst(study: Study, names: Mapping[str, str]) -> list[dict[str, Any]]:
+def worst(
+    study: Study, names: Mapping[str, str], labels: Mapping[str, str] = NO_LABELS
+) -> list[dict[str, Any]]:
     """Test cases that the fused network fails most; `names` are the original ones.
+
+    `labels`: what people call the concepts.
 
     Masks: lowest mean Dice over the concepts. Classes: the farthest from the truth. Boxes: the
     most missed or invented boxes.
     """
     by_case: dict[tuple[str, str], list[tuple[float, str]]] = {}
     for row in study.results:
-        if row.arm == FUSED and row.split == "test" and (found := failure(row)):
+        if row.arm == FUSED and row.split == "test" and (found := failure(row, labels)):
             by_case.setdefault((row.case, row.source), []).append(found)
     ranked = sorted(
         (float(np.mean([score for score, _ in found])), case, source, found[0][1])
@@ -146,18 +151,20 @@ def worst(study: Study, names: Mapping[str, str]) -> list[dict[str, Any]]:
     ]
 
 
-def failure(row: CaseResult) -> tuple[float, str] | None:
+def failure(row: CaseResult, labels: Mapping[str, str] = NO_LABELS) -> tuple[float, str] | None:
     """A score (low is bad) and what happened, in words; None where nothing was to be found."""
     dice = {c: m.dice for c, m in row.masks.items() if m.dice is not None}
     if dice:
-        says = ", ".join(f"{c} Dice {d:.2f}" for c, d in sorted(dice.items(), key=lambda r: r[1]))
+        ranked = sorted(dice.items(), key=lambda r: r[1])
+        says = ", ".join(f"{labels.get(c, c)} Dice {d:.2f}" for c, d in ranked)
         return float(np.mean(list(dice.values()))), says
     if row.truth:
         far = {c: abs(row.probability[c] - t) for c, t in row.truth.items()}
         concept = max(far, key=lambda c: (far[c], c))
         word = "present" if row.truth[concept] else "absent"
         said = row.probability[concept]
-        return 1 - far[concept], f"{concept} is {word}, the network says {said:.2f}"
+        name = labels.get(concept, concept)
+        return 1 - far[concept], f"{name} is {word}, the network says {said:.2f}"
     if row.boxes:
         wrong = sum(box.wrong for box in row.boxes.values())
         return 0.0 - wrong, f"{wrong} boxes missed or invented"

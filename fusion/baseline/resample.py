@@ -77,13 +77,16 @@ def largest(figures: Sequence[Figure]) -> Figure:
 
 
 def average(figures: Sequence[Figure]) -> Figure:
-    """Mean of the figures that are there."""
-    known = [f for f in figures if f.value is not None and f.draws is not None]
+    """Mean of the figures that are there; without resamples where one of them has none."""
+    known = [f for f in figures if f.value is not None]
     if not known:
         return Figure(None, reason=next((f.reason for f in figures if f.reason), "no figure"))
+    value = float(np.mean([f.value for f in known if f.value is not None]))
+    groups = min(f.groups for f in known)
+    if any(f.draws is None for f in known):
+        return Figure(value, groups=groups)
     draws = np.stack([f.draws for f in known if f.draws is not None])
     count = (~np.isnan(draws)).sum(axis=0)
     total = np.nansum(draws, axis=0)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-    value = float(np.mean([f.value for f in known if f.value is not None]))
-    return Figure(value, mean, min(f.groups for f in known))
+    return Figure(value, mean, groups)

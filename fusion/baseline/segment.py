@@ -55,7 +55,7 @@ class Segmenter:
         pool = Pool(arm.train, self.stacks, self.canvas.patch, seed, self.concepts).ready()
         solid = self.canvas.dims == SOLID
         size = tier.batch_3d if solid else tier.batch
-        rate = tier.learning_rate_3d if solid else tier.learning_rate
+        rate = tier.learning_rate_3d if solid else tier.learning_rate_2d
 
         ignores = any(self.stacks[case.id].ignore for case in arm.train)
 

@@ -11,7 +11,8 @@ class Tier:
 
     Attributes:
         cases: at most so many cases are read.
-        steps: optimiser steps of a network when there is one; see `steps_of`.
+        steps: optimiser steps of a network, at most; see `steps_of`.
+        shared_steps: of all networks of a seed together.
         fewest_steps: no network gets fewer.
         batch: inputs of a step, planes; `batch_3d` of patches of a volume.
         validations: how often the val cases are looked at; `patience` of them without a better
@@ -23,14 +24,15 @@ class Tier:
         volume_edge: working size of volumes that are learnt whole, in voxels.
         patch: largest input in pixels; `patch_3d` in voxels; multiples of 8.
         features: of the U-Net's levels; `features_3d` for volumes.
-        learning_rate: of planes, and of classes; `learning_rate_3d` of patches of a volume,
-            `learning_rate_boxes` of boxes.
+        learning_rate: of classes; `learning_rate_2d` of patches of planes, `learning_rate_3d` of
+            those of volumes, `learning_rate_boxes` of boxes.
         seconds: for all networks together; one that outlives its share is cut short, or fails.
     """
 
     name: str = "smoke"
     cases: int = 200
     steps: int = 200
+    shared_steps: int = 1_400
     fewest_steps: int = 80
     batch: int = 8
     batch_3d: int = 2
@@ -46,13 +48,14 @@ class Tier:
     features: tuple[int, ...] = (16, 32, 64, 128)
     features_3d: tuple[int, ...] = (8, 16, 32, 64)
     learning_rate: float = 3e-3
+    learning_rate_2d: float = 1e-2
     learning_rate_3d: float = 1e-2
     learning_rate_boxes: float = 1e-3
     seconds: float = 600.0
 
     def steps_of(self, networks: int) -> int:
-        """Steps of each of `networks` of a seed: equal, all together twice what one gets."""
-        return min(self.steps, max(self.fewest_steps, 2 * self.steps // max(networks, 1)))
+        """Steps of each of `networks` of a seed: equal."""
+        return min(self.steps, max(self.fewest_steps, self.shared_steps // max(networks, 1)))
 
 
 SMOKE = Tier()
@@ -60,6 +63,7 @@ SMALL = Tier(
     name="small",
     cases=2_000,
     steps=1_000,
+    shared_steps=2_000,
     fewest_steps=400,
     validations=25,
     val_cases=40,
@@ -69,6 +73,7 @@ SMALL = Tier(
     volume_edge=96,
     patch_3d=48,
     features_3d=(16, 32, 64, 128),
+    learning_rate_2d=3e-3,
     learning_rate_3d=3e-3,
     seconds=7_200.0,
 )
@@ -76,6 +81,7 @@ STANDARD = Tier(
     name="standard",
     cases=20_000,
     steps=10_000,
+    shared_steps=20_000,
     fewest_steps=4_000,
     batch=16,
     batch_3d=4,
@@ -90,6 +96,7 @@ STANDARD = Tier(
     features=(32, 64, 128, 256),
     features_3d=(32, 64, 128, 256),
     learning_rate=1e-3,
+    learning_rate_2d=1e-3,
     learning_rate_3d=1e-3,
     seconds=7_200.0,
 )

@@ -54,6 +54,10 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_count(), thread_name_prefix="imaging")
 
 
+# OpenMP (torch, numba) reads this when it loads. By default its threads spin while they wait: on
+# cores that others use, too, a step of training took six times the processor time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # Threads do not survive a fork.
 os.register_at_fork(after_in_child=_pool.cache_clear)
 

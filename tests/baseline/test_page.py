@@ -13,6 +13,7 @@ from defusedxml import ElementTree
 from huggingface_hub import ModelCard
 
 from fusion.baseline.evaluate import evaluate, not_run
+from fusion.baseline.page import gain_rows, render
 from fusion.baseline.results import ArmResult
 from fusion.baseline.write import write_baseline
 from tests.baseline.made import Work, plan
@@ -116,6 +117,27 @@ def test_the_page_shows_every_figure_or_its_reason(folder, html):
     assert "Verdict: inconclusive" in html
     for row in data["reasons"]:
         assert row.split("<")[0][:60] in html
+
+
+def test_gains_stand_in_the_order_of_the_sources(folder):
+    data = json.loads((folder / "baseline.json").read_text()) | {"sources": ["c", "a", "b"]}
+
+    names = [row["name"] for row in gain_rows(data)]
+
+    assert names == ["G c", "G a", "G b", "U c", "U a", "U b", "mean U"]
+
+
+def test_concepts_have_the_names_that_people_use(folder, html):
+    data = json.loads((folder / "baseline.json").read_text())
+    data["shift"]["cramers_v"] = {"disc": 0.25}
+    moved = {"concept": "disc", "a": "a", "b": "b", "ks": 0.60714, "shifted": True}
+    data["label_quality"]["volume_shifts"] = [moved]
+
+    page = render(data, folder, {})
+
+    assert "Disc Dice 0.8" in html
+    assert '<th scope="row">Disc</th><td class="num">0.25</td>' in page
+    assert "Disc: a and b, KS 0.61" in page
 
 
 def test_worst_cases_have_pictures_where_they_may_be_shown(folder, html):

@@ -180,15 +180,15 @@ def test_a_label_value_beyond_the_concepts_is_named(tmp_path: Path):
         load(read, canvas_for([read], SMOKE), concepts=1)
 
 
-def test_a_draw_keeps_every_source_and_split_and_is_the_same_for_one_seed():
+def test_a_draw_keeps_a_small_source_whole_and_of_a_large_one_the_splits_for_one_seed():
     cases = [case(i, "big", "train" if i % 5 else "test") for i in range(500)]
-    cases += [case(i, "small", "train") for i in range(3)]
+    cases += [case(i, "small", "train") for i in range(30)]
 
     kept = limited(cases, 200, seed=1)
 
     assert len(kept) == 200
-    assert sum(c.source == "small" for c in kept) >= 1
-    assert 0.15 < sum(c.split == "test" for c in kept) / 200 < 0.25
+    assert sum(c.source == "small" for c in kept) == 30
+    assert 0.17 < sum(c.split == "test" for c in kept) / 170 < 0.23
     assert kept == limited(cases, 200, seed=1)
     assert kept != limited(cases, 200, seed=2)
 

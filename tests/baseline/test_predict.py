@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from fusion.baseline import FOLDER, Tier, run_baseline
 from tests.baseline.made import Work, disc, plan
 
-BALL = Tier(steps=80, volume_edge=32, learning_rate=1e-2)
+BALL = Tier(steps=80, volume_edge=32)
 
 
 def ball(centre_mm, affine: np.ndarray, shape, radius: float = 9.0) -> np.ndarray:

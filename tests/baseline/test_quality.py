@@ -10,6 +10,7 @@ import pytest
 
 from fusion.baseline.document import baseline_schema
 from fusion.baseline.evaluate import evaluate, not_run
+from fusion.baseline.matrix import matrix
 from fusion.baseline.quality import agreement, doubtful, reliability, worst
 from fusion.baseline.results import ArmResult
 from tests.baseline.made import Work, plan
@@ -33,6 +34,17 @@ def test_a_label_that_the_network_surely_contradicts_is_listed_first_and_others_
 
 def test_without_two_cases_of_a_class_nothing_is_doubted():
     assert doubtful(classified([0.9, 0.1, 0.1], [0, 0, 1])) == []
+
+
+def test_the_calibration_error_over_the_concepts_is_a_figure_without_an_interval():
+    made = classified([0.8] * 10, [1] * 8 + [0] * 2)
+
+    (mean,) = (c for c in matrix(made) if (c.arm, c.source, c.concept, c.metric)
+               == ("fused", "a", "", "ece"))  # fmt: skip
+    row = mean.as_dict()
+
+    assert row["value"] is not None
+    assert (row["ci"], row["n_cases"], row["reason"]) == (None, 10, "")
 
 
 def test_reliability_sets_what_was_said_against_what_was():
@@ -62,10 +74,10 @@ def test_duplicates_with_other_labels_are_told_with_their_agreement():
 def test_the_worst_cases_of_the_fused_network_come_first_and_say_what_went_wrong():
     made = study("ab", lambda arm, _source, n: 0.9 if arm != "fused" else n / 30)
 
-    rows = worst(made, {"a-0": "scan 1"})
+    rows = worst(made, {"a-0": "scan 1"}, {"disc": "Optic disc"})
 
     assert [row["score"] for row in rows[:3]] == [0.0, 0.0, pytest.approx(1 / 30, abs=1e-4)]
-    assert (rows[0]["name"], rows[0]["says"]) == ("scan 1", "disc Dice 0.00")
+    assert (rows[0]["name"], rows[0]["says"]) == ("scan 1", "Optic disc Dice 0.00")
     ill = worst(classified([0.9, 0.4], [0, 0]), {})
     assert ill[0]["says"] == "ill is absent, the network says 0.90"
 

@@ -171,7 +171,7 @@ def test_a_concept_is_scored_only_where_it_is_annotated(tmp_path: Path):
 
 
 def test_a_loss_that_is_not_a_number_fails_the_arm(tmp_path: Path):
-    result = run(plan("a", "b"), holdout(Work(tmp_path)), tier=Tier(learning_rate=float("inf")))
+    result = run(plan("a", "b"), holdout(Work(tmp_path)), tier=Tier(learning_rate_2d=float("inf")))
 
     assert result["arms"][0]["reason"] == "loss is nan at step 2"
     row = figure(result, "a")
@@ -200,7 +200,7 @@ def test_a_time_limit_fails_the_arm(tmp_path: Path):
 
     result = run_baseline(plan("a", "b"), work.root, device="cpu", tier=Tier(seconds=0.0))
 
-    assert {arm["reason"] for arm in result["arms"]} == {"timeout: 1 of 133 steps"}
+    assert {arm["reason"] for arm in result["arms"]} == {"timeout: 1 of 200 steps"}
 
 
 def test_a_busy_machine_cuts_no_network_short(tmp_path: Path):

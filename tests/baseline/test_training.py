@@ -122,6 +122,36 @@ def test_another_fault_of_a_network_is_no_lack_of_memory():
     assert room.notes == []
 
 
+WAITING = """
+import os, time
+import fusion.imaging.parallel
+import torch
+
+def cost(threads):
+    torch.set_num_threads(threads)
+    begun = time.process_time()
+    for _ in range(200):
+        image.mul(1.001)
+    return time.process_time() - begun
+
+image = torch.rand(1 << 17)
+cost(2)  # its threads are made
+for task in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(task), {min(os.sched_getaffinity(0))})
+print(cost(2) / cost(1))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux binds threads to a core")
+def test_threads_that_wait_for_each_other_on_a_busy_core_use_none_of_its_time():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+
+    command = [sys.executable, "-c", WAITING]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+    assert float(done.stdout) < 8  # 1.3; threads that spin reach 140
+
+
 class Steep(torch.autograd.Function):
     """Backwards there is room for two inputs; `held` are the graphs that are still in memory."""
 
