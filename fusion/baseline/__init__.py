@@ -115,13 +115,15 @@ def _is_lesion(concept: str) -> bool:
 
 def _notes(job: Any, found: int, usable: int) -> Sequence[str]:
     canvas = job.canvas
-    what = "Volumes" if canvas.dims > 2 else "Planes"  # noqa: PLR2004
+    most = f"at most {canvas.edge} x {canvas.edge} pixels"
     if canvas.voxel_mm is None:
-        what = "Pictures"
-    sides = " x ".join([str(canvas.edge)] * canvas.dims)
-    size = f"at most {sides} pixels" + (f" of {canvas.voxel_mm:.3g} mm" if canvas.voxel_mm else "")
+        brought = f"Pictures were brought to {most}"
+    elif canvas.axis is None:
+        brought = f"Volumes were brought to voxels of {canvas.voxel_mm:.3g} mm"
+    else:
+        brought = f"Planes were brought to {most} of {canvas.voxel_mm:.3g} mm"
     where = "on their own pixels" if job.task == "detection" else "there"
-    notes = [f"{what} were brought to {size}; figures are measured {where}."]
+    notes = [f"{brought}; figures are measured {where}."]
     if usable < found:
         notes.append(f"{found - usable} of {found} cases have no label for this task.")
     if len(job.cases) < usable:

@@ -43,7 +43,8 @@ class Canvas:
     Attributes:
         dims: 2, or 3 where volumes are learnt whole.
         axis: of a volume that is cut into planes, the one across them.
-        edge: the longest side of an image on the canvas, in pixels.
+        edge: the longest side of an image on the canvas, in pixels; of volumes that are learnt in
+            patches the longest side of most: a few may be larger.
         voxel_mm: one pixel in mm, so that a millimetre is as long in every case; None for
             pictures, which are made to fit one by one.
         patch: side of a network's input; smaller images are padded to it.
@@ -66,10 +67,9 @@ class Canvas:
             factor = factor if self.fills else min(1.0, factor)
             return tuple(_whole(size * factor, self.edge) for size in sides)
         mm = self.within(tuple(spacing_mm))
-        return tuple(
-            _whole(size * one / self.voxel_mm, self.edge)
-            for size, one in zip(sides, mm, strict=True)
-        )
+        lengths = [size * one / self.voxel_mm for size, one in zip(sides, mm, strict=True)]
+        limit = self.edge if self.fills or self.dims != SOLID else max(1, round(max(lengths)))
+        return tuple(_whole(length, limit) for length in lengths)
 
     def within(self, axes: tuple[Any, ...]) -> tuple[Any, ...]:
         """Of one entry per axis, those that lie in a plane; all where nothing is cut."""
@@ -164,18 +164,23 @@ def canvas_for(cases: Sequence[Case], tier: Tier, *, fills: bool = False) -> Can
     finest = min(one for case in sides for _, one in case)
     if is_solid:
         edge = min(tier.volume_edge, _multiple(extent / finest))
-        return Canvas(
-            SOLID,
-            None,
-            edge,
-            max(finest, extent / edge),
-            _patch(edge, tier.patch_3d, fills),
-            channels,
-        )
+        voxel = max(finest, extent / edge if fills else _typical(sides) / edge)
+        return Canvas(SOLID, None, edge, voxel, _patch(edge, tier.patch_3d, fills), channels, fills)
     edge = _edge(extent / finest, tier.edges)
     return Canvas(
         2, axis, edge, max(finest, extent / edge), _patch(edge, tier.patch, fills), channels
     )
+
+
+def _typical(volumes: Sequence[Sequence[tuple[int, float]]]) -> float:
+    """Side in mm of the cube that volumes are brought into: of the median, not of the largest.
+
+    Two whole heads would blur a hundred crops. The mean volume is no larger than the cube, either.
+    """
+    lengths = [[n * mm for n, mm in volume] for volume in volumes]
+    content = float(np.cbrt(np.mean([np.prod(volume) for volume in lengths])))
+    longest: float = median(max(volume) for volume in lengths)
+    return max(longest, content)
 
 
 def _patch(edge: int, most: int, is_whole: bool) -> int:

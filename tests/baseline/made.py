@@ -14,8 +14,8 @@ from PIL import Image
 from fusion.baseline.tier import Tier
 from fusion.bundle.boxes import Box, encode_boxes
 
-QUICK = Tier(steps=16, fewest_steps=8, validations=2)
-LEARNING = Tier(steps=100, fewest_steps=60)
+QUICK = Tier(steps=16, shared_steps=32, fewest_steps=8, validations=2)
+LEARNING = Tier(steps=100, shared_steps=200, fewest_steps=60)
 
 
 @dataclass

@@ -43,7 +43,7 @@ from tests.baseline.made import Work, discs, plan
 from tests.fusion.test_real_cases import Silent
 
 CPU = torch.device("cpu")
-LEARNING = Tier(steps=100, fewest_steps=60)  # 66 steps of each of three networks
+LEARNING = Tier(steps=100, shared_steps=200, fewest_steps=60)  # 66 steps of each of three networks
 BRIEF = Tier(steps=4, fewest_steps=2, validations=2)
 
 

@@ -134,6 +134,19 @@ def test_a_millimetre_is_as_long_in_every_volume():
     assert canvas.shape_of(cases[1].shape, cases[1].spacing_mm) == (19, 38)  # 50 x 100 mm
 
 
+def test_a_few_whole_heads_do_not_blur_the_crops_that_they_are_learnt_with():
+    heads = [case(i, "heads", shape=(181, 217, 181), spacing_mm=(1.0, 1.0, 1.0)) for i in range(2)]
+    crops = [case(i, "crops", shape=(35, 50, 36), spacing_mm=(1.0, 1.0, 1.0)) for i in range(98)]
+
+    canvas = canvas_for([*heads, *crops], SMOKE)
+
+    assert canvas.voxel_mm == 1
+    assert canvas.shape_of((181, 217, 181), (1.0, 1.0, 1.0)) == (181, 217, 181)
+    assert canvas_for(heads, SMOKE).voxel_mm == pytest.approx(217 / 64)
+    half = canvas_for([*heads, *crops[:2]], SMOKE)  # what is large in the mean costs as much
+    assert half.voxel_mm == pytest.approx(((181**2 * 217 + 35 * 50 * 36) / 2) ** (1 / 3) / 64)
+
+
 @pytest.mark.parametrize(
     ("shape", "spacing", "dims", "axis"),
     [

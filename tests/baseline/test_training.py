@@ -30,7 +30,7 @@ from tests.baseline.made import QUICK, Work, holdout, plan
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
-LONG = Tier(steps=60, fewest_steps=30, validations=30)
+LONG = Tier(steps=60, shared_steps=120, fewest_steps=30, validations=30)
 KILLED = f"""
 import sys
 from pathlib import Path
