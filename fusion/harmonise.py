@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
 from hashlib import sha256
@@ -37,7 +37,7 @@ from fusion.imaging.volume import Array, Grid, Picture, Volume
 from fusion.labels import Image, label_of
 from fusion.norm import foreground_sample, norm_facts
 from fusion.plan import Plan
-from fusion.source import Layer, SourceDescription
+from fusion.source import Adjustment, Layer, SourceDescription
 from fusion.tables import cross_ids_of, version_of
 
 SAMPLE_FILE, THUMB_FILE = "sample.npy", "thumb.bin"
@@ -97,9 +97,12 @@ def harmonise_case(
     label = boxes = None
     ignore = _ignore(plan, description)
     if source["uses"] in BOXED:
-        flat = None
-        if isinstance(volume, Volume) and isinstance(image, Picture):
-            flat = partial(_plane, description, case, volume)
+        cut = isinstance(image, Picture)
+        flat = (
+            partial(_plane, description, case, volume)
+            if cut and isinstance(volume, Volume)
+            else None
+        )
         boxes = boxes_of(description, source, plan, root, case, volume, row, flat)
     elif description.layers:
         label = _label(description, source, plan, root, case, volume, row)
@@ -108,15 +111,17 @@ def harmonise_case(
         _tell_ignored(plan, label, row)
         label = None
         row["classes"] = {c: int(counts[c] > 0) for c in row["annotated"]}
-    # The other channels lie on the grid of the first: what is done to it is done to them.
-    shared = {"flags": row["flags"], "findings": row["findings"]}
-    others = [_harmonise(plan, description, case, one, None, dict(shared))[0] for one in others]
-    image, label, lost = _harmonise(plan, description, case, image, label, row)
+    row |= identify(images[0], folder / THUMB_FILE, hashed())
+    # Arrays are most of a worker's memory: each is let go as soon as nothing needs it.
+    del volume
+    images.clear()
+    _bring(plan, description, case, others, row)
+    image = _measured(plan, description, case, image, row)
+    label, lost = _label_in_profile(plan, description, case, image, label, row)
+    image = _in_profile(plan, description, image, row)
     row["transforms"] = derived + row["transforms"]
     row["norm"] = norm_facts(image, *others)
-    folder.mkdir(parents=True, exist_ok=True)
-    row |= identify(images[0], folder / THUMB_FILE, hashed())
-    roles = dict(zip(image_roles(len(images)), [image, *others], strict=True))
+    roles = dict(zip(image_roles(1 + len(others)), [image, *others], strict=True))
     row["files"] = _write(folder, roles | {"label": label, "label_native": lost})
     if isinstance(image, Volume) and row["norm"]["fitted_on"] == "train":
         np.save(folder / SAMPLE_FILE, foreground_sample(image, _without(label, ignore)))
@@ -316,49 +321,87 @@ def _digest(path: Path, _: tuple[int, int]) -> str:
     return file_sha256(path)
 
 
-def _harmonise(
+def _bring(
+    plan: Plan,
+    description: SourceDescription,
+    case: FoundCase,
+    others: list[Image],
+    row: Mapping[str, Any],
+) -> None:
+    """Bring the other channels, in their list, to where the first one goes.
+
+    They lie on its grid: what is done to it is done to them.
+    """
+    for number in range(len(others)):
+        own = {"flags": row["flags"], "findings": row["findings"]}
+        others[number] = _measured(plan, description, case, others[number], own)
+        others[number] = _in_profile(plan, description, others[number], own)
+
+
+def _measured(
+    plan: Plan, description: SourceDescription, case: FoundCase, image: Image, row: dict[str, Any]
+) -> Image:
+    """The image in RAS order and in its unit; of a picture, in the size that it was made in."""
+    row["transforms"] = []
+    if isinstance(image, Picture):
+        return _native_size(description, case, image, row)
+    if plan.profile == "native":
+        return _with_unit(description, case, image, row)[0]
+    turned = image
+    if description.geometry != "none":
+        turned, step = to_ras(image)
+        row["transforms"].append(step.as_dict())
+    measured, changes = _with_unit(description, case, turned, row)
+    if description.geometry != "none" and measured.unit == "hu":
+        measured, more = as_hounsfield(measured)
+        changes += more
+    row["transforms"] += [change.as_dict() for change in changes]
+    return measured
+
+
+def _target(plan: Plan, description: SourceDescription, image: Volume) -> Grid | None:
+    """The grid that the plan's profile wants; None where voxels stay where they are."""
+    if plan.profile != "grid" or plan.spacing_mm is None or description.geometry == "none":
+        return None
+    return target_grid(image.grid, plan.spacing_mm)
+
+
+def _label_in_profile(
     plan: Plan,
     description: SourceDescription,
     case: FoundCase,
     image: Image,
     label: Image | None,
     row: dict[str, Any],
-) -> tuple[Image, Image | None, Image | None]:
-    """Image and label in the plan's profile, and the native label where it was lost on the way."""
-    steps: list[dict[str, Any]] = []
-    row["transforms"] = steps
-    if isinstance(image, Picture) or isinstance(label, Picture):
-        return (*_native_size(description, case, image, label, row), None)  # type: ignore[arg-type]
-    if plan.profile == "native":
-        return _with_unit(description, case, image, row)[0], label, None
-    if description.geometry == "none":
-        measured, changes = _with_unit(description, case, image, row)
-        steps += [change.as_dict() for change in changes]
-        return measured, label, None
-    turned, step = to_ras(image)
-    steps.append(step.as_dict())
-    if label is not None:
-        label = replace(to_ras(label)[0], grid=turned.grid)
-    measured, changes = _with_unit(description, case, turned, row)
-    if measured.unit == "hu":
-        measured, more = as_hounsfield(measured)
-        changes += more
-    steps += [change.as_dict() for change in changes]
-    if plan.profile != "grid" or plan.spacing_mm is None:
-        return measured, label, None
-    grid = target_grid(turned.grid, plan.spacing_mm)
-    on_grid, lost = None, None
-    if label is not None:  # before the image: what the round trip needs is gone by then
-        on_grid, flags = _label_on(grid, label, _ignore(plan, description))
-        row["flags"] += flags
-        row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
-        _round_trip(plan, label, on_grid, case, row)
-        lost = label if "structure_lost" in flags else None
-    kind = np.int16 if measured.unit == "hu" else np.float32
-    moved = resample(measured, grid, smooth=True, fill=_outside(measured), dtype=kind)
+) -> tuple[Image | None, Image | None]:
+    """The label where `image` will be, and the native one where it was lost on the way."""
+    if isinstance(label, Picture):
+        return _native_label(description, case, label), None
+    if label is None or isinstance(image, Picture) or plan.profile == "native":
+        return label, None
+    if description.geometry != "none":
+        label = replace(to_ras(label)[0], grid=image.grid)
+    if (grid := _target(plan, description, image)) is None:
+        return label, None
+    on_grid, flags = _label_on(grid, label, _ignore(plan, description))
+    row["flags"] += flags
+    row["findings"] += [{"code": flag, "detail": case.name} for flag in flags]
+    _round_trip(plan, label, on_grid, case, row)
+    return on_grid, label if "structure_lost" in flags else None
+
+
+def _in_profile(
+    plan: Plan, description: SourceDescription, image: Image, row: dict[str, Any]
+) -> Image:
+    """What `_measured` gave, on the plan's grid."""
+    if isinstance(image, Picture) or (grid := _target(plan, description, image)) is None:
+        return image
+    kind = np.int16 if image.unit == "hu" else np.float32
+    moved = resample(image, grid, smooth=True, fill=_outside(image), dtype=kind)
     params = {"interpolation": "linear", "smoothing": "gaussian 0.35 voxel per factor"}
-    steps.append(record("resample", params, measured, moved, invertible=True).as_dict())
-    return moved, on_grid, lost
+    step = record("resample", params, image, moved, invertible=True)
+    row["transforms"].append(step.as_dict())
+    return moved
 
 
 def _ignore(plan: Plan, description: SourceDescription) -> int | None:
@@ -457,20 +500,11 @@ def _round_trip(
 
 
 def _native_size(
-    description: SourceDescription,
-    case: FoundCase,
-    image: Picture,
-    label: Image | None,
-    row: dict[str, Any],
-) -> tuple[Picture, Image | None]:
+    description: SourceDescription, case: FoundCase, image: Picture, row: dict[str, Any]
+) -> Picture:
     """Undo what a host did to the size of this copy, as its description declares."""
-    for rule in description.adjust:
-        if not re.fullmatch(rule.only, case.name):
-            continue
+    for rule, size in _sizes(description, case, image):
         height, width = image.array.shape[:2]
-        size = rule.native_size or (0, 0)
-        if rule.enlarged_by:
-            size = (round(height / rule.enlarged_by), round(width / rule.enlarged_by))
         smaller = size[0] <= height and size[1] <= width
         kind = "area" if smaller else "linear"
         before, image = image, resize_picture(image, size, kind)
@@ -483,9 +517,27 @@ def _native_size(
         )
         row["transforms"].append(step.as_dict())
         row["findings"].append({"code": "shared_scale", "detail": f"{case.name}: {rule.reason}"})
-        if isinstance(label, Picture):
-            label = _shrink_label(label, size)
-    return image, label
+    return image
+
+
+def _native_label(description: SourceDescription, case: FoundCase, label: Picture) -> Picture:
+    for _, size in _sizes(description, case, label):
+        label = _shrink_label(label, size)
+    return label
+
+
+def _sizes(
+    description: SourceDescription, case: FoundCase, picture: Picture
+) -> Iterator[tuple[Adjustment, tuple[int, int]]]:
+    """The rules that hold for this copy, each with the rows and columns that it goes back to."""
+    height, width = picture.array.shape[:2]
+    for rule in description.adjust:
+        if re.fullmatch(rule.only, case.name):
+            if rule.native_size:
+                height, width = rule.native_size
+            elif rule.enlarged_by:
+                height, width = round(height / rule.enlarged_by), round(width / rule.enlarged_by)
+            yield rule, (height, width)
 
 
 def _shrink_label(label: Picture, size: tuple[int, int]) -> Picture:
