@@ -80,6 +80,11 @@ def test_compose_sets_only_variables_that_the_portal_reads(compose: dict[str, An
             assert set(service["environment"]) <= set(env.VARIABLES), name
 
 
+def test_no_password_gets_into_the_image_or_the_repository():
+    assert ".env*" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert "/.env*" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_containers_are_given_every_key_that_each_would_make_for_itself(compose: dict[str, Any]):
     made = {name for name, one in env.VARIABLES.items() if "one is made and kept" in one.meaning}
     assert made
@@ -202,6 +207,13 @@ def test_web_and_workers_see_one_folder_of_uploads(compose: dict[str, Any]):
         claim = claims[volume["persistentVolumeClaim"]["claimName"]]
         assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
         assert not mount.get("readOnly")
+
+
+def test_a_stop_leaves_the_web_more_time_than_its_answers_get(compose: dict[str, Any]):
+    graceful = re.search(r'"--graceful-timeout", "(\d+)"', (ROOT / "Dockerfile").read_text())
+
+    assert graceful
+    assert int(compose["services"]["web"]["stop_grace_period"].rstrip("s")) > int(graceful[1])
 
 
 def test_probes_ask_for_pages_that_exist(compose: dict[str, Any]):
