@@ -16,7 +16,7 @@ from typing import Any
 from catalog import concepts
 from catalog.faults import Fault, FaultsError
 from fusion.alignment import MappedClass, map_class, proposals
-from fusion.plan import (
+from fusion.gates import (
     Gate,
     common_concepts,
     label_gates,

@@ -20,7 +20,7 @@ from fusion.acquisition import Plan as Acquisition
 from fusion.acquisition import plan_of
 from fusion.blueprint import Blueprint
 from fusion.errors import Problem, RecipeError
-from fusion.plan import Gate, common_concepts, gates_of, ships, spoken_concepts
+from fusion.gates import Gate, common_concepts, gates_of, ships, spoken_concepts
 from fusion.recipe import KnownOverlap, Member, Recipe
 from fusion.recipe_check import FactsOf, check_description, check_recipe
 from fusion.recipe_files import (

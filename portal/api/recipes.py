@@ -15,8 +15,8 @@ from rest_framework.views import APIView
 
 from catalog.faults import FaultsError
 from fusion.errors import Problem, RecipeError, nearest
+from fusion.gates import gates_of
 from fusion.label_choices import read_meaning, with_meanings
-from fusion.plan import gates_of
 from fusion.recipe import Recipe
 from fusion.recipe_draft import Draft, read_draft, step_of
 from fusion.recipe_files import example_recipes, load_recipe, shipped_recipes
