@@ -13,6 +13,9 @@ from catalog import vocab
 from catalog.record import NONE, states_none
 
 UNKNOWN = "unknown"
+MULTI_ORGAN = "Multi-organ"
+_CAVITIES = frozenset({"Chest", "Abdomen", "Pelvis"})
+_SEVERAL = 3  # organs
 #: Facets of the vocabulary, and the facts that hold their terms.
 FACT_OF = {
     "dimension": "dimensions",
@@ -39,13 +42,17 @@ def terms_of(facet: str, stated: Iterable[str], classes: Iterable[str]) -> tuple
 
 
 def with_parents(facet: str, terms: Iterable[str]) -> tuple[str, ...]:
-    """Each term, and everything broader."""
+    """Each term, and everything broader; several organs of the trunk are multi-organ, too."""
     known = vocab.terms(facet)
     found: dict[str, None] = {}
+    organs = set()
     for term in terms:
-        found[term] = None
-        if term in known:
-            found.update(dict.fromkeys(vocab.ancestors(facet, term)))
+        above = vocab.ancestors(facet, term) if term in known else ()
+        found.update(dict.fromkeys((term, *above)))
+        if facet == "anatomy" and above and above[-1] in _CAVITIES:
+            organs.add((term, *above)[-2])
+    if len(organs) >= _SEVERAL:
+        found[MULTI_ORGAN] = None
     return tuple(found)
 
 

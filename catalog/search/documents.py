@@ -23,7 +23,7 @@ from catalog.search.facets import FIRST_YEAR
 from catalog.search.interpret import spellings
 from catalog.search.words import fold, index_words
 
-VERSION = 11  # raised when documents change their shape: every index is then rebuilt
+VERSION = 12  # raised when documents change their shape: every index is then rebuilt
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 #: Fields of words, and those that a result is sorted by; the same on each engine.
 TEXT_FIELDS = ("name_words", "text")

@@ -33,6 +33,7 @@ from catalog.search.plan import (
     PART_SCORES,
     STATED_SCORE,
     Concept,
+    Constraint,
     Node,
     Numbers,
     Phrase,
@@ -61,16 +62,21 @@ _EVERY: Clause = {"match_all": {}}
 #: What a hit brings: its slug and the digest, which says which state of it was found, in one field.
 #: No stored field is read: unpacking those costs a fifth of a request.
 _FOUND: Clause = {"_source": False, "stored_fields": "_none_", "docvalue_fields": ["found"]}
-#: A document has each concept at one grade, the initials of the places where it has it: a query
-#: then reads one posting of a concept, not one a place.
-_PLACES = {"s": STATED_SCORE, **{part[0]: score for part, score in PART_SCORES.items()}}
-#: What it carries alone it carries itself, and what its name says its words say.
-GRADES = {
-    grade: sum(_PLACES[place] for place in grade)
-    for carried in ("", "s", "sd", "sdo")
-    for worded in ("", "w", "wn")
-    if (grade := carried + worded)
-}
+#: What a concept adds to the score by the places where a document has it: what the document carries
+#: alone it carries itself, and what its name says its words say.
+_CARRIED = ((), ("stated",), ("stated", "direct"), ("stated", "direct", "only"))
+_WORDED = ((), ("worded",), ("worded", "named"))
+_SCORES = {"stated": STATED_SCORE, **PART_SCORES}
+#: A document has each concept as one term that says what it adds: a query then reads one posting of
+#: a concept in a document, not one a place.
+GRADES = sorted(
+    {
+        sum(map(_SCORES.__getitem__, (*carried, *worded)))
+        for carried in _CARRIED
+        for worded in _WORDED
+        if carried or worded
+    }
+)
 _VALUES = {facet: A("terms", field=facet, size=MOST_VALUES).to_dict() for facet in FACETS}
 #: All facets' values are counted in one field: a document's columns are then opened once, not nine
 #: times, which is a fifth of a request.
@@ -126,13 +132,13 @@ def row(item: Document) -> dict[str, Any]:
 
 
 def _graded(item: Document) -> Iterator[str]:
-    """Each concept of a document with its grade: "anatomy:Brain sdw"."""
-    grades: dict[str, str] = {}
-    for part in ("stated", *PART_SCORES):
+    """Each concept of a document with what it adds to the score: "anatomy:Brain 5.0"."""
+    grades: dict[str, float] = {}
+    for place, score in _SCORES.items():
         for facet in FACT_OF:
-            for term in item.words(facet if part == "stated" else f"{part}_{facet}"):
+            for term in item.words(facet if place == "stated" else f"{place}_{facet}"):
                 concept = f"{facet}:{term}"
-                grades[concept] = grades.get(concept, "") + part[0]
+                grades[concept] = grades.get(concept, 0.0) + score
     return (f"{concept} {grade}" for concept, grade in grades.items())
 
 
@@ -337,7 +343,10 @@ class ElasticEngine:
         query = {
             "must": [enough if minimum else _EVERY],
             "must_not": [{"bool": {"must": each}}, *map(_clause, plan.excluded)],
-            "should": [_clause(term) for term in plan.related],
+            "should": [
+                *(_clause(term) for term in plan.related),
+                *map(_kept, plan.constraints),
+            ],
         }
         asked = _by_quality({"bool": query})
         body = {"query": asked, "size": limit, **_FOUND}
@@ -425,6 +434,12 @@ def _by_quality(query: Clause) -> Clause:
     return {"function_score": {"query": query, "functions": [_QUALITY], "boost_mode": "multiply"}}
 
 
+def _kept(constraint: Constraint) -> Clause:
+    """What a near match gains by meeting a constraint."""
+    met = _clause(constraint.core or constraint.node)
+    return {"constant_score": {"filter": met, "boost": constraint.kept_score}}
+
+
 def _place(found: str) -> tuple[str, str]:
     """Slug and digest."""
     slug, _, digest = found.partition(" ")
@@ -466,8 +481,7 @@ def _translate(node: Node) -> Any:
         case Concept(facet=facet, term=term):
             # The field's similarity makes a boost the whole score.
             grades = [
-                _term(Term("concepts", f"{facet}:{term} {grade}", boost=score))
-                for grade, score in GRADES.items()
+                _term(Term("concepts", f"{facet}:{term} {grade}", boost=grade)) for grade in GRADES
             ]
             return Q("bool", should=grades, minimum_should_match=1)
 

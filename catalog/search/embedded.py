@@ -289,6 +289,9 @@ class EmbeddedEngine:
         enough = _Query.boolean_query(some, minimum) if minimum else _Query.all_query()
         strict = _Query.boolean_query([(_MUST, node) for node in each])
         nearer = [(_SHOULD, _translate(term)) for term in plan.related]
+        for item in plan.constraints:
+            kept = _Query.const_score_query(_translate(item.core or item.node), item.kept_score)
+            nearer.append((_SHOULD, kept))
         never = [(_NOT, _translate(node)) for node in plan.excluded]
         query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *never, *nearer])
         opened = self._open

@@ -25,7 +25,7 @@ from catalog.search.plan import Plan, explainer, make_plan
 from catalog.search.query import Query
 from catalog.search.results import Facet, Hit, NearHit, Option, Results
 
-NEAR_BELOW = 5  # with fewer strict results, near ones are shown beside them
+NEAR_BELOW = 10  # with fewer strict results, near ones are shown beside them
 NEAR_LIMIT = 10
 _WORDS = {value: value.capitalize() for value in (NONE, UNKNOWN)}  # values that are no names
 _ACCESS_WORDS = {value: value.capitalize() for value in known_values("access")}

@@ -14,6 +14,7 @@ from typing import Any
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
+from spellchecker import SpellChecker
 
 from catalog import vocab
 from catalog.describe import plural
@@ -203,17 +204,22 @@ def allowed_slips(word: str) -> int:
 
 
 def _repair(word: str, match: WordMatch | None) -> str:
-    """The word that was meant: itself when anything knows it, else the closest known one."""
+    """The word that was meant: itself when anything knows it, else the closest known one.
+
+    A word of English is hardly a slip: one letter of it may be, where that gives a concept
+    ("prostrate cancer"), but "wound" is not "sound", nor "ejection" "detection".
+    """
     if match is None or match.known or word in _NO_SLIPS or not (slips := allowed_slips(word)):
         return word
+    similar, names = match.similar, _vocabulary_list()
+    if word in _english():
+        slips, similar, names = 1, {}, tuple(_concepts())
     # Fewest slips first, then vocabulary before other words, then the more frequent.
-    candidates = [
-        (OSA.distance(word, other), 1, -count, other) for other, count in match.similar.items()
-    ]
+    candidates = [(OSA.distance(word, other), 1, -count, other) for other, count in similar.items()]
     candidates += [
         (int(distance), 0, -len(other), other)
         for other, distance, _ in process.extract(
-            word, _vocabulary_list(), scorer=OSA.distance, score_cutoff=slips, limit=10
+            word, names, scorer=OSA.distance, score_cutoff=slips, limit=10
         )
     ]
     close = [row for row in candidates if row[0] <= slips]
@@ -237,6 +243,12 @@ def _spans(typed: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, str] |
         else:
             yield start, start + 1, None
             start += 1
+
+
+@cache
+def _english() -> frozenset[str]:
+    """Words that people write on purpose. Read when the first unknown word is asked for."""
+    return frozenset(SpellChecker(language="en").word_frequency.keys())
 
 
 @cache

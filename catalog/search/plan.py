@@ -23,6 +23,9 @@ STATED_SCORE = 1.0  # the dataset carries the concept or a narrower one
 #: value, in words of the dataset, in its name.
 PART_SCORES = {"direct": 3.0, "only": 1.5, "worded": 1.0, "named": 1.5}
 SAID_SCORE = 1.0  # it says the very word that was typed
+#: What a near match had better keep, by facet: what a dataset is about is worth more than what it
+#: is for, and a word may just be unsaid.
+KEPT_SCORES = {"disease": 30.0, "anatomy": 30.0, "modality": 20.0, "task": 10.0, "dimension": 10.0}
 RELATED_SCORE = 2.0  # a near match in the same larger structure or region
 EXACT_SCORE = 60.0  # the whole text is the dataset's name or an alias of it
 
@@ -100,6 +103,11 @@ class Constraint:
     node: Node
     related: tuple[Term, ...] = ()
     core: Node | None = None
+
+    @property
+    def kept_score(self) -> float:
+        """What meeting it adds to a near match."""
+        return KEPT_SCORES.get(self.facet, 0.0)
 
     def gap(self, document: Document) -> str | None:
         """What the document has instead; None when it satisfies the constraint."""
@@ -332,5 +340,5 @@ def _reason(said: Understood, document: Document) -> str:
         return f"{title} {term}"
     if term in document.values.get(facet, ()):
         narrower = [one for one in own if term in vocab.ancestors(facet, one)]
-        return f"{title} {', '.join(narrower) or term} belongs to {term}"
+        return f"{title} {', '.join(narrower)} belongs to {term}" if narrower else f"{title} {term}"
     return f"words of {title} {term}" if term in document.worded.get(facet, ()) else ""

@@ -45,6 +45,17 @@ def test_a_word_that_the_index_knows_is_no_slip():
     )
 
 
+@pytest.mark.parametrize(("word", "alike"), [("wound", "sound"), ("dissection", "direction")])
+def test_a_word_of_english_is_no_slip_of_another(word, alike):
+    assert interpret(word, {word: WordMatch(similar={alike: 9})}).free == (word,)
+
+
+def test_a_word_of_english_is_a_slip_of_a_concept_one_letter_away():
+    (concept,) = interpret("prostrate mri", {"prostrate": WordMatch()}).concepts[:1]
+
+    assert (concept.term, concept.source) == ("Prostate", "prostrate")
+
+
 def test_a_slip_in_a_name_is_corrected_from_the_index_and_said():
     reading = interpret("acrobatt", {"acrobatt": WordMatch(similar={"acrobat": 2, "acrobats": 1})})
 
