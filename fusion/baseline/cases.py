@@ -14,7 +14,7 @@ from fusion.bundle.boxes import BOXES_ROLE
 
 FUSED, SINGLE, WITHOUT = "fused", "single:", "without:"
 _LEARNT = frozenset({"train", "val"})
-_VAL_SHARE = 5  # one group of so many, where a protocol sets no val cases aside
+_VAL_SHARE = 5  # one group of so many, of a source without val cases
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def arms_of(
 
     Holdout and k-fold: all sources together, each alone, all but each; every arm is tested on the
     test cases of every source. Leave-one-source-out: all but each, tested on the one left out, and
-    each alone, tested on whatever it does not learn from. A protocol that sets no val cases aside
-    gets one group in five of each source's training groups as val.
+    each alone, tested on whatever it does not learn from. A source without val cases gets one group
+    in five of its training groups as val.
 
     Raises:
         ValueError: an unknown protocol, or a fold that trains on the source left out.
@@ -210,19 +210,19 @@ def _alone(source: str, number: int, folds: int, cases: Sequence[Case]) -> Arm:
 
 
 def _with_val(arm: Arm, seed: int) -> Arm:
-    """Val cases from the training groups where there are none; a small source gives none."""
-    if arm.val:
-        return arm
+    """Val cases from the training groups of each source that has none; a small one gives none."""
+    have = {case.source for case in arm.val}
     groups: dict[str, set[str]] = defaultdict(set)
     for case in arm.train:
-        groups[case.source].add(case.group)
+        if case.source not in have:
+            groups[case.source].add(case.group)
     held: set[str] = set()
     for source in sorted(groups):
         order = sorted(groups[source], key=lambda group: _draw(group, seed))
         held |= set(order[: len(order) // _VAL_SHARE])
     train = tuple(case for case in arm.train if case.group not in held)
     val = tuple(case for case in arm.train if case.group in held)
-    return replace(arm, train=train, val=val)
+    return replace(arm, train=train, val=(*arm.val, *val))
 
 
 def source_weights(cases: Sequence[Case]) -> list[float]:

@@ -346,6 +346,23 @@ def test_every_fold_is_trained_and_every_case_tested_once(tmp_path: Path):
         assert len(arm.val) == {"fused": 2, "single:a": 1, "single:b": 1}.get(arm.name, 1)
 
 
+def test_a_source_without_val_cases_gives_some_beside_one_that_has_them(tmp_path: Path):
+    work = Work(tmp_path)
+    for split in ("train", "train", "val", "test"):
+        work.picture("official", split)
+    for split in ("train",) * 10 + ("test",):
+        work.picture("none", split)
+
+    arms = {
+        one.name: one for one in arms_of(read_cases(work.root), ["none", "official"], "holdout")
+    }
+
+    fused, alone = arms["fused"], arms["single:none"]
+    assert sorted(case.source for case in fused.val) == ["none", "none", "official"]
+    assert {case.id for case in alone.val} < {case.id for case in fused.val}
+    assert not {case.group for case in fused.val} & {case.group for case in fused.train}
+
+
 def test_seeds_train_networks_of_their_own(tmp_path: Path):
     work = holdout(Work(tmp_path))
     tier = dataclasses.replace(QUICK, steps=4, fewest_steps=4, seeds=2)
