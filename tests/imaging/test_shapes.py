@@ -210,6 +210,21 @@ def test_what_is_no_annotation_file_is_refused(tmp_path, content):
     assert caught.value.code == "unreadable"
 
 
+@pytest.mark.parametrize("count", [{"a": 1}, "9", 1.5, None])
+def test_run_lengths_that_are_no_whole_numbers_are_refused(tmp_path, count):
+    area = {"counts": [1, count]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "a"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "segmentation": area}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+
+    with pytest.raises(CaseError, match="no annotation file: TypeError") as caught:
+        read_shapes(tmp_path / "a.json")
+    assert caught.value.code == "unreadable"
+
+
 def test_xml_with_entities_is_refused(tmp_path):
     bomb = '<!DOCTYPE a [<!ENTITY b "bb">]><annotation>&b;</annotation>'
     (tmp_path / "a.xml").write_text(bomb)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -193,9 +194,8 @@ def _coco_shape(row: Mapping[str, Any], name: str) -> Shape:
         box = (x, y, x + width, y + height)
     if isinstance(area, dict):
         counts = area["counts"]
-        return Shape(
-            name, box=box, runs=tuple(runs_of(counts) if isinstance(counts, str) else counts)
-        )
+        runs = runs_of(counts) if isinstance(counts, str) else map(index, counts)
+        return Shape(name, box=box, runs=tuple(runs))
     parts = tuple((_ring(points),) for points in area or () if len(points) >= 6)  # noqa: PLR2004
     return Shape(name, parts, box or None)
 
