@@ -60,6 +60,8 @@ def kept_bundles(request: Any) -> QuerySet[Bundle]:
 def see_bundle(request: Any, bundle_id: str) -> Bundle:
     """A bundle that one may see; to a user who has given it up it is a removed one.
 
+    One query, and for a private bundle of a user one or two more.
+
     Raises:
         Http404: there is none, or not for this user.
     """

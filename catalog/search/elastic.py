@@ -345,7 +345,7 @@ class ElasticEngine:
             "must_not": [{"bool": {"must": each}}, *map(_clause, plan.excluded)],
             "should": [
                 *(_clause(term) for term in plan.related),
-                *map(_kept, plan.constraints),
+                *(_kept(one) for one in plan.constraints if one.kept_score),
             ],
         }
         asked = _by_quality({"bool": query})

@@ -290,8 +290,9 @@ class EmbeddedEngine:
         strict = _Query.boolean_query([(_MUST, node) for node in each])
         nearer = [(_SHOULD, _translate(term)) for term in plan.related]
         for item in plan.constraints:
-            kept = _Query.const_score_query(_translate(item.core or item.node), item.kept_score)
-            nearer.append((_SHOULD, kept))
+            if item.kept_score:
+                kept = _Query.const_score_query(_translate(item.core or item.node), item.kept_score)
+                nearer.append((_SHOULD, kept))
         never = [(_NOT, _translate(node)) for node in plan.excluded]
         query = _Query.boolean_query([(_MUST, enough), (_NOT, strict), *never, *nearer])
         opened = self._open

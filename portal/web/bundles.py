@@ -69,7 +69,7 @@ def index(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def detail(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """One bundle. Two queries."""
+    """One bundle."""
     bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
@@ -172,7 +172,7 @@ def gone(request: HttpRequest, bundle: Bundle) -> HttpResponse:
 
 @require_safe
 def report(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """The bundle's quality report as it was built. One query.
+    """The bundle's quality report as it was built.
 
     It brings its own styles and pictures; nothing in it may run or be fetched.
     """
@@ -181,13 +181,13 @@ def report(request: HttpRequest, bundle_id: str) -> HttpResponse:
 
 @require_safe
 def cover(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """A few of the bundle's cases in one picture. One query."""
+    """A few of the bundle's cases in one picture."""
     return _file(request, bundle_id, COVER, "image/png")
 
 
 @require_safe
 def chart(request: HttpRequest, bundle_id: str, number: int) -> HttpResponse:
-    """One chart of the quality report as a picture of its own. One query."""
+    """One chart of the quality report as a picture of its own."""
     bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
@@ -202,7 +202,7 @@ def chart(request: HttpRequest, bundle_id: str, number: int) -> HttpResponse:
 
 @require_safe
 def baseline(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """The baseline's page as it was built. One query."""
+    """The baseline's page as it was built."""
     return _page(request, bundle_id, BASELINE_PAGE)
 
 

@@ -51,7 +51,7 @@ SIDES_SEEN = {
 
 @require_safe
 def index(request: HttpRequest, bundle_id: str) -> HttpResponse:
-    """The cases of a bundle, narrowed by source, split and concept. One query."""
+    """The cases of a bundle, narrowed by source, split and concept."""
     bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
@@ -76,7 +76,7 @@ def index(request: HttpRequest, bundle_id: str) -> HttpResponse:
 
 @require_safe
 def detail(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponse:
-    """One case. One query.
+    """One case.
 
     What cannot be looked at so is said above the view that the case is opened with.
     """
@@ -113,7 +113,7 @@ def detail(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponse:
 
 @require_safe
 def slice_png(request: HttpRequest, bundle_id: str, case_id: str) -> HttpResponseBase:
-    """One slice as a picture. One query."""
+    """One slice as a picture."""
     bundle = see_bundle(request, bundle_id)
     if bundle.removed_at is not None:
         return gone(request, bundle)
