@@ -14,7 +14,6 @@ from typing import Any
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
-from spellchecker import SpellChecker
 
 from catalog import vocab
 from catalog.describe import plural
@@ -247,7 +246,9 @@ def _spans(typed: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, str] |
 
 @cache
 def _english() -> frozenset[str]:
-    """Words that people write on purpose. Read when the first unknown word is asked for."""
+    """Words that people write on purpose; read, with their library, for the first unknown word."""
+    from spellchecker import SpellChecker
+
     return frozenset(SpellChecker(language="en").word_frequency.keys())
 
 
