@@ -200,6 +200,23 @@ def test_a_stale_elasticsearch_index_is_swapped_and_dropped(elastic_engine: Elas
 
 @pytest.mark.services
 @pytest.mark.django_db
+def test_elasticsearch_gives_an_answer_again_until_the_index_changes(elastic_engine: ElasticEngine):
+    def given_again() -> int:
+        stats = elastic_engine.client.indices.stats(index=elastic_engine.alias)
+        return stats["_all"]["total"]["request_cache"]["hit_count"]
+
+    load("1" * 64, "a", "b")
+    assert found(elastic_engine) == {"a", "b"}
+    assert given_again() == 0
+    assert found(elastic_engine) == {"a", "b"}
+    assert given_again() == 1
+    load("2" * 64, "a", "c")
+    assert found(elastic_engine) == {"a", "c"}
+    assert given_again() == 0
+
+
+@pytest.mark.services
+@pytest.mark.django_db
 def test_an_elasticsearch_index_that_was_deleted_is_built_again(elastic_engine: ElasticEngine):
     load("1" * 64, "a")
     assert found(elastic_engine) == {"a"}
