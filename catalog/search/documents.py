@@ -21,9 +21,10 @@ from catalog.models import Access, Dataset, Tier
 from catalog.record import NONE, states_none
 from catalog.search.facets import FIRST_YEAR
 from catalog.search.interpret import spellings
+from catalog.search.mentions import mentions
 from catalog.search.words import fold, index_words
 
-VERSION = 12  # raised when documents change their shape: every index is then rebuilt
+VERSION = 13  # raised when documents change their shape: every index is then rebuilt
 PARTS = ("direct", "only", "worded", "named")  # of the terms of a facet, see `Document`
 #: Fields of words, and those that a result is sorted by; the same on each engine.
 TEXT_FIELDS = ("name_words", "text")
@@ -41,8 +42,9 @@ class Document:
     facet's terms with their parents ("none" or "unknown" without), `direct` the terms alone, `only`
     the term of a facet that has one alone. `worded` are terms of which a spelling stands in names,
     classes or terms, whether the facet has them or not; `named` those that stand in the name.
-    `said` is names and sources' words in order, for phrases; `counts` the largest number of each
-    unit. `quality` (0-0.4) only breaks ties. `by_*` are sort keys, ascending.
+    `mentions` are ids of concepts that are named anywhere in `said`: names and sources' words in
+    order, for phrases. `counts` is the largest number of each unit. `quality` (0-0.4) only breaks
+    ties. `by_*` are sort keys, ascending.
     """
 
     slug: str
@@ -57,6 +59,7 @@ class Document:
     only: dict[str, tuple[str, ...]]
     worded: dict[str, tuple[str, ...]]
     named: dict[str, tuple[str, ...]]
+    mentions: tuple[str, ...]
     said: tuple[str, ...]
     counts: dict[str, int]
     year: int | None
@@ -89,7 +92,7 @@ class Document:
 def read(text: str) -> Document:
     """The document that `to_json` wrote."""
     row: dict[str, Any] = json.loads(text)
-    for name in ("aliases", "exact", "name_words", "text", "said"):
+    for name in ("aliases", "exact", "name_words", "text", "mentions", "said"):
         row[name] = tuple(row[name])
     for name in ("values", *PARTS):
         row[name] = {facet: tuple(found) for facet, found in row[name].items()}
@@ -105,6 +108,7 @@ def document(dataset: Dataset) -> Document:
     above = {facet: with_parents(facet, terms) for facet, terms in direct.items()}
     stated = [*names, *classes, *(term for terms in direct.values() for term in terms)]
     year = dataset.year
+    said = tuple(fold(text) for text in [*names, *_own_words(dataset)] if text)
     name_words = index_words(names)
     stated_words = index_words(stated)
     return Document(
@@ -130,7 +134,8 @@ def document(dataset: Dataset) -> Document:
         only={facet: terms for facet, terms in own.items() if len(terms) == 1},
         worded=_spelled(frozenset(stated_words)),
         named=_spelled(frozenset(name_words), first_alone=True),
-        said=tuple(fold(text) for text in [*names, *_own_words(dataset)] if text),
+        mentions=mentions(said),
+        said=said,
         counts=_counts(dataset),
         year=year,
         quality=_quality(dataset),

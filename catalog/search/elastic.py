@@ -43,11 +43,7 @@ from catalog.search.plan import (
     Years,
 )
 
-KEYWORD_FIELDS = (
-    "slug",
-    "exact",
-    *FILTERS,
-)
+KEYWORD_FIELDS = ("slug", "exact", *FILTERS)
 TIMEOUT_SECONDS = 10
 COPY_SECONDS = 600
 ABANDONED_SECONDS = 3600
@@ -99,6 +95,7 @@ def mappings() -> dict[str, Any]:
         "properties": {
             **dict.fromkeys(TEXT_FIELDS, text),
             **dict.fromkeys((*KEYWORD_FIELDS, *SORT_FIELDS.values()), keyword),
+            "mentions": {"type": "keyword", "doc_values": False},
             "facets": {"type": "keyword", "index": False},
             "concepts": {"type": "keyword", "doc_values": False, "similarity": "boolean"},
             "said": {"type": "text", "analyzer": "whitespace"},
@@ -119,6 +116,7 @@ def row(item: Document) -> dict[str, Any]:
         **{name: list(item.words(name)) for name in KEYWORD_FIELDS if name != "slug"},
         **{name: getattr(item, name) for name in SORT_FIELDS.values()},
         "slug": item.slug,
+        "mentions": list(item.mentions),
         "digest": item.digest,
         "found": f"{item.slug} {item.digest}",
         "facets": [f"{facet}:{value}" for facet in FACETS for value in item.values[facet]],

@@ -56,7 +56,7 @@ def schema() -> Any:
     builder = tantivy.SchemaBuilder()
     for name in TEXT_FIELDS:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
-    for name in ("slug", "exact", *PART_FIELDS):
+    for name in ("slug", "exact", "mentions", *PART_FIELDS):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     for name in (*FILTERS, *SORT_FIELDS.values()):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", fast=True)
@@ -106,7 +106,7 @@ def _row(item: Document) -> Any:
     row.add_text("slug", item.slug)
     for name in TEXT_FIELDS:
         row.add_text(name, " ".join(item.words(name)))
-    for name in ("exact", *PART_FIELDS, *FILTERS):
+    for name in ("exact", "mentions", *PART_FIELDS, *FILTERS):
         for value in item.words(name):
             row.add_text(name, value)
     for name in SORT_FIELDS.values():

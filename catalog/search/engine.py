@@ -110,7 +110,7 @@ def _near(chosen: Engine, plan: Plan, reading: Interpretation) -> tuple[NearHit,
     """Datasets that miss as few constraints as possible, with what they miss."""
     asked = len(plan.constraints)
     # Words that occur nowhere say nothing: alone they bring no arbitrary datasets forward.
-    least = 0 if any(item.facet != "text" for item in plan.constraints) else 1
+    least = 0 if any(item.facet != "text" or item.related for item in plan.constraints) else 1
     for minimum in range(asked - 1, least - 1, -1):
         if found := chosen.near(plan, minimum, NEAR_LIMIT):
             why = explainer(plan, reading)

@@ -16,6 +16,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from catalog import vocab
+from catalog.concepts import concepts as concept_table
 from catalog.describe import plural
 from catalog.search.syntax import BREAK, Said, parse
 from catalog.search.words import fold, singular, words
@@ -289,8 +290,9 @@ def _vocabulary_list() -> tuple[str, ...]:
 
 def vocabulary_state() -> Any:
     """What `interpret` and documents take from the vocabulary: an index built on another is old."""
-    return [
+    terms = [
         (facet, term.name, term.synonyms, term.parent)
         for facet in CONCEPT_FACETS
         for term in vocab.terms(facet).values()
     ]
+    return terms, [row.as_dict() for row in concept_table().values()]

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from catalog import vocab
+from catalog.concepts import concept
 from catalog.describe import plural
 from catalog.search.documents import Document
 from catalog.search.facets import TITLES
 from catalog.search.interpret import NOISE, Interpretation, Understood, wording
+from catalog.search.mentions import body_parts, named, narrower
 from catalog.search.query import Query
 from catalog.search.syntax import Said
 from catalog.search.words import fold, variants
@@ -23,6 +25,7 @@ STATED_SCORE = 1.0  # the dataset carries the concept or a narrower one
 #: value, in words of the dataset, in its name.
 PART_SCORES = {"direct": 3.0, "only": 1.5, "worded": 1.0, "named": 1.5}
 SAID_SCORE = 1.0  # it says the very word that was typed
+NARROWER_SCORE = 4.0  # it names the narrower thing that was typed, by whichever name
 #: What a near match had better keep, by facet: what a dataset is about is worth more than what it
 #: is for, and a word may just be unsaid.
 KEPT_SCORES = {"disease": 30.0, "anatomy": 30.0, "modality": 20.0, "task": 10.0, "dimension": 10.0}
@@ -203,9 +206,12 @@ def _narrowest(concepts: tuple[Understood, ...]) -> list[Understood]:
 def _bonus(reading: Interpretation) -> Iterator[Term]:
     """What raises a result without being asked for: the very words.
 
-    "lumbar spine" asks for the spine, and a dataset that says lumbar comes first.
+    "lumbar spine" asks for the spine, and a dataset that says lumbar comes first; "optic disc" for
+    the retina, and one that names the optic nerve head.
     """
     for one in reading.concepts:
+        if (inner := narrower(one.facet, one.term, one.source)) is not None:
+            yield Term("mentions", inner, constant=NARROWER_SCORE)
         own = set(fold(one.term).split())
         for word in one.source.split():
             if word not in own and word not in NOISE:
@@ -263,8 +269,13 @@ def _word(word: str, *, prefix: bool) -> Constraint:
     ]
     if prefix:
         nodes.append(Term("text", word, constant=SAID_SCORE, prefix=True))
-    core = Some(tuple(node for node in nodes if node.field == "text"))  # it holds the name too
-    return Constraint("text", word, Some(tuple(nodes)), core=core)
+    related: tuple[Term, ...] = ()
+    if (concept_id := named(word)) is not None:
+        nodes.append(Term("mentions", concept_id, constant=SAID_SCORE))
+        around = body_parts(concept_id)
+        related = tuple(Term("anatomy", part, constant=RELATED_SCORE) for part in around)
+    fewer = tuple(node for node in nodes if node.field != "name_words")  # the text holds it too
+    return Constraint("text", word, Some(tuple(nodes)), related, Some(fewer))
 
 
 def holds(node: Node, document: Document) -> bool:
@@ -292,6 +303,9 @@ def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple
     """Tells why a document is found, strongest reason first."""
     exact = {term.value for term in plan.bonus if term.field == "exact"}
     concepts = _narrowest(reading.concepts)
+    inner = dict.fromkeys(
+        one for said in concepts if (one := narrower(said.facet, said.term, said.source))
+    )
     words = [
         (word, variants(word), _word(word, prefix=word in reading.unknown).node)
         for word in reading.free
@@ -305,9 +319,12 @@ def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple
         if not exact.isdisjoint(document.exact):
             found.append("name or alias is the whole text")
         found += [reason for said in concepts if (reason := _reason(said, document))]
+        found += [f"names {concept(one).label}" for one in inner if one in document.mentions]
         for word, spellings, node in words:
             if any(spelling in document.name_words for spelling in spellings):
                 found.append(f"name has {word!r}")
+            elif (concept_id := named(word)) and concept_id in document.mentions:
+                found.append(f"names {concept(concept_id).label}")
             elif holds(node, document):
                 found.append(f"text has {word!r}")
         found += [_satisfied(one, document) for one in conditions if holds(one.node, document)]

@@ -1,7 +1,8 @@
 """Work shared among the threads of one process; what it gives never depends on their number.
 
 For code that releases the GIL. The calling thread takes part and never waits for work that nobody
-has begun, so calls may be nested.
+has begun, so calls may be nested. Others than it are one less than the threads to use: what is done
+beside then slows nothing down.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ _chosen = 0
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_count(), thread_name_prefix="imaging")
+    return ThreadPoolExecutor(max(1, thread_count() - 1), thread_name_prefix="imaging")
 
 
 # OpenMP (torch, numba) reads this when it loads. By default its threads spin while they wait: on
@@ -90,21 +91,39 @@ def in_order(work: Callable[[int], T], count: int, ahead: int = 0) -> Iterator[T
     Args:
         ahead: begun before they are asked for, at most; 0: two for each thread.
     """
-    ahead = (ahead or 2 * thread_count()) if thread_count() > 1 else 0
-    begun: deque[tuple[int, Future[T]]] = deque()
+    ahead = ahead or 2 * thread_count()
+    if thread_count() == 1:
+        yield from map(work, range(count))
+        return
+    begun: deque[Future[T]] = deque()
     try:
         for turn in range(count + ahead):
-            if turn < count and ahead:
-                begun.append((turn, _pool().submit(work, turn)))
+            if turn < count:
+                begun.append(_pool().submit(work, turn))
             if turn >= ahead:
-                if not ahead:
-                    yield work(turn)
-                    continue
-                number, future = begun.popleft()
-                yield _finish(future, partial(work, number))
+                _until_first(begun, work, turn - ahead)
+                yield begun.popleft().result()
     finally:
-        for _, future in begun:
+        for future in begun:
             future.cancel()
+
+
+def _until_first(begun: deque[Future[T]], work: Callable[[int], T], first: int) -> None:
+    """Do what nobody has begun until the first of `begun`, `work(first)`, is under way or done."""
+    while not begun[0].done():
+        place = next((at for at, future in enumerate(begun) if future.cancel()), None)
+        if place is None:
+            return
+        begun[place] = _done(work, first + place)
+
+
+def _done(work: Callable[[int], T], turn: int) -> Future[T]:
+    future: Future[T] = Future()
+    try:
+        future.set_result(work(turn))
+    except Exception as error:  # noqa: BLE001 - raised where its turn comes
+        future.set_exception(error)
+    return future
 
 
 def elementwise(work: Callable[[Any], Any], array: Any, dtype: Any) -> Any:

@@ -218,6 +218,40 @@ def test_near_matches_keep_what_a_dataset_is_about_before_a_word(make: Make):
     assert [hit.slug for hit in near] == ["b-adni", "a-survey"]
 
 
+def test_who_asks_for_a_part_by_another_name_gets_the_datasets_about_it_first(make: Make):
+    retina = {"anatomies": ["Retina"], "labelled": True}
+    engine = make(
+        [
+            document(dataset("a-retina", name="Retina", **retina)),
+            document(dataset("b-cup", record={"classes": ["optic cup"]}, anatomies=["Retina"])),
+            document(dataset("c-vessels", record={"classes": ["vessel"]}, **retina)),
+        ]
+    )
+
+    hits = ask(engine, q="optic nerve head").hits
+
+    assert [hit.slug for hit in hits] == ["b-cup", "a-retina", "c-vessels"]
+    assert "names Optic disc" in hits[0].why  # the cup is a part of it
+    assert not any("names" in reason for hit in hits[1:] for reason in hit.why)
+
+
+def test_a_word_that_no_facet_has_finds_its_other_names_and_what_lies_around(make: Make):
+    engine = make(
+        [
+            document(dataset("a-brain", anatomies=["Brain"], labelled=True)),
+            document(dataset("b-kidney", anatomies=["Kidney"])),
+            document(dataset("c-slides", record={"classes": ["glomerulus"]})),
+        ]
+    )
+
+    found = ask(engine, q="glomeruli")
+
+    assert [hit.slug for hit in found.hits] == ["c-slides"]
+    assert found.hits[0].why == ("names Glomerulus",)
+    assert [hit.slug for hit in found.near] == ["b-kidney", "a-brain"]
+    assert found.near[0].differs == ("does not mention 'glomeruli'",)
+
+
 def test_datasets_of_several_organs_are_found_as_multi_organ(make: Make):
     rows = (
         dataset("many", anatomies=["Abdomen", "Liver", "Spleen", "Kidney"], modalities=["CT"]),
