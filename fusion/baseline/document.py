@@ -84,7 +84,7 @@ class ShiftPart(Part):
     after: IndexPart
     matched: bool
     n_cases: dict[str, int]
-    cramers_v: dict[str, float]
+    cramers_v: dict[str, float | None]
     shortcut_risk: bool
 
 

@@ -132,12 +132,12 @@ def _arm(record: ArmRecord) -> dict[str, Any]:
 def _risks(shift: Shift, labels: Mapping[str, str]) -> list[dict[str, str]]:
     if not shift.risky:
         return []
-    strongest = max(shift.association, key=lambda name: shift.association[name])
+    v, strongest = shift.strongest
     what = labels.get(strongest, strongest)
     detail = (
         f"shortcut_risk: the source of a case can be told from its picture (shift index "
         f"{shift.after.value:.2f} after harmonisation, above {RISKY_SHIFT:g}) and tells its label "
-        f"(Cramér's V {shift.strongest:.2f} for {what}, above {RISKY_V:g}): a network may "
+        f"(Cramér's V {v:.2f} for {what}, above {RISKY_V:g}): a network may "
         "learn the source in place of the finding."
     )
     return [{"code": "shortcut_risk", "severity": "warning", "detail": detail}]

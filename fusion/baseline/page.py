@@ -205,7 +205,10 @@ def _shift(shift: Row | None, names: Mapping[str, str]) -> dict[str, Any] | None
         ],
         "matched": shift["matched"],
         "cases": ", ".join(f"{source} {n}" for source, n in shift["n_cases"].items()),
-        "v": [(names.get(one, one), f"{value:.2f}") for one, value in shift["cramers_v"].items()],
+        "v": [
+            (names.get(one, one), _number(value) or "not defined: all cases alike")
+            for one, value in shift["cramers_v"].items()
+        ],
         "risk": shift["shortcut_risk"],
     }
 

@@ -66,23 +66,26 @@ class Shift:
     Attributes:
         matched: each source shows each label as often; False where no label is in all of them.
         cases: of each source.
-        association: bias-corrected Cramér's V of source and label, per concept and of all.
+        association: bias-corrected Cramér's V of source and label, per concept and of all; None
+            where all cases have the same label.
     """
 
     before: Index
     after: Index
     matched: bool
     cases: Mapping[str, int]
-    association: Mapping[str, float]
+    association: Mapping[str, float | None]
 
     @property
-    def strongest(self) -> float:
-        return max(self.association.values(), default=0.0)
+    def strongest(self) -> tuple[float, str]:
+        """The largest V, and of which concept; 0 without any."""
+        known = ((v, name) for name, v in self.association.items() if v is not None)
+        return max(known, key=lambda row: row[0], default=(0.0, ""))
 
     @property
     def risky(self) -> bool:
         """The rule for `shortcut_risk`."""
-        return (self.after.value or 0.0) > RISKY_SHIFT and self.strongest > RISKY_V
+        return (self.after.value or 0.0) > RISKY_SHIFT and self.strongest[0] > RISKY_V
 
     def as_dict(self) -> dict[str, Any]:
         def row(index: Index) -> dict[str, Any]:
@@ -96,7 +99,9 @@ class Shift:
             "after": row(self.after),
             "matched": self.matched,
             "n_cases": dict(self.cases),
-            "cramers_v": {name: round(v, 4) for name, v in self.association.items()},
+            "cramers_v": {
+                name: v if v is None else round(v, 4) for name, v in self.association.items()
+            },
             "shortcut_risk": self.risky,
         }
 
@@ -225,32 +230,37 @@ def _draw(text: str, seed: int) -> str:
 
 def _associations(
     cases: Sequence[Seen], sources: Sequence[str], concepts: Sequence[str]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     found = {c: _association(cases, sources, [c]) for c in concepts}
     if len(concepts) > 1:
         found["all together"] = _association(cases, sources, concepts)
     return found
 
 
-def _association(cases: Sequence[Seen], sources: Sequence[str], concepts: Sequence[str]) -> float:
+def _association(
+    cases: Sequence[Seen], sources: Sequence[str], concepts: Sequence[str]
+) -> float | None:
     known = [case for case in cases if any(c in case.labels for c in concepts)]
     values = sorted({_signature(case, concepts) for case in known}, key=str)
     counts = Counter((case.source, _signature(case, concepts)) for case in known)
     return cramers_v(np.array([[counts[s, v] for v in values] for s in sources], float))
 
 
-def cramers_v(table: Floats) -> float:
-    """Cramér's V of a table of counts, corrected for its bias in small samples (Bergsma 2013)."""
+def cramers_v(table: Floats) -> float | None:
+    """Cramér's V of a table of counts, corrected for its bias in small samples (Bergsma 2013).
+
+    None for a single row or column: what never differs cannot go with anything.
+    """
     table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
     n, (r, c) = table.sum(), table.shape
     if min(r, c) < 2 or n < 2:  # noqa: PLR2004
-        return 0.0
+        return None
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
     phi2 = float(((table - expected) ** 2 / expected).sum() / n)
     phi2 = max(0.0, phi2 - (r - 1) * (c - 1) / (n - 1))
     rows, columns = r - (r - 1) ** 2 / (n - 1), c - (c - 1) ** 2 / (n - 1)
     least = min(rows, columns) - 1
-    return float(min(1.0, (phi2 / least) ** 0.5)) if least > 0 else 0.0
+    return float(min(1.0, (phi2 / least) ** 0.5)) if least > 0 else None
 
 
 def shift_index(

@@ -133,7 +133,8 @@ def test_cramers_v_of_known_tables():
     assert cramers_v(np.array([[80.0, 20], [20, 80]])) == pytest.approx(
         ((0.36 - 1 / 199) / (1 - 1 / 199)) ** 0.5
     )
-    assert cramers_v(np.array([[10.0, 0], [0, 0]])) == 0
+    assert cramers_v(np.array([[10.0, 0], [0, 0]])) is None
+    assert cramers_v(np.array([[10.0, 0], [12, 0]])) is None  # a label that every case has
 
 
 def test_matching_is_the_same_for_one_seed():
