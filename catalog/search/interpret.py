@@ -19,7 +19,7 @@ from catalog import vocab
 from catalog.concepts import concepts as concept_table
 from catalog.describe import plural
 from catalog.search.syntax import BREAK, Said, parse
-from catalog.search.words import fold, singular, words
+from catalog.search.words import fold, singular, spelled, words
 
 # In this order a word that two facets know is taken for a concept of the first.
 CONCEPT_FACETS = ("modality", "anatomy", "disease", "task", "dimension", "access")
@@ -233,9 +233,7 @@ def _spans(typed: tuple[str, ...]) -> Iterator[tuple[int, int, tuple[str, str] |
     while start < len(typed):
         for stop in range(min(len(typed), start + _LONGEST_SPAN), start, -1):
             span = typed[start:stop]
-            concept = table.get(" ".join(span)) or table.get(
-                " ".join((*span[:-1], singular(span[-1])))
-            )
+            concept = next((table[name] for name in spelled(span) if name in table), None)
             if concept is not None:
                 yield start, stop, concept
                 start = stop

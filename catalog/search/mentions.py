@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from catalog import concepts, vocab
-from catalog.search.words import fold, singular
+from catalog.search.words import fold, spelled
 
 _LONGEST = 5  # words
 _SHORTEST = 4  # letters of a single word: "RV" and "OD" mean too much
@@ -30,7 +30,7 @@ def mentions(texts: Iterable[str]) -> tuple[str, ...]:
 
 def named(typed: str) -> str | None:
     """The id of the concept whose name is `typed`."""
-    return next((_named()[one] for one in _spellings(fold(typed).split()) if one in _named()), None)
+    return next((_named()[one] for one in spelled(fold(typed).split()) if one in _named()), None)
 
 
 def narrower(facet: str, term: str, typed: str) -> str | None:
@@ -51,13 +51,7 @@ def body_parts(concept_id: str) -> tuple[str, ...]:
 def _phrases(typed: list[str]) -> Iterator[str]:
     for start in range(len(typed)):
         for stop in range(start + 1, min(len(typed), start + _LONGEST) + 1):
-            yield from _spellings(typed[start:stop])
-
-
-def _spellings(span: list[str]) -> Iterator[str]:
-    yield " ".join(span)
-    if span and (one := singular(span[-1])) != span[-1]:
-        yield " ".join((*span[:-1], one))
+            yield from spelled(typed[start:stop])
 
 
 @cache

@@ -307,7 +307,7 @@ def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple
         one for said in concepts if (one := narrower(said.facet, said.term, said.source))
     )
     words = [
-        (word, variants(word), _word(word, prefix=word in reading.unknown).node)
+        (word, variants(word), _word(word, prefix=word in reading.unknown).node, named(word))
         for word in reading.free
     ]
     stated = [_condition(said) for said in (*reading.said, *reading.phrases) if not said.excluded]
@@ -320,10 +320,10 @@ def explainer(plan: Plan, reading: Interpretation) -> Callable[[Document], tuple
             found.append("name or alias is the whole text")
         found += [reason for said in concepts if (reason := _reason(said, document))]
         found += [f"names {concept(one).label}" for one in inner if one in document.mentions]
-        for word, spellings, node in words:
+        for word, spellings, node, concept_id in words:
             if any(spelling in document.name_words for spelling in spellings):
                 found.append(f"name has {word!r}")
-            elif (concept_id := named(word)) and concept_id in document.mentions:
+            elif concept_id and concept_id in document.mentions:
                 found.append(f"names {concept(concept_id).label}")
             elif holds(node, document):
                 found.append(f"text has {word!r}")

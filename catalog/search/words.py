@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _BREAK = re.compile(r"[^\w+&]+|_")
 _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
@@ -28,6 +28,11 @@ def singular(word: str) -> str:
     if len(word) < _SHORTEST_PLURAL or not word.endswith("s") or word.endswith(("ss", "us", "is")):
         return word
     return word[:-1]
+
+
+def spelled(span: Sequence[str]) -> tuple[str, ...]:
+    """Some words as one phrase, as they are and with the last one in the singular."""
+    return tuple(" ".join((*span[:-1], last)) for last in variants(span[-1])) if span else ()
 
 
 def variants(word: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Work shared among the threads of one process; what it gives never depends on their number.
 
 For code that releases the GIL. The calling thread takes part and never waits for work that nobody
-has begun, so calls may be nested. Others than it are one less than the threads to use: what is done
-beside then slows nothing down.
+has begun, so calls may be nested. It is one of the threads to use: with the others there are never
+more, so that what is done beside takes no core from it.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def test_gains_stand_in_the_order_of_the_sources(folder):
 
 def test_concepts_have_the_names_that_people_use(folder, html):
     data = json.loads((folder / "baseline.json").read_text())
-    data["shift"]["cramers_v"] = {"disc": 0.25}
+    data["shift"]["cramers_v"] = {"disc": 0.25, "all together": None}
     moved = {"concept": "disc", "a": "a", "b": "b", "ks": 0.60714, "shifted": True}
     data["label_quality"]["volume_shifts"] = [moved]
 
@@ -137,6 +137,7 @@ def test_concepts_have_the_names_that_people_use(folder, html):
 
     assert "Disc Dice 0.8" in html
     assert '<th scope="row">Disc</th><td class="num">0.25</td>' in page
+    assert '<td class="num">not defined: all cases alike</td>' in page
     assert "Disc: a and b, KS 0.61" in page
 
 
